@@ -1,0 +1,2 @@
+//! Generates the element table.
+fn main() {}
