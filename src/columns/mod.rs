@@ -1,1 +1,19 @@
-//! The `columns` layer.
+//! Batches of typed columns: what a decoder fills and a sink reads.
+//!
+//! A [`Layout`] lists the columns of one plan. A [`Batch`] holds up to a few thousand rows of one layout, column by
+//! column in 64-byte aligned memory. What is the same for all records of a data set stands once, in a [`Run`].
+
+#[cfg(feature = "arrow")]
+pub mod arrow;
+mod batch;
+mod buffer;
+pub(crate) mod derive;
+pub mod gather;
+mod layout;
+mod run;
+pub mod schema;
+
+pub use batch::{Batch, Column, ColumnView};
+pub use buffer::{AlignedBuf, Bitmap, VarBuf};
+pub use layout::{ColumnDef, ColumnType, Family, Layout};
+pub use run::{Run, RunMeta, SamplingSource, TimeSource, Timestamp};

@@ -1,0 +1,62 @@
+//! From records to columns: one loop per column over the positions of a field.
+//!
+//! The contract is the same for every instruction set: `dst[i]` becomes the converted field of record `i`. Positions
+//! were checked before, so a kernel cannot fail; a value that does not fit is reported by the kernel's result and
+//! dealt with by its caller, row by row. [`scalar`] is the reference.
+
+pub mod scalar;
+
+/// Where a field of each record stands.
+pub trait Positions: Copy {
+    /// The bytes of the field at `rel` from the start of each record.
+    fn fields<'a>(self, rel: usize, width: usize) -> impl Iterator<Item = &'a [u8]>
+    where
+        Self: 'a;
+}
+
+/// Records of one length, one after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Strided<'b> {
+    /// The records.
+    pub bytes: &'b [u8],
+    // INVARIANT: stride > 0.
+    stride: usize,
+}
+
+impl<'b> Strided<'b> {
+    /// Records of `stride` bytes each; a stride of zero is taken as one.
+    pub fn new(bytes: &'b [u8], stride: usize) -> Self {
+        Self { bytes, stride: stride.max(1) }
+    }
+}
+
+impl Positions for Strided<'_> {
+    #[inline]
+    fn fields<'a>(self, rel: usize, width: usize) -> impl Iterator<Item = &'a [u8]>
+    where
+        Self: 'a,
+    {
+        let from = self.bytes.get(rel..).unwrap_or(&[]);
+        from.chunks(self.stride).filter_map(move |r| r.get(..width))
+    }
+}
+
+/// Records that start anywhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Listed<'b> {
+    /// The bytes that hold the records.
+    pub bytes: &'b [u8],
+    /// Where each record, or the part of it that holds the field, starts.
+    pub starts: &'b [u32],
+}
+
+impl Positions for Listed<'_> {
+    #[inline]
+    fn fields<'a>(self, rel: usize, width: usize) -> impl Iterator<Item = &'a [u8]>
+    where
+        Self: 'a,
+    {
+        let Listed { bytes, starts } = self;
+        starts.iter().filter_map(move |&s| bytes.get(s as usize + rel..s as usize + rel + width))
+    }
+}
