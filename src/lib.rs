@@ -8,6 +8,7 @@ pub mod error;
 pub mod plan;
 pub mod rows;
 pub mod template;
+pub mod value;
 pub mod wire;
 
 #[cfg(feature = "collect")]

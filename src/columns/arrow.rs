@@ -1,1 +1,125 @@
-//! Batches as Arrow record batches, without a copy.
+//! Batches as Arrow record batches, without a copy: the arrays point into the batch's memory and keep it alive.
+//!
+//! Addresses of IPv4 become `UInt32`, those of IPv6 `FixedSizeBinary(16)`, MACs `FixedSizeBinary(6)`, times
+//! `Timestamp(Microsecond, "UTC")`, text `Utf8`, octets `Binary`, lists `List<UInt32>`.
+
+use super::{Batch, Bitmap, Column, ColumnType, ColumnView, VarBuf};
+use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
+use arrow_array::{ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, FixedSizeBinaryArray, ListArray};
+use arrow_array::{PrimitiveArray, RecordBatch, StringArray, UInt32Array};
+use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
+use bytes::Bytes;
+use std::sync::Arc;
+use zerocopy::IntoBytes;
+
+impl ColumnType {
+    /// The Arrow type of such a column.
+    pub fn arrow(self) -> DataType {
+        match self {
+            Self::U8 => DataType::UInt8,
+            Self::U16 => DataType::UInt16,
+            Self::U32 | Self::Ip4 => DataType::UInt32,
+            Self::U64 => DataType::UInt64,
+            Self::I64 => DataType::Int64,
+            Self::F64 => DataType::Float64,
+            Self::Bool => DataType::Boolean,
+            Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            Self::Ip6 => DataType::FixedSizeBinary(16),
+            Self::Mac => DataType::FixedSizeBinary(6),
+            Self::Text => DataType::Utf8,
+            Self::Octets => DataType::Binary,
+            Self::ListU32 => DataType::List(Arc::new(Field::new("item", DataType::UInt32, false))),
+        }
+    }
+}
+
+/// The columns of a finished batch as Arrow arrays that share its memory.
+///
+/// What is the same for a whole data set is in [`Batch::runs`] and not in the result. The batch is free again when
+/// the result and all slices of it are dropped.
+///
+/// # Errors
+/// Text that is not UTF-8, which a decoder never writes.
+pub fn to_record_batch(batch: &Arc<Batch>) -> Result<RecordBatch, ArrowError> {
+    let (mut fields, mut arrays) = (Vec::new(), Vec::new());
+    for (index, column) in batch.columns().enumerate() {
+        fields.push(Field::new(&*column.def.name, column.def.data_type.arrow(), column.def.nullable));
+        arrays.push(array(batch, index, column)?);
+    }
+    let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(batch.rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)
+}
+
+fn array(batch: &Arc<Batch>, index: usize, column: Column<'_>) -> Result<ArrayRef, ArrowError> {
+    let rows = batch.rows();
+    let share = |part| Buffer::from(Bytes::from_owner(Shared { batch: batch.clone(), index, part }));
+    let nulls = column.validity.map(|_| NullBuffer::new(BooleanBuffer::new(share(Part::Validity), 0, rows)));
+    Ok(match column.values {
+        ColumnView::U8(_) => primitive::<UInt8Type>(share(Part::Values), rows, nulls)?,
+        ColumnView::U16(_) => primitive::<UInt16Type>(share(Part::Values), rows, nulls)?,
+        ColumnView::U32(_) | ColumnView::Ip4(_) => primitive::<UInt32Type>(share(Part::Values), rows, nulls)?,
+        ColumnView::U64(_) => primitive::<UInt64Type>(share(Part::Values), rows, nulls)?,
+        ColumnView::I64(_) => primitive::<Int64Type>(share(Part::Values), rows, nulls)?,
+        ColumnView::F64(_) => primitive::<Float64Type>(share(Part::Values), rows, nulls)?,
+        ColumnView::Timestamp(_) => {
+            let values = ScalarBuffer::new(share(Part::Values), 0, rows);
+            Arc::new(PrimitiveArray::<TimestampMicrosecondType>::try_new(values, nulls)?.with_timezone("UTC"))
+        }
+        ColumnView::Bool(_) => Arc::new(BooleanArray::new(BooleanBuffer::new(share(Part::Values), 0, rows), nulls)),
+        ColumnView::Ip6(_) => Arc::new(FixedSizeBinaryArray::try_new(16, share(Part::Values), nulls)?),
+        ColumnView::Mac(_) => Arc::new(FixedSizeBinaryArray::try_new(6, share(Part::Values), nulls)?),
+        ColumnView::Text(_) => Arc::new(StringArray::try_new(offsets(share(Part::Offsets), rows), share(Part::Values), nulls)?),
+        ColumnView::Octets(_) => {
+            Arc::new(BinaryArray::try_new(offsets(share(Part::Offsets), rows), share(Part::Values), nulls)?)
+        }
+        ColumnView::ListU32(list) => {
+            let items = UInt32Array::try_new(ScalarBuffer::new(share(Part::Values), 0, list.data().len() / 4), None)?;
+            let field = Arc::new(Field::new("item", DataType::UInt32, false));
+            Arc::new(ListArray::try_new(field, offsets(share(Part::Offsets), rows), Arc::new(items), nulls)?)
+        }
+    })
+}
+
+fn primitive<T: ArrowPrimitiveType>(values: Buffer, rows: usize, nulls: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+    Ok(Arc::new(PrimitiveArray::<T>::try_new(ScalarBuffer::new(values, 0, rows), nulls)?))
+}
+
+fn offsets(buffer: Buffer, rows: usize) -> OffsetBuffer<i32> {
+    if rows == 0 { OffsetBuffer::new_empty() } else { OffsetBuffer::new(ScalarBuffer::new(buffer, 0, rows + 1)) }
+}
+
+#[derive(Clone, Copy)]
+enum Part {
+    Values,
+    Offsets,
+    Validity,
+}
+
+/// A part of a column's memory, which lives as long as its batch.
+struct Shared {
+    batch: Arc<Batch>,
+    index: usize,
+    part: Part,
+}
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        let Some(column) = self.batch.columns().nth(self.index) else { return &[] };
+        match (self.part, column.values) {
+            (Part::Validity, _) => column.validity.map_or(&[][..], Bitmap::as_bytes),
+            (Part::Offsets, ColumnView::Text(v) | ColumnView::Octets(v) | ColumnView::ListU32(v)) => v.offsets().as_bytes(),
+            (Part::Values, ColumnView::Text(v) | ColumnView::Octets(v) | ColumnView::ListU32(v)) => VarBuf::data(v),
+            (Part::Values, ColumnView::U8(v)) => v,
+            (Part::Values, ColumnView::U16(v)) => v.as_bytes(),
+            (Part::Values, ColumnView::U32(v) | ColumnView::Ip4(v)) => v.as_bytes(),
+            (Part::Values, ColumnView::U64(v)) => v.as_bytes(),
+            (Part::Values, ColumnView::I64(v) | ColumnView::Timestamp(v)) => v.as_bytes(),
+            (Part::Values, ColumnView::F64(v)) => v.as_bytes(),
+            (Part::Values, ColumnView::Bool(bits)) => bits.as_bytes(),
+            (Part::Values, ColumnView::Ip6(v)) => v.as_bytes(),
+            (Part::Values, ColumnView::Mac(v)) => v.as_bytes(),
+            (Part::Offsets, _) => &[],
+        }
+    }
+}

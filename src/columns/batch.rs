@@ -111,6 +111,16 @@ pub struct Batch {
     spill_octets: VarBuf,
     spilled: Vec<Spilled>,
     finished: bool,
+    pub(crate) scratch: Scratch,
+}
+
+/// Where the parts of the records of a set stand, where they vary in length; kept for its memory.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scratch {
+    /// For each segment of fixed fields, its start in each record.
+    pub(crate) starts: Vec<Vec<u32>>,
+    /// For each varying field, its start and length in each record.
+    pub(crate) fields: Vec<Vec<(u32, u32)>>,
 }
 
 /// The byte at which each fixed column starts in an arena of `capacity` rows, and the arena's size.
@@ -158,6 +168,7 @@ impl Batch {
             spill_octets: VarBuf::default(),
             spilled: Vec::new(),
             finished: false,
+            scratch: Scratch::default(),
             layout,
         }
     }

@@ -13,7 +13,9 @@ mod layout;
 mod run;
 pub mod schema;
 
+pub(crate) use batch::Scratch;
 pub use batch::{Batch, Column, ColumnView};
 pub use buffer::{AlignedBuf, Bitmap, VarBuf};
+pub(crate) use layout::extra_column_name;
 pub use layout::{ColumnDef, ColumnType, Family, Layout};
 pub use run::{Run, RunMeta, SamplingSource, TimeSource, Timestamp};

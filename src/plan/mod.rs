@@ -1,1 +1,114 @@
-//! The `plan` layer.
+//! A template compiled once into column operations: the only place that knows offsets.
+//!
+//! A [`Plan`] holds what to do with each field of a record and the [`Layout`] of the batches it fills. Plans depend
+//! on a template's content and version alone, so equal templates of a thousand exporters share one. Records of one
+//! length run by stride; where a field varies in length an offset pass finds the fields first, and the same columns
+//! are then filled from lists of positions.
+
+mod compile;
+mod run;
+mod time;
+
+pub use run::{Lookups, Ran};
+
+use crate::columns::Layout;
+use std::sync::Arc;
+use time::TimeKind;
+
+/// A compiled template.
+#[derive(Debug)]
+pub struct Plan {
+    layout: Arc<Layout>,
+    // INVARIANT: > 0; the record length, or the shortest record where lengths vary.
+    min_len: usize,
+    // Fixed bytes between fields of varying length: segment i ends at varying field i. One for fixed records.
+    // INVARIANT: segments.len() == number of varying fields + 1; their sum + that number == min_len.
+    segments: Box<[usize]>,
+    ops: Box<[Op]>,
+    sampling: Option<SamplingOps>,
+    time: TimeRule,
+    nested: bool,
+}
+
+impl Plan {
+    /// The layout of the batches that this plan fills.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// The length of every record; `None` where it varies.
+    pub fn record_len(&self) -> Option<usize> {
+        (self.segments.len() == 1).then_some(self.min_len)
+    }
+
+    /// The length of the shortest record.
+    pub fn min_len(&self) -> usize {
+        self.min_len
+    }
+}
+
+/// Where a field stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// `rel` bytes into a segment.
+    // INVARIANT: rel + width <= segments[segment].
+    Fixed { segment: u16, rel: usize, width: usize },
+    /// The varying field of this number.
+    Varying(u16),
+}
+
+/// How the bytes of a field become a value of its column's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Convert {
+    /// A big-endian unsigned integer, widened, or narrowed with a check.
+    Unsigned,
+    Signed,
+    Float,
+    Boolean,
+    /// As many bytes as the column's values have.
+    Bytes,
+    /// The low 4 bytes of an uptime, against the message header's.
+    Uptime,
+    Time(TimeKind),
+    /// UTF-8, NULs at the end stripped.
+    Text,
+    Octets,
+    /// RFC 6313, as JSON text.
+    List(crate::elements::DataType),
+}
+
+/// One field to one column.
+#[derive(Clone, Copy, Debug)]
+struct Op {
+    source: Source,
+    convert: Convert,
+    column: u16,
+    // The field's index in the template: the key of its extras.
+    field: u16,
+}
+
+/// The columns that hold a record's own sampling elements, and those to fill.
+#[derive(Clone, Copy, Debug, Default)]
+struct SamplingOps {
+    rate: u16,
+    source: u16,
+    sampler: Option<u16>,
+    /// 34.
+    interval: Option<u16>,
+    /// 50.
+    random: Option<u16>,
+    /// 305 and 306.
+    packets: Option<(u16, u16)>,
+    /// 309 and 310.
+    population: Option<(u16, u16)>,
+    /// 311.
+    probability: Option<u16>,
+}
+
+/// What a run's `time_source` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TimeRule {
+    Always(u8),
+    /// IPFIX 21/22 without a base in the record.
+    ByInitTime,
+}
