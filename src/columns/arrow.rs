@@ -4,7 +4,9 @@
 //! `Timestamp(Microsecond, "UTC")`, text `Utf8`, octets `Binary`, lists `List<UInt32>`.
 
 use super::{Batch, Bitmap, Column, ColumnType, ColumnView, VarBuf};
-use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
+use arrow_array::types::{
+    Float64Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
 use arrow_array::{ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, FixedSizeBinaryArray, ListArray};
 use arrow_array::{PrimitiveArray, RecordBatch, StringArray, UInt32Array};
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
@@ -69,7 +71,9 @@ fn array(batch: &Arc<Batch>, index: usize, column: Column<'_>) -> Result<ArrayRe
         ColumnView::Bool(_) => Arc::new(BooleanArray::new(BooleanBuffer::new(share(Part::Values), 0, rows), nulls)),
         ColumnView::Ip6(_) => Arc::new(FixedSizeBinaryArray::try_new(16, share(Part::Values), nulls)?),
         ColumnView::Mac(_) => Arc::new(FixedSizeBinaryArray::try_new(6, share(Part::Values), nulls)?),
-        ColumnView::Text(_) => Arc::new(StringArray::try_new(offsets(share(Part::Offsets), rows), share(Part::Values), nulls)?),
+        ColumnView::Text(_) => {
+            Arc::new(StringArray::try_new(offsets(share(Part::Offsets), rows), share(Part::Values), nulls)?)
+        }
         ColumnView::Octets(_) => {
             Arc::new(BinaryArray::try_new(offsets(share(Part::Offsets), rows), share(Part::Values), nulls)?)
         }
@@ -81,7 +85,11 @@ fn array(batch: &Arc<Batch>, index: usize, column: Column<'_>) -> Result<ArrayRe
     })
 }
 
-fn primitive<T: ArrowPrimitiveType>(values: Buffer, rows: usize, nulls: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+fn primitive<T: ArrowPrimitiveType>(
+    values: Buffer,
+    rows: usize,
+    nulls: Option<NullBuffer>,
+) -> Result<ArrayRef, ArrowError> {
     Ok(Arc::new(PrimitiveArray::<T>::try_new(ScalarBuffer::new(values, 0, rows), nulls)?))
 }
 
@@ -108,7 +116,9 @@ impl AsRef<[u8]> for Shared {
         let Some(column) = self.batch.columns().nth(self.index) else { return &[] };
         match (self.part, column.values) {
             (Part::Validity, _) => column.validity.map_or(&[][..], Bitmap::as_bytes),
-            (Part::Offsets, ColumnView::Text(v) | ColumnView::Octets(v) | ColumnView::ListU32(v)) => v.offsets().as_bytes(),
+            (Part::Offsets, ColumnView::Text(v) | ColumnView::Octets(v) | ColumnView::ListU32(v)) => {
+                v.offsets().as_bytes()
+            }
             (Part::Values, ColumnView::Text(v) | ColumnView::Octets(v) | ColumnView::ListU32(v)) => VarBuf::data(v),
             (Part::Values, ColumnView::U8(v)) => v,
             (Part::Values, ColumnView::U16(v)) => v.as_bytes(),

@@ -36,7 +36,9 @@ impl Field {
     /// The last `n` bytes of a fixed field that is longer.
     fn low(&self, n: usize) -> Source {
         match self.source {
-            Source::Fixed { segment, rel, width } if width > n => Source::Fixed { segment, rel: rel + width - n, width: n },
+            Source::Fixed { segment, rel, width } if width > n => {
+                Source::Fixed { segment, rel: rel + width - n, width: n }
+            }
             source => source,
         }
     }
@@ -120,8 +122,20 @@ fn is_bytes(data_type: DataType) -> bool {
     use DataType as D;
     matches!(
         data_type,
-        D::OctetArray | D::String | D::MacAddress | D::Ipv4Address | D::Ipv6Address | D::BasicList | D::SubTemplateList
-            | D::SubTemplateMultiList | D::Float32 | D::Float64 | D::Signed8 | D::Signed16 | D::Signed32 | D::Signed64
+        D::OctetArray
+            | D::String
+            | D::MacAddress
+            | D::Ipv4Address
+            | D::Ipv6Address
+            | D::BasicList
+            | D::SubTemplateList
+            | D::SubTemplateMultiList
+            | D::Float32
+            | D::Float64
+            | D::Signed8
+            | D::Signed16
+            | D::Signed32
+            | D::Signed64
     )
 }
 
@@ -262,16 +276,20 @@ impl Compiler {
             }
             Some(D::Boolean) if exact(1) => (ColumnType::Bool, Convert::Boolean),
             Some(D::MacAddress) if exact(6) => (ColumnType::Mac, Convert::Bytes),
+            Some(D::Ipv4Address | D::Ipv6Address) if width == Some(4) => (ColumnType::Ip4, Convert::Unsigned),
+            Some(D::Ipv4Address | D::Ipv6Address) if width == Some(16) => (ColumnType::Ip6, Convert::Bytes),
             Some(D::Ipv4Address) if exact(4) => (ColumnType::Ip4, Convert::Unsigned),
             Some(D::Ipv6Address) if exact(16) => (ColumnType::Ip6, Convert::Bytes),
-            Some(
-                D::DateTimeSeconds | D::DateTimeMilliseconds | D::DateTimeMicroseconds | D::DateTimeNanoseconds,
-            ) => match self.convert(i, ColumnType::Timestamp) {
-                Some(convert) => (ColumnType::Timestamp, convert),
-                None => (ColumnType::Octets, Convert::Octets),
-            },
+            Some(D::DateTimeSeconds | D::DateTimeMilliseconds | D::DateTimeMicroseconds | D::DateTimeNanoseconds) => {
+                match self.convert(i, ColumnType::Timestamp) {
+                    Some(convert) => (ColumnType::Timestamp, convert),
+                    None => (ColumnType::Octets, Convert::Octets),
+                }
+            }
             Some(D::String) => (ColumnType::Text, Convert::Text),
-            Some(t @ (D::BasicList | D::SubTemplateList | D::SubTemplateMultiList)) => (ColumnType::Text, Convert::List(t)),
+            Some(t @ (D::BasicList | D::SubTemplateList | D::SubTemplateMultiList)) => {
+                (ColumnType::Text, Convert::List(t))
+            }
             _ => (ColumnType::Octets, Convert::Octets),
         };
         let empty_is_absent = !matches!(f.data_type, None | Some(D::String | D::OctetArray | D::Unsigned256));
@@ -354,7 +372,9 @@ impl Compiler {
                 .filter_map(|c| {
                     let i = self.find(0, pick(c))?;
                     let uptime = c.2 == T::Uptime;
-                    let fits = if uptime { self.fields[i].width().is_some_and(|w| w <= 8) } else {
+                    let fits = if uptime {
+                        self.fields[i].width().is_some_and(|w| w <= 8)
+                    } else {
                         self.convert(i, ColumnType::Timestamp).is_some()
                     };
                     fits.then_some((i, if uptime { uptime_code as u8 } else { c.2 as u8 }))
@@ -480,9 +500,10 @@ impl Compiler {
     fn counters(&mut self) -> bool {
         let total = |delta, total| self.find(0, delta).is_none() && self.find(0, total).is_some();
         let totals = total(1, 85) || total(2, 86);
-        for (name, ids, needs) in
-            [("rev_bytes", [(29305, 1), (29305, 85), (0, 232)], 231), ("rev_packets", [(29305, 2), (29305, 86), (0, 299)], 298)]
-        {
+        for (name, ids, needs) in [
+            ("rev_bytes", [(29305, 1), (29305, 85), (0, 232)], 231),
+            ("rev_packets", [(29305, 2), (29305, 86), (0, 299)], 298),
+        ] {
             let with = self.find(0, needs).is_some();
             let ids = ids.iter().filter(|e| e.0 != 0 || with);
             let found = ids.filter_map(|&(pen, id)| self.find(pen, id)).collect::<Vec<_>>();

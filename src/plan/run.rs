@@ -141,7 +141,9 @@ impl Op {
         if let Source::Fixed { segment, rel, width } = self.source {
             let c = self.column;
             let done = match (self.convert, data_type) {
-                (Convert::Unsigned, _) if width > 8 || width == 0 => return self.each_value(view, n, data_type, meta, lookups, batch),
+                (Convert::Unsigned, _) if width > 8 || width == 0 => {
+                    return self.each_value(view, n, data_type, meta, lookups, batch);
+                }
                 (Convert::Unsigned, ColumnType::U8) => {
                     kernel!(view, segment, at => scalar::unsigned(at, rel, width, batch.next_rows::<u8>(c, n)))
                 }
@@ -194,7 +196,15 @@ impl Op {
     }
 
     #[cold]
-    fn each_value(&self, view: &View<'_>, n: usize, data_type: ColumnType, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) {
+    fn each_value(
+        &self,
+        view: &View<'_>,
+        n: usize,
+        data_type: ColumnType,
+        meta: &RunMeta,
+        lookups: &Lookups<'_>,
+        batch: &mut Batch,
+    ) {
         let first = batch.rows();
         self.each_field(view, n, |i, bytes| {
             let row = first + i;
@@ -226,7 +236,16 @@ impl Op {
         }
     }
 
-    fn one(&self, b: &[u8], i: usize, n: usize, to: ColumnType, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) -> Put {
+    fn one(
+        &self,
+        b: &[u8],
+        i: usize,
+        n: usize,
+        to: ColumnType,
+        meta: &RunMeta,
+        lookups: &Lookups<'_>,
+        batch: &mut Batch,
+    ) -> Put {
         let c = self.column;
         macro_rules! slot {
             ($t:ty, $v:expr) => {
@@ -280,7 +299,9 @@ impl Op {
             (Convert::Unsigned, ColumnType::U8) => slot!(u8, number.and_then(|v| v.try_into().ok())),
             (Convert::Unsigned, ColumnType::U16) => slot!(u16, number.and_then(|v| v.try_into().ok())),
             (Convert::Unsigned, ColumnType::Ip4) if b.len() != 4 => Put::Misfit,
-            (Convert::Unsigned, ColumnType::U32 | ColumnType::Ip4) => slot!(u32, number.and_then(|v| v.try_into().ok())),
+            (Convert::Unsigned, ColumnType::U32 | ColumnType::Ip4) => {
+                slot!(u32, number.and_then(|v| v.try_into().ok()))
+            }
             (Convert::Unsigned, ColumnType::U64) => slot!(u64, number),
             (Convert::Unsigned, ColumnType::I64) => slot!(i64, number.and_then(|v| v.try_into().ok())),
             (Convert::Time(kind), ColumnType::Timestamp) if kind.takes(b.len()) => {
