@@ -10,6 +10,7 @@ mod buffer;
 pub(crate) mod derive;
 pub mod gather;
 mod layout;
+mod options;
 mod run;
 pub mod schema;
 
@@ -18,4 +19,5 @@ pub use batch::{Batch, Column, ColumnView};
 pub use buffer::{AlignedBuf, Bitmap, VarBuf};
 pub(crate) use layout::extra_column_name;
 pub use layout::{ColumnDef, ColumnType, Family, Layout};
+pub use options::OptionsRecord;
 pub use run::{Run, RunMeta, SamplingSource, TimeSource, Timestamp};

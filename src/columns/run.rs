@@ -99,10 +99,9 @@ pub struct RunMeta {
     pub sampling_source: u8,
     /// Where the flow times come from where no column says it per row: the code of a [`TimeSource`].
     pub time_source: u8,
-    /// The number of the message since the decoder was made.
-    pub message: u64,
-    /// The index of the set in its message, for order.
-    pub set: u16,
+    /// The place of the run among all of a decoder: later runs have higher numbers. A late run stands where its
+    /// template came.
+    pub order: u64,
     /// Whether the set was held until its template came.
     pub late: bool,
 }
@@ -123,8 +122,7 @@ impl RunMeta {
             sampling_rate: f64::NAN,
             sampling_source: 0,
             time_source: 0,
-            message: 0,
-            set: 0,
+            order: 0,
             late: false,
         }
     }

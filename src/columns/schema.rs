@@ -8,9 +8,6 @@ use super::layout::ColumnType::{self, F64, I64, Ip4, Ip6, ListU32, Mac, Text, Ti
 /// Version of the schema, written into files.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// An element: private enterprise number and id. v9's types above 32767 have number 0.
-pub(crate) type ElementId = (u32, u16);
-
 /// A column of the schema that a record fills.
 #[derive(Clone, Copy, Debug)]
 pub struct SchemaColumn {

@@ -90,7 +90,6 @@ impl Plan {
         let first = |ids4: &[u16], ids6: &[u16]| c.first_family(ids4, ids6);
         let (first_family, first_next_hop) = (first(&[8, 12], &[27, 28]), first(&[15], &[62]));
         let (first_bgp_next_hop, first_nat) = (first(&[18], &[63]), first(&[225, 226, 40001, 40002], &[281, 282]));
-        let nested = c.ops.iter().any(|op| matches!(op.convert, Convert::List(_)));
         let mut order: Vec<u16> = (0..c.columns.len() as u16).filter(|i| !c.hidden.contains(i)).collect();
         order.sort_by_key(|&i| c.columns[usize::from(i)].0.unwrap_or(usize::MAX));
         // Columns that vary in length are filled before the fixed ones only by chance; order by place in the record
@@ -113,7 +112,7 @@ impl Plan {
             first_bgp_next_hop,
             first_nat,
         };
-        Self { layout: Arc::new(layout), min_len, segments, ops: c.ops.into(), sampling, time, nested }
+        Self { layout: Arc::new(layout), min_len, segments, ops: c.ops.into(), sampling, time }
     }
 }
 

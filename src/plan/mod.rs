@@ -27,10 +27,14 @@ pub struct Plan {
     ops: Box<[Op]>,
     sampling: Option<SamplingOps>,
     time: TimeRule,
-    nested: bool,
 }
 
 impl Plan {
+    /// Roughly the bytes that a record becomes.
+    pub fn row_bytes(&self) -> usize {
+        self.layout.columns.iter().map(|c| c.data_type.width().unwrap_or(16)).sum::<usize>().max(1)
+    }
+
     /// The layout of the batches that this plan fills.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout

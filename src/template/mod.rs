@@ -23,11 +23,13 @@ pub struct Limits {
     pub fields: usize,
     /// Entries in each of an exporter's options tables.
     pub options_entries: usize,
+    /// Whether withdrawals are passed over, as RFC 7011 section 8.1 asks over UDP; real exporters mean them.
+    pub ignore_withdrawals: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { templates: 4096, fields: 4096, options_entries: 16_384 }
+        Self { templates: 4096, fields: 4096, options_entries: 16_384, ignore_withdrawals: false }
     }
 }
 

@@ -122,6 +122,7 @@ impl Templates {
                     self.remove((set.version, domain, id));
                     report(Event::Invalid { id, error });
                 }
+                Found::Withdrawal { .. } if self.limits.ignore_withdrawals => {}
                 Found::Withdrawal { id } if id < 256 => {
                     let kind = if id == 2 { Kind::Data } else { Kind::Options };
                     self.retain(|k, e| (k.0, k.1) != (set.version, domain) || e.latest.kind != kind);

@@ -1,0 +1,154 @@
+//! Counters: what happened to datagrams, sets and records.
+
+use super::sequence::SequenceEvent;
+use crate::error::{Error, ErrorKind};
+
+/// What decoding one datagram came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// Flow records appended to batches, late ones included.
+    pub records: u32,
+    /// Of them, records of sets that were held before.
+    pub late_records: u32,
+    /// Options records.
+    pub options_records: u32,
+    /// Sets seen: the sum of the next four.
+    pub sets: u32,
+    /// Sets decoded whole; v1, v5 and v7 count as one set.
+    pub sets_decoded: u32,
+    /// Data sets held until their template comes.
+    pub sets_held: u32,
+    /// Sets in which something is wrong; their good records are decoded.
+    pub sets_malformed: u32,
+    /// Sets passed over: reserved ids, and data sets that could not be held.
+    pub sets_skipped: u32,
+    /// Data sets whose template is not known.
+    pub unknown_templates: u32,
+    /// The first thing that is wrong with the datagram, if any.
+    pub error: Option<Error>,
+    /// Whether the datagram was refused whole: no header, an unknown version, or too many exporters.
+    pub refused: bool,
+    /// What the sequence number said.
+    pub sequence: SequenceEvent,
+}
+
+/// Sums over many datagrams, of one exporter or of all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Datagrams seen.
+    pub datagrams: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Datagrams without a header that can be read, or of an unknown version.
+    pub datagrams_malformed: u64,
+    /// Datagrams of exporters beyond the limit.
+    pub datagrams_limited: u64,
+    /// Datagrams decoded although something in them is wrong.
+    pub datagrams_damaged: u64,
+    /// Flow records decoded.
+    pub records: u64,
+    /// Of them, late ones.
+    pub late_records: u64,
+    /// Options records decoded.
+    pub options_records: u64,
+    /// Sets seen: decoded, held, malformed and skipped.
+    pub sets: u64,
+    /// Sets decoded whole.
+    pub sets_decoded: u64,
+    /// Sets held, whatever became of them: decoded late, expired, dropped, or still held.
+    pub sets_held: u64,
+    /// Sets with something wrong.
+    pub sets_malformed: u64,
+    /// Sets passed over.
+    pub sets_skipped: u64,
+    /// Held sets decoded when their template came.
+    pub held_decoded: u64,
+    /// Held sets that waited too long.
+    pub held_expired: u64,
+    /// Held sets dropped by a withdrawal of their template.
+    pub held_dropped: u64,
+    /// Templates defined or changed.
+    pub templates: u64,
+    /// Templates withdrawn.
+    pub withdrawals: u64,
+    /// Units missing by sequence numbers: v5 and v7 flows, v9 messages, IPFIX data records.
+    pub lost: u64,
+    /// Gaps in sequences.
+    pub gaps: u64,
+    /// Messages that came after later ones.
+    pub reordered: u64,
+    /// Messages that came twice.
+    pub duplicates: u64,
+    /// Sequences that started anew.
+    pub resets: u64,
+    /// Messages whose sequence could not be judged.
+    pub unverifiable: u64,
+    /// Errors by [`ErrorKind::index`].
+    pub errors: [u64; ErrorKind::COUNT],
+}
+
+impl Stats {
+    /// Adds a datagram of `bytes` bytes.
+    #[inline]
+    pub(super) fn add(&mut self, o: &Outcome, bytes: usize) {
+        self.datagrams += 1;
+        self.bytes += bytes as u64;
+        self.records += u64::from(o.records);
+        self.sets += u64::from(o.sets);
+        self.sets_decoded += u64::from(o.sets_decoded);
+        if o.error.is_some() || o.options_records > 0 || o.sets != o.sets_decoded || o.late_records > 0 {
+            self.add_rare(o);
+        }
+        match o.sequence {
+            SequenceEvent::InOrder => {}
+            SequenceEvent::Gap(units) => {
+                self.lost += u64::from(units);
+                self.gaps += 1;
+            }
+            SequenceEvent::Reordered(units) => {
+                self.reordered += 1;
+                self.lost = self.lost.saturating_sub(u64::from(units));
+            }
+            SequenceEvent::Duplicate => self.duplicates += 1,
+            SequenceEvent::Reset => self.resets += 1,
+            SequenceEvent::Unverifiable => self.unverifiable += 1,
+        }
+    }
+
+    #[cold]
+    fn add_rare(&mut self, o: &Outcome) {
+        self.late_records += u64::from(o.late_records);
+        self.options_records += u64::from(o.options_records);
+        self.sets_held += u64::from(o.sets_held);
+        self.sets_malformed += u64::from(o.sets_malformed);
+        self.sets_skipped += u64::from(o.sets_skipped);
+        match o.error {
+            Some(e) if o.refused && e.kind == ErrorKind::ExporterLimit => self.datagrams_limited += 1,
+            Some(_) if o.refused => self.datagrams_malformed += 1,
+            Some(_) => self.datagrams_damaged += 1,
+            None => {}
+        }
+    }
+
+    /// Counts an error.
+    pub(super) fn error(&mut self, error: &Error) {
+        if let Some(n) = self.errors.get_mut(error.kind.index()) {
+            *n += 1;
+        }
+    }
+
+    /// Adds other sums.
+    pub fn merge(&mut self, other: &Self) {
+        macro_rules! add {
+            ($($f:ident),*) => { $(self.$f += other.$f;)* };
+        }
+        add!(datagrams, bytes, datagrams_malformed, datagrams_limited, datagrams_damaged, records, late_records);
+        add!(options_records, sets, sets_decoded, sets_held, sets_malformed, sets_skipped, held_decoded, held_expired);
+        add!(held_dropped, templates, withdrawals, lost, gaps, reordered, duplicates, resets, unverifiable);
+        for (a, b) in self.errors.iter_mut().zip(&other.errors) {
+            *a += b;
+        }
+    }
+}
