@@ -1,1 +1,68 @@
-//! The `net` layer.
+//! UDP sockets of a collector: one a core, steered by source address, read in bursts. Knows nothing of NetFlow.
+//!
+//! ```text
+//! Group::open(address, cores, options)      n sockets that share one port, a BPF program that deals out the sources
+//!   -> receivers(groups)                    Receiver i owns socket i of every group, and runs on core i
+//!        -> Receiver::receive(timeout)      a Burst: up to 64 messages of the kernel in reused buffers
+//!             -> Packet { bytes, source, received_at_us, truncated }, borrowed, GRO trains split
+//! ```
+//!
+//! Linux only: `recvmmsg`, `SO_REUSEPORT` steering and UDP GRO are its own.
+
+mod error;
+mod group;
+mod receiver;
+mod steer;
+#[expect(unsafe_code, reason = "the receive call and three socket options that no safe crate offers")]
+mod sys;
+#[cfg(test)]
+mod tests;
+
+pub use error::{OpenError, OpenErrorKind, Warning};
+pub use group::{Group, any, receivers};
+pub use receiver::{Burst, Packet, Receiver, Stats};
+pub use steer::owner;
+
+/// The most messages that one [`Receiver::receive`] takes from the kernel.
+pub const BURST: usize = 64;
+
+/// How the sockets of a [`Group`] are set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Bytes of payload and bookkeeping that the kernel may queue for each socket; 0 leaves the system's default.
+    pub receive_buffer: usize,
+    /// Let the kernel join datagrams of one sender into trains (UDP GRO), which a [`Burst`] splits again.
+    pub gro: bool,
+    /// Take [`Packet::received_at_us`] from the kernel, a datagram each, in place of the clock once a burst.
+    pub timestamps: bool,
+    /// Who decides which socket of the group gets a datagram.
+    pub steering: Steering,
+}
+
+impl Default for Options {
+    /// 16 MiB, GRO, the clock once a burst, steered by source address.
+    fn default() -> Self {
+        Self { receive_buffer: 16 << 20, gro: true, timestamps: false, steering: Steering::Source }
+    }
+}
+
+/// Who decides which socket of a [`Group`] gets a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Steering {
+    /// The source address alone, so that an exporter's templates and data meet in one receiver: see [`owner`].
+    Source,
+    /// The kernel's own hash of both addresses and ports: an exporter that sends from several ports is spread.
+    Kernel,
+}
+
+/// The cores that this process may run on, by number, for [`pin`]. Never empty.
+pub fn cores() -> Vec<usize> {
+    let ids: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
+    if ids.is_empty() { vec![0] } else { ids }
+}
+
+/// Keeps the calling thread on one core; `false` where the system refuses, and the thread then floats as before.
+pub fn pin(core: usize) -> bool {
+    core_affinity::set_for_current(core_affinity::CoreId { id: core })
+}
