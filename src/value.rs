@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 /// How deep lists of lists are read.
 pub const MAX_DEPTH: usize = 8;
+/// Bytes of text after which a list is given up: a template of many fields of no length could make any amount.
+const MAX_TEXT: usize = 1 << 20;
 
 /// A field's value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -261,6 +263,9 @@ fn sub_records(out: &mut String, id: u16, bytes: &[u8], depth: usize, templates:
         let _ = write!(out, "\"octets\":\"{}\"", Value::Octets(bytes));
         return Some(());
     };
+    if out.len() > MAX_TEXT {
+        return None;
+    }
     out.push_str("\"records\":[");
     let (mut at, mut fields) = (0, Vec::new());
     while bytes.len() - at >= template.min_len() as usize {
@@ -289,6 +294,9 @@ fn record(
         let nth = template.fields[..=i].iter().filter(|f| (f.pen, f.id) == (spec.pen, spec.id)).count();
         if nth > 1 {
             let _ = write!(key, "#{nth}");
+        }
+        if out.len() > MAX_TEXT {
+            return None;
         }
         if i > 0 {
             out.push(',');
