@@ -79,6 +79,11 @@ impl Group {
         receivers(vec![self])
     }
 
+    #[cfg(test)]
+    pub(super) fn socket(&self, index: usize) -> &Socket {
+        &self.sockets.sockets[index]
+    }
+
     fn open_once(address: SocketAddr, n: usize, options: &Options) -> Result<Self, OpenError> {
         let asked = match address.ip().to_canonical() {
             IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),

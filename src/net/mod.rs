@@ -56,7 +56,8 @@ pub enum Steering {
     Kernel,
 }
 
-/// The cores that this process may run on, by number, for [`pin`]. Never empty.
+/// The cores that the calling thread may run on, by number, for [`pin`]: all of the process's, where it is not pinned
+/// itself. Never empty.
 pub fn cores() -> Vec<usize> {
     let ids: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
     if ids.is_empty() { vec![0] } else { ids }
@@ -64,5 +65,6 @@ pub fn cores() -> Vec<usize> {
 
 /// Keeps the calling thread on one core; `false` where the system refuses, and the thread then floats as before.
 pub fn pin(core: usize) -> bool {
-    core_affinity::set_for_current(core_affinity::CoreId { id: core })
+    // The crate's set of cores is an array of this many bits, and it does not look.
+    core < libc::CPU_SETSIZE as usize && core_affinity::set_for_current(core_affinity::CoreId { id: core })
 }

@@ -76,11 +76,14 @@ pub struct Packet<'a> {
 
 impl Receiver {
     pub(super) fn new(slots: Vec<Slot>) -> Self {
-        Self::with_ring(slots, Ring::new(BURST, ROOM))
+        let ring = Ring::new(BURST, ROOM);
+        Self { ring, poll: Poll::new(slots.len()), slots, turn: 0, stats: Stats::default() }
     }
 
-    pub(super) fn with_ring(slots: Vec<Slot>, ring: Ring) -> Self {
-        Self { ring, poll: Poll::new(slots.len()), slots, turn: 0, stats: Stats::default() }
+    /// The same with other memory, to see datagrams cut.
+    #[cfg(test)]
+    pub(super) fn with_memory(self, ring: Ring) -> Self {
+        Self { ring, ..self }
     }
 
     /// Takes what a socket has, at most [`BURST`](super::BURST) messages; where none has anything, waits up to
