@@ -103,6 +103,7 @@ impl Group {
         .map_err(at("bind"))?;
 
         let mut sockets = Vec::with_capacity(n);
+        let mut closed = false;
         for index in 0..n {
             let socket = new_socket(local).map_err(at("socket"))?;
             if n > 1 {
@@ -120,11 +121,12 @@ impl Group {
                     warnings.push(warning);
                 }
             }
-            socket.attach_filter(&CLOSED).map_err(at("setsockopt SO_ATTACH_FILTER"))?;
+            // Where the kernel has no filters, early datagrams are the worse for it and nothing else.
+            closed |= n > 1 && socket.attach_filter(&CLOSED).is_ok();
             socket.bind(&SockAddr::from(local)).map_err(at("bind"))?;
             sockets.push(socket);
         }
-        for socket in &sockets {
+        for socket in sockets.iter().filter(|_| closed) {
             socket.detach_filter().map_err(at("setsockopt SO_DETACH_FILTER"))?;
         }
         let refused = sockets.iter().map(|socket| sys::drops(socket.as_fd()).unwrap_or(0)).collect();

@@ -46,23 +46,22 @@ impl Ring {
         let mut payloads = vec![0u8; stride * messages];
         let mut names = vec![[0u32; NAME_WORDS]; messages];
         let mut controls = vec![[0u64; CONTROL_WORDS]; messages];
-        let mut iovecs: Vec<libc::iovec> = payloads
-            .chunks_exact_mut(stride)
-            .map(|payload| libc::iovec { iov_base: payload.as_mut_ptr().cast(), iov_len: room })
+        // Pointers from `as_mut_ptr` outlive the shared borrows of a vector's items, by its contract.
+        let payload = payloads.as_mut_ptr();
+        let mut iovecs: Vec<libc::iovec> = (0..messages)
+            .map(|i| libc::iovec { iov_base: payload.wrapping_add(i * stride).cast(), iov_len: room })
             .collect();
-        let headers = iovecs
-            .iter_mut()
-            .zip(&mut names)
-            .zip(&mut controls)
-            .map(|((iovec, name), control)| {
+        let (iovec, name, control) = (iovecs.as_mut_ptr(), names.as_mut_ptr(), controls.as_mut_ptr());
+        let headers = (0..messages)
+            .map(|i| {
                 // SAFETY: `mmsghdr` is plain numbers and pointers, for which all zero is a value.
                 let mut header: libc::mmsghdr = unsafe { mem::zeroed() };
-                header.msg_hdr.msg_name = ptr::from_mut(name).cast();
-                header.msg_hdr.msg_namelen = size_of_val(name) as _;
-                header.msg_hdr.msg_iov = iovec;
+                header.msg_hdr.msg_name = name.wrapping_add(i).cast();
+                header.msg_hdr.msg_namelen = size_of::<[u32; NAME_WORDS]>() as _;
+                header.msg_hdr.msg_iov = iovec.wrapping_add(i);
                 header.msg_hdr.msg_iovlen = 1;
-                header.msg_hdr.msg_control = ptr::from_mut(control).cast();
-                header.msg_hdr.msg_controllen = size_of_val(control) as _;
+                header.msg_hdr.msg_control = control.wrapping_add(i).cast();
+                header.msg_hdr.msg_controllen = size_of::<[u64; CONTROL_WORDS]>() as _;
                 header
             })
             .collect();
