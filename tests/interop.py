@@ -1,0 +1,266 @@
+#!/usr/bin/env python3
+"""Other people's exporters and readers against the program, over loopback.
+
+    tests/interop.py target/release/flowlane [--only softflowd|pmacctd|tshark|netflow]
+
+- softflowd and pmacctd (Debian) measure the same generated traffic and export to `flowlane collect`; flows, bytes and packets
+  equal what the exporter itself reports.
+- tshark and `flowlane decode --format records` see the same values in the recordings.
+- the Python package `netflow` reads our netflow-json file: every entry as its own collector would have written it, and its
+  analyzer prints the same of both.
+
+Needs softflowd, pmacctd and tshark on the path; the Python that runs it needs `netflow` (pip install netflow==0.12.2).
+Every step is bounded in time. No network beyond loopback.
+"""
+import argparse
+import contextlib
+import gzip
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(ROOT, "tools", "record"))
+sys.dont_write_bytecode = True
+import check  # noqa: E402
+import reference  # noqa: E402
+import traffic  # noqa: E402
+
+FIXTURES = os.path.join(ROOT, "fixtures")
+WRITTEN = ["demo/softflowd_v5", "demo/softflowd_v9", "demo/pmacctd_ipfix"]
+ANALYZED = "demo/softflowd_v9"  # the analyzer stops at v5 (KeyError: IN_PKTS) and skips IPFIX
+SAMPLE = ["demo/fprobe_v7", "softflowd_v1", "softflowd_v9_ether", "softflowd_ipfix_bidirectional", "pmacctd_ipfix_labels", "openvswitch_ipfix"]
+
+
+def free_port():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def bound(port):
+    """Whether some process has the UDP port."""
+    for table in ("/proc/net/udp", "/proc/net/udp6"):
+        with contextlib.suppress(OSError), open(table) as f:
+            if any(line.split()[1].endswith(f":{port:04X}") for line in f.readlines()[1:]):
+                return True
+    return False
+
+
+def tail(log):
+    with open(log, errors="replace") as f:
+        return f.read()[-2000:]
+
+
+@contextlib.contextmanager
+def collector(argv, port, log):
+    """A collector that runs inside the block and is stopped with SIGINT at its end."""
+    with open(log, "w") as out:
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 15
+        while not bound(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"{' '.join(argv)} did not open its port:\n{tail(log)}")
+            time.sleep(0.05)
+        time.sleep(0.3)
+        yield process
+        time.sleep(0.7)
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def collect(flowlane, folder, name, form, export):
+    """Runs `flowlane collect` while `export(port)` sends; the path of what it wrote and what `export` returned."""
+    port, out, log = free_port(), os.path.join(folder, f"{name}.out"), os.path.join(folder, f"{name}.log")
+    argv = [flowlane, "collect", "--listen", f"127.0.0.1:{port}", "--format", form, "--out", out]
+    with collector(argv, port, log) as process:
+        reported = export(port)
+    assert process.returncode == 0, f"{' '.join(argv)}: exit {process.returncode}\n{tail(log)}"
+    return out, reported
+
+
+def sums(path):
+    """Flows of an ndjson file, and the bytes and packets of each protocol, both directions."""
+    flows, by_protocol = 0, {}
+    with open(path) as f:
+        for line in f:
+            flow = json.loads(line)
+            flows += 1
+            octets, packets = by_protocol.get(flow.get("proto", 0), (0, 0))
+            by_protocol[flow.get("proto", 0)] = (octets + flow.get("bytes", 0) + flow.get("rev_bytes", 0),
+                                                 packets + flow.get("packets", 0) + flow.get("rev_packets", 0))
+    return flows, by_protocol
+
+
+def same(what, got, want):
+    if got != want:
+        raise AssertionError(f"{what}: flowlane {got}, the other {want}")
+
+
+def report(name, flows, by_protocol):
+    octets, packets = (sum(column) for column in zip(*by_protocol.values()))
+    print(f"  {name}: {flows} flows, {octets} bytes, {packets} packets", flush=True)
+
+
+def softflowd(flowlane, folder, frames):
+    for name, options in [("v1", "-v 1"), ("v5", "-v 5"), ("v9", "-v 9"), ("v9 ether", "-v 9 -T ether"), ("IPFIX", "-v 10"),
+                          ("IPFIX bidirectional", "-v 10 -b -A milli")]:
+        def export(port):
+            argv = ["softflowd", "-d", "-p", f"{folder}/pid", "-c", f"{folder}/ctl", "-r", frames, "-n", f"127.0.0.1:{port}", "-a", *options.split()]
+            run = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+            assert not run.returncode, run.stdout
+            return run.stdout
+
+        out, said = collect(flowlane, folder, "softflowd_" + re.sub(r"\W", "_", name), "ndjson", export)
+        exported = re.search(r"Flows exported: \d+ \((\d+) records\) in \d+ packets \((\d+) failures\)", said)
+        table = re.findall(r"\((\d+)\):\s+(\d+)\s+(\d+)\s+[\d.]+s\s+[\d.]+s", said)
+        flows, want = int(exported[1]), {int(p): (int(octets), int(packets)) for p, octets, packets in table}
+        assert exported[2] == "0" and flows > 100, said
+        same(f"softflowd {name}", sums(out), (flows, want))
+        report(f"softflowd {name}", flows, want)
+
+
+def run_pmacctd(folder, frames, version, port):
+    """What pmacctd logs while it measures the traffic and exports it."""
+    lines = ["daemonize: false", "debug: true", f"pcap_savefile: {frames}", "pcap_savefile_wait: true", "plugins: nfprobe",
+             "aggregate: src_host, dst_host, src_port, dst_port, proto, tos, tcpflags", f"nfprobe_receiver: 127.0.0.1:{port}",
+             f"nfprobe_version: {version}", "nfprobe_timeouts: tcp=30:udp=10:icmp=10:general=30:expint=5"]
+    conf, log = f"{folder}/pmacctd.conf", f"{folder}/pmacctd.log"
+    with open(conf, "w") as f:
+        f.write("\n".join(lines) + "\n")
+    with open(log, "w") as out:
+        # A session of its own: the plugin is a second process, and both get the signal.
+        process = subprocess.Popen(["pmacctd", "-f", conf], stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+    try:
+        time.sleep(7)
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(20)
+        time.sleep(1)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    with open(log, errors="replace") as f:
+        return f.read()
+
+
+def pmacctd(flowlane, folder, frames):
+    pattern = r"EXPIRED: seq:\d+ \[(\S+)\]:\d+ <> \S+ proto:(\d+) octets>:(\d+) packets>:(\d+) octets<:(\d+) packets<:(\d+)"
+    for version in (5, 9, 10):
+        out, said = collect(flowlane, folder, f"pmacctd_v{version}", "ndjson", lambda port: run_pmacctd(folder, frames, version, port))
+        flows, want = 0, {}
+        for address, protocol, *numbers in re.findall(pattern, said):
+            if version == 5 and ":" in address:
+                continue
+            forth, packets_forth, back, packets_back = map(int, numbers)
+            flows += (packets_forth > 0) + (packets_back > 0)
+            octets, packets = want.get(int(protocol), (0, 0))
+            want[int(protocol)] = (octets + forth + back, packets + packets_forth + packets_back)
+        assert flows > 100, said[-2000:]
+        same(f"pmacctd v{version}", sums(out), (flows, want))
+        report(f"pmacctd v{version}", flows, want)
+
+
+def tshark(flowlane, folder, frames):
+    for name in SAMPLE:
+        path = os.path.join(FIXTURES, name + ".pcap")
+        run = subprocess.run([flowlane, "decode", path, "--format", "records"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+        assert not run.returncode, run.stderr.decode(errors="replace")
+        records = [json.loads(line) for line in run.stdout.splitlines()]
+        fault = check.faults_of_tshark(path, records)
+        assert not fault, f"{name}: {fault} (tshark, then flowlane)"
+        print(f"  tshark and flowlane agree on {name} ({len(records)} records)", flush=True)
+
+
+def entries(path):
+    with gzip.open(path, "rt") as f:
+        for line in f:
+            (entry,) = json.loads(line).values()
+            yield entry
+
+
+def analysis(path):
+    """What the library's analyzer prints, without the receive times."""
+    run = subprocess.run([sys.executable, "-m", "netflow.analyzer", "-n", "-p", "1", "-f", path], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert not run.returncode, run.stderr
+    lines = [line.split(" | ", 1)[-1] for line in run.stdout.splitlines()]
+    assert len(lines) > 50, run.stdout + run.stderr
+    return lines
+
+
+def netflow(flowlane, folder, frames):
+    import netflow as library
+
+    for name in WRITTEN:
+        datagrams = [data for _, _, _, _, data in reference.datagrams(os.path.join(FIXTURES, name + ".pcap"))]
+
+        def export(port):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+                s.bind(("127.0.0.1", 0))
+                for data in datagrams:
+                    s.sendto(data, ("127.0.0.1", port))
+                    time.sleep(0.01)  # the format's keys are times of receipt
+                return s.getsockname()
+
+        out, client = collect(flowlane, folder, "netflow_json", "netflow-json", export)
+        templates, want = {"netflow": {}, "ipfix": {}}, []
+        for data in datagrams:
+            packet = library.parse_packet(data, templates)
+            want.append({"client": list(client), "header": packet.header.to_dict(), "flows": [flow.data for flow in packet.flows]})
+        want = json.loads(json.dumps(want))
+        got = list(entries(out))
+        same(f"netflow {name}, entries", len(got), len(want))
+        for i, (a, b) in enumerate(zip(got, want)):
+            same(f"netflow {name}, entry {i}, client and header", (a["client"], a["header"]), (b["client"], b["header"]))
+            same(f"netflow {name}, entry {i}, flows", len(a["flows"]), len(b["flows"]))
+            for j, (x, y) in enumerate(zip(a["flows"], b["flows"])):
+                same(f"netflow {name}, entry {i}, flow {j}", x, y)
+        if name == ANALYZED:
+            theirs = os.path.join(folder, "theirs.gz")
+            with gzip.open(theirs, "wt") as f:
+                for i, entry in enumerate(want):
+                    f.write(json.dumps({f"{1_700_000_000 + i}.5": entry}) + "\n")
+            same(f"the analyzer on {name}", analysis(out), analysis(theirs))
+        print(f"  the netflow package reads {name}: {len(want)} entries, {sum(len(e['flows']) for e in want)} flows", flush=True)
+        os.remove(out)
+
+
+STEPS = {"softflowd": softflowd, "pmacctd": pmacctd, "tshark": tshark, "netflow": netflow}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("flowlane")
+    parser.add_argument("--only", choices=STEPS)
+    a = parser.parse_args()
+    failed = 0
+    with tempfile.TemporaryDirectory(prefix="flowlane-interop-") as folder:
+        os.chmod(folder, 0o755)  # softflowd and pmacctd drop their rights
+        frames = os.path.join(folder, "traffic.pcap")
+        traffic.save(frames, traffic.frames(77, 400, 60), int(time.time()) - 65)
+        for name, step in STEPS.items():
+            if a.only not in (None, name):
+                continue
+            if name != "netflow" and not shutil.which(name):
+                sys.exit(f"{name} is not installed")
+            try:
+                step(os.path.abspath(a.flowlane), folder, frames)
+            except (AssertionError, subprocess.TimeoutExpired) as e:
+                failed += 1
+                print(f"{name} FAILED: {e}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
