@@ -227,7 +227,8 @@ def netflow(flowlane, folder, frames):
         templates, want = {"netflow": {}, "ipfix": {}}, []
         for data in datagrams:
             packet = library.parse_packet(data, templates)
-            want.append({"client": list(client), "header": packet.header.to_dict(), "flows": [known(flow.data) for flow in packet.flows if measured(flow.data)]})
+            flows = {id(flow): flow.data for flow in packet.flows}.values()  # it repeats the flows of the set before a v9 options set
+            want.append({"client": list(client), "header": packet.header.to_dict(), "flows": [known(f) for f in flows if measured(f)]})
         want = json.loads(json.dumps(want))
         got = [dict(entry, flows=[f for f in entry["flows"] if measured(f)]) for entry in entries(out)]
         same(f"netflow {name}, entries", len(got), len(want))
