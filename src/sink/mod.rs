@@ -2,15 +2,24 @@
 //!
 //! ```text
 //! Batch -> Lines          NDJSON, CSV: rows as text, a line each
-//!       -> expand         the full schema as Arrow arrays -> Parquet, Arrow IPC
+//!       -> FileSchema     the full schema as Arrow arrays -> Parquet, Arrow IPC
 //!       -> Table          for people
+//! Writer                  one of them to a stream, or to a file that appears whole or not at all
+//! Folder                  a Writer for each stretch of time
 //! ```
 
+mod expand;
+mod file;
+mod folder;
 mod lines;
 pub mod options;
 pub mod schema;
+pub mod table;
 pub mod text;
 
+pub use expand::{EXTRA_COLUMNS, FileSchema};
+pub use file::{Format, Writer};
+pub use folder::Folder;
 pub use lines::{Lines, csv_header, header};
 
 #[cfg(test)]

@@ -1,18 +1,33 @@
 //! Batches for the tests of all sinks.
 
+use super::{FileSchema, Folder, Format, Writer};
 use crate::columns::{Batch, Timestamp};
 use crate::decode::{Config, Decoder};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt32Type};
+use arrow_array::{Array, RecordBatch};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use std::path::Path;
+use std::sync::Arc;
 
 /// One v5 record.
 pub(super) fn v5_batch() -> Batch {
+    one(&v5_datagram())
+}
+
+fn v5_datagram() -> Vec<u8> {
     let mut datagram = vec![0, 5, 0, 1, 0, 0, 39, 16, 101, 83, 241, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0];
     datagram.extend([192, 0, 2, 1, 198, 51, 100, 2, 0, 0, 0, 0, 0, 1, 0, 2, 0, 0, 0, 3, 0, 0, 5, 220]);
     datagram.extend([0, 0, 39, 0, 0, 0, 39, 15, 0, 80, 1, 187, 0, 18, 6, 0, 0, 0, 0, 0, 24, 24, 0, 0]);
-    one(&datagram)
+    datagram
 }
 
 /// An IPFIX record with both families, IPv6 first, and an element nobody knows.
 pub(super) fn both_families() -> Batch {
+    one(&ipfix_datagram())
+}
+
+fn ipfix_datagram() -> Vec<u8> {
     let mut datagram = vec![0, 10, 0, 0, 101, 83, 241, 0, 0, 0, 0, 1, 0, 0, 0, 9];
     datagram.extend([0, 2, 0, 28, 1, 0, 0, 5]);
     for (id, len) in [(27u16, 16u16), (28, 16), (8, 4), (12, 4), (12345, 2)] {
@@ -24,7 +39,7 @@ pub(super) fn both_families() -> Batch {
     datagram.extend([192, 0, 2, 1, 198, 51, 100, 2, 1, 2]);
     let length = datagram.len() as u16;
     datagram[2..4].copy_from_slice(&length.to_be_bytes());
-    one(&datagram)
+    datagram
 }
 
 fn one(datagram: &[u8]) -> Batch {
@@ -33,4 +48,168 @@ fn one(datagram: &[u8]) -> Batch {
     let outcome = decoder.decode(datagram, exporter, Timestamp(1_700_000_000_000_000));
     assert_eq!((outcome.records, outcome.error), (1, None));
     decoder.flush().pop().expect("a batch")
+}
+
+/// A folder of the test's own, removed at the end.
+struct Scratch(std::path::PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("flowlane-sink-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.0).expect("a folder");
+        let mut names: Vec<String> =
+            entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn read_parquet(path: &Path) -> RecordBatch {
+    let file = std::fs::File::open(path).expect("the file");
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).expect("parquet");
+    let version = builder.metadata().file_metadata().key_value_metadata().expect("metadata").iter();
+    assert!(version.clone().any(|kv| kv.key == "flowlane.schema_version" && kv.value.as_deref() == Some("1")));
+    let batches: Vec<RecordBatch> = builder.build().expect("a reader").map(|b| b.expect("rows")).collect();
+    arrow_select::concat::concat_batches(&batches[0].schema(), &batches).expect("one schema")
+}
+
+#[test]
+fn parquet_of_two_layouts_reads_back() {
+    let scratch = Scratch::new("parquet");
+    let path = scratch.0.join("flows.parquet");
+    let mut writer = Writer::to_file(Format::Parquet, &path).expect("a file");
+    for batch in [v5_batch(), both_families()].map(Arc::new) {
+        writer.write(&batch, batch.runs()).expect("written");
+    }
+    assert_eq!(scratch.names(), [".flows.parquet.tmp"]);
+    writer.finish().expect("finished");
+    assert_eq!(scratch.names(), ["flows.parquet"]);
+    let rows = read_parquet(&path);
+    let names: Vec<String> = rows.schema().fields().iter().map(|f| f.name().clone()).collect();
+    let schema: Vec<&str> = super::schema::SCHEMA.iter().map(|c| c.name).chain(["x_12345", "extras"]).collect();
+    assert_eq!(names, schema);
+    let column = |name: &str| rows.column_by_name(name).expect("a column").clone();
+    let ip4 = column("src_ip4");
+    assert_eq!(ip4.as_primitive::<UInt32Type>().values(), &[0xc000_0201, 0xc000_0201]);
+    let ip6 = column("src_ip6");
+    assert!(ip6.is_null(0) && ip6.is_valid(1));
+    let bytes = column("bytes");
+    assert_eq!((bytes.as_primitive::<Int64Type>().value(0), bytes.is_null(1)), (1500, true));
+    let received = column("time_received");
+    assert_eq!(received.as_primitive::<TimestampMicrosecondType>().value(1), 1_700_000_000_000_000);
+    let exporter = arrow_select::take::take(
+        column("exporter").as_dictionary::<Int32Type>().values(),
+        column("exporter").as_dictionary::<Int32Type>().keys(),
+        None,
+    );
+    assert_eq!(exporter.expect("texts").as_string::<i32>().value(1), "203.0.113.9");
+    assert!(column("extras").is_null(1), "it has a column of its own");
+    assert_eq!(column("x_12345").as_binary::<i32>().value(1), [1, 2]);
+}
+
+#[test]
+fn extras_that_come_late_go_to_the_map() {
+    let first = v5_batch();
+    let schema = FileSchema::new([&first], false);
+    let late = Arc::new(both_families());
+    let rows = schema.expand(&late, late.runs()).expect("rows");
+    let map = rows.column_by_name("extras").expect("the map").as_map().value(0);
+    assert_eq!(map.column(0).as_string::<i32>().value(0), "12345");
+    assert_eq!(map.column(1).as_string::<i32>().value(0), "0102");
+}
+
+#[test]
+fn rows_of_several_layouts_keep_the_order_of_the_wire() {
+    let scratch = Scratch::new("order");
+    let mut decoder = Decoder::new(Config::default());
+    let exporter = "203.0.113.9:2055".parse().expect("an address");
+    for datagram in [v5_datagram(), ipfix_datagram(), v5_datagram(), ipfix_datagram()] {
+        decoder.decode(&datagram, exporter, Timestamp(1_700_000_000_000_000));
+    }
+    let batches: Vec<Arc<Batch>> = decoder.flush().into_iter().map(Arc::new).collect();
+    assert_eq!(batches.len(), 2);
+    let path = scratch.0.join("flows.parquet");
+    let mut writer = Writer::to_file(Format::Parquet, &path).expect("a file");
+    writer.write_ordered(&batches).expect("written");
+    writer.finish().expect("finished");
+    let versions = read_parquet(&path).column_by_name("version").expect("a column").clone();
+    assert_eq!(versions.as_primitive::<UInt8Type>().values(), &[5, 10, 5, 10]);
+    let path = scratch.0.join("flows.ndjson");
+    let mut writer = Writer::to_file(Format::Ndjson, &path).expect("a file");
+    writer.write_ordered(&batches).expect("written");
+    writer.finish().expect("finished");
+    let text = std::fs::read_to_string(&path).expect("text");
+    let versions: Vec<i64> = text
+        .lines()
+        .filter_map(|l| serde_json::from_str::<serde_json::Value>(l).expect("an object")["version"].as_i64())
+        .collect();
+    assert_eq!(versions, [5, 10, 5, 10]);
+}
+
+#[test]
+fn arrow_files_read_back() {
+    let scratch = Scratch::new("arrow");
+    let path = scratch.0.join("flows.arrow");
+    let mut writer = Writer::to_file(Format::Arrow, &path).expect("a file");
+    for batch in [v5_batch(), both_families()].map(Arc::new) {
+        writer.write(&batch, batch.runs()).expect("written");
+    }
+    writer.finish().expect("finished");
+    let reader = arrow_ipc::reader::FileReader::try_new(std::fs::File::open(&path).expect("the file"), None);
+    let rows: usize = reader.expect("an Arrow file").map(|b| b.expect("rows").num_rows()).sum();
+    assert_eq!(rows, 2);
+}
+
+#[test]
+fn an_unfinished_file_does_not_stay() {
+    let scratch = Scratch::new("unfinished");
+    let mut writer = Writer::to_file(Format::Csv, &scratch.0.join("flows.csv")).expect("a file");
+    let batch = Arc::new(v5_batch());
+    writer.write(&batch, batch.runs()).expect("written");
+    drop(writer);
+    assert!(scratch.names().is_empty());
+}
+
+#[test]
+fn a_folder_is_cut_by_the_time_received() {
+    let scratch = Scratch::new("folder");
+    let minute = 60_000_000;
+    let mut decoder = Decoder::new(Config::default());
+    let exporter = "203.0.113.9:2055".parse().expect("an address");
+    let start = 1_700_000_000_000_000 / (60 * minute) * 60 * minute;
+    for at in [1, 2, 6] {
+        decoder.decode(&v5_datagram(), exporter, Timestamp(start + at * minute));
+    }
+    let batch = Arc::new(decoder.flush().pop().expect("one layout"));
+    let mut folder = Folder::open(&scratch.0, Format::Ndjson, 5 * minute).expect("a folder");
+    folder.write(&batch).expect("written");
+    folder.tick(start + 6 * minute).expect("the first is over");
+    assert_eq!(scratch.names(), [".20231114T220500Z.ndjson.tmp", "20231114T220000Z.ndjson"]);
+    // What comes after its file was finished goes to another.
+    folder.write(&batch).expect("written");
+    assert_eq!(folder.finish().expect("finished"), (3, 6));
+    let names = ["20231114T220000Z-2.ndjson", "20231114T220000Z.ndjson", "20231114T220500Z.ndjson"];
+    assert_eq!(scratch.names(), names);
+}
+
+#[test]
+fn a_table_shows_both_ends() {
+    let batch = v5_batch();
+    let mut out = Vec::new();
+    let mut table = super::table::Table::new();
+    table.push(&batch, &batch.runs()[0], &mut out).expect("room");
+    table.flush(&mut out).expect("room");
+    let text = String::from_utf8(out).expect("text");
+    assert!(text.starts_with("start") && text.contains("192.0.2.1:80") && text.contains("TCP"), "{text}");
 }

@@ -1,0 +1,411 @@
+//! One output of rows: a file that appears whole or not at all, or a stream.
+
+use super::expand::FileSchema;
+use super::lines::{Lines, csv_header};
+use super::table::Table;
+use crate::columns::{Batch, ColumnType, Run};
+use crate::decode::wire_order;
+use arrow_array::RecordBatch;
+use arrow_ipc::writer::FileWriter as ArrowFile;
+use arrow_select::interleave::interleave_record_batch;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression as ParquetCompression, Encoding};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use std::error::Error;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What rows are written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Parquet, the full schema.
+    Parquet,
+    /// An Arrow IPC file, the full schema.
+    Arrow,
+    /// One JSON object a line.
+    Ndjson,
+    /// RFC 4180 with the same header always.
+    Csv,
+    /// The gzip file of JSON lines of Python's `netflow` package; its lines are made from messages, not from batches.
+    NetflowJson,
+    /// Lines that are made from messages, as they are.
+    Records,
+    /// Columns for people.
+    Table,
+}
+
+impl Format {
+    /// What a file's name ends with.
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::Arrow => "arrow",
+            Self::Ndjson => "ndjson",
+            Self::Csv => "csv",
+            Self::NetflowJson => "gz",
+            Self::Records => "jsonl",
+            Self::Table => "txt",
+        }
+    }
+
+    /// Whether its lines are made from messages.
+    pub const fn is_of_messages(self) -> bool {
+        matches!(self, Self::NetflowJson | Self::Records)
+    }
+}
+
+/// Rows that a columnar file waits for before it decides which extras get a column.
+const FIRST_ROWS: usize = 1 << 16;
+/// Bytes of text that are written at once.
+const TEXT_BYTES: usize = 1 << 18;
+
+type Out = BufWriter<Box<dyn Write + Send>>;
+
+/// Writes rows in one format to one place.
+pub struct Writer {
+    encoder: Encoder,
+    place: Option<Place>,
+    rows: u64,
+}
+
+/// A file being written: under another name until it is whole.
+struct Place {
+    file: File,
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+enum Encoder {
+    Text { out: Out, text: Vec<u8>, csv: bool },
+    Gzip(GzEncoder<Out>),
+    Table { out: Out, table: Table },
+    Columns(Columns),
+}
+
+/// A columnar file, which is begun when enough rows tell which extras there are.
+struct Columns {
+    out: Option<Out>,
+    parquet: bool,
+    waiting: Vec<(Arc<Batch>, Vec<Run>)>,
+    waiting_rows: usize,
+    schema: Option<FileSchema>,
+    file: Option<Columnar>,
+}
+
+enum Columnar {
+    Parquet(Box<ArrowWriter<Out>>),
+    Arrow(Box<ArrowFile<Out>>),
+}
+
+impl Writer {
+    /// Writes to a stream.
+    pub fn to_stream(format: Format, stream: Box<dyn Write + Send>) -> Self {
+        let out = BufWriter::with_capacity(TEXT_BYTES, stream);
+        let columns = |out, parquet| {
+            Encoder::Columns(Columns {
+                out: Some(out),
+                parquet,
+                waiting: Vec::new(),
+                waiting_rows: 0,
+                schema: None,
+                file: None,
+            })
+        };
+        let encoder = match format {
+            Format::Parquet => columns(out, true),
+            Format::Arrow => columns(out, false),
+            Format::Ndjson | Format::Records => Encoder::Text { out, text: Vec::new(), csv: false },
+            Format::Csv => {
+                let mut text = Vec::new();
+                csv_header(&mut text);
+                Encoder::Text { out, text, csv: true }
+            }
+            Format::NetflowJson => Encoder::Gzip(GzEncoder::new(out, Compression::fast())),
+            Format::Table => Encoder::Table { out, table: Table::new() },
+        };
+        Self { encoder, place: None, rows: 0 }
+    }
+
+    /// Writes to a file. It stands under a name with a dot before and `.tmp` behind until [`finish`](Self::finish).
+    ///
+    /// What exists and is no file (a device, a pipe) is written to as it is.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn to_file(format: Format, path: &Path) -> io::Result<Self> {
+        if fs::metadata(path).is_ok_and(|m| !m.is_file()) {
+            let file = OpenOptions::new().write(true).open(path)?;
+            return Ok(Self::to_stream(format, Box::new(file)));
+        }
+        let mut name = std::ffi::OsString::from(".");
+        name.push(path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name"))?);
+        name.push(".tmp");
+        let temporary = path.with_file_name(name);
+        let file = File::create(&temporary)?;
+        let mut writer = Self::to_stream(format, Box::new(file.try_clone()?));
+        writer.place = Some(Place { file, temporary, path: path.to_path_buf() });
+        Ok(writer)
+    }
+
+    /// Rows written.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Writes consecutive runs of a finished batch.
+    ///
+    /// # Errors
+    /// Those of the stream; [`io::ErrorKind::BrokenPipe`] where the reader is gone.
+    pub fn write(&mut self, batch: &Arc<Batch>, runs: &[Run]) -> io::Result<()> {
+        self.rows += runs.iter().map(|r| u64::from(r.rows)).sum::<u64>();
+        match &mut self.encoder {
+            Encoder::Text { out, text, csv } => {
+                let lines = Lines::new(batch);
+                for run in runs {
+                    write_lines(&lines, run, out, text, *csv)?;
+                }
+                Ok(())
+            }
+            Encoder::Table { out, table } => {
+                for run in runs {
+                    table.push(batch, run, out)?;
+                }
+                Ok(())
+            }
+            Encoder::Columns(columns) => columns.write(batch, runs),
+            Encoder::Gzip(_) => Ok(()),
+        }
+    }
+
+    /// Writes all rows of batches that were handed over together, in the order in which they stood on the wire.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_ordered(&mut self, batches: &[Arc<Batch>]) -> io::Result<()> {
+        if let [batch] = batches {
+            return self.write(batch, batch.runs());
+        }
+        let order = wire_order(batches.iter().map(|b| &**b));
+        self.rows += order.iter().map(|r| u64::from(r.run.rows)).sum::<u64>();
+        match &mut self.encoder {
+            Encoder::Text { out, text, csv } => {
+                let lines: Vec<Lines<'_>> = batches.iter().map(|b| Lines::new(b)).collect();
+                for ordered in order {
+                    if let Some(lines) = lines.get(ordered.batch) {
+                        write_lines(lines, ordered.run, out, text, *csv)?;
+                    }
+                }
+                Ok(())
+            }
+            Encoder::Table { out, table } => {
+                for ordered in order {
+                    if let Some(batch) = batches.get(ordered.batch) {
+                        table.push(batch, ordered.run, out)?;
+                    }
+                }
+                Ok(())
+            }
+            Encoder::Columns(columns) => {
+                columns.begin(batches)?;
+                let schema = columns.schema.as_ref().ok_or_else(|| io::Error::other("no schema"))?;
+                let expanded: Result<Vec<_>, _> = batches.iter().map(|b| schema.expand(b, b.runs())).collect();
+                let expanded = expanded.map_err(io_error)?;
+                let expanded: Vec<&RecordBatch> = expanded.iter().collect();
+                let places = order
+                    .iter()
+                    .flat_map(|o| (o.run.first_row..o.run.first_row + o.run.rows).map(|row| (o.batch, row as usize)));
+                let places: Vec<(usize, usize)> = places.collect();
+                for part in places.chunks(FIRST_ROWS) {
+                    columns.put(&interleave_record_batch(&expanded, part).map_err(io_error)?)?;
+                }
+                Ok(())
+            }
+            Encoder::Gzip(_) => Ok(()),
+        }
+    }
+
+    /// Writes a line, or several, made elsewhere; of use where [`Format::is_of_messages`].
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_text(&mut self, lines: &[u8]) -> io::Result<()> {
+        match &mut self.encoder {
+            Encoder::Text { out, text, .. } => {
+                out.write_all(text)?;
+                text.clear();
+                out.write_all(lines)
+            }
+            Encoder::Gzip(out) => out.write_all(lines),
+            Encoder::Table { out, .. } => out.write_all(lines),
+            Encoder::Columns(_) => Ok(()),
+        }
+    }
+
+    /// Hands what text there is to the stream.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn flush(&mut self) -> io::Result<()> {
+        match &mut self.encoder {
+            Encoder::Text { out, text, .. } => {
+                out.write_all(text)?;
+                text.clear();
+                out.flush()
+            }
+            Encoder::Table { out, table } => {
+                table.flush(out)?;
+                out.flush()
+            }
+            Encoder::Gzip(out) => out.flush(),
+            Encoder::Columns(_) => Ok(()),
+        }
+    }
+
+    /// Ends the output; a file then stands under its name, on the disk.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn finish(mut self) -> io::Result<()> {
+        self.flush()?;
+        match &mut self.encoder {
+            Encoder::Gzip(out) => {
+                out.try_finish()?;
+                out.get_mut().flush()?;
+            }
+            Encoder::Columns(columns) => columns.finish()?,
+            Encoder::Text { .. } | Encoder::Table { .. } => {}
+        }
+        let Some(place) = self.place.take() else { return Ok(()) };
+        let put = || {
+            place.file.sync_all()?;
+            fs::rename(&place.temporary, &place.path)?;
+            let folder = place.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(folder)?.sync_all()
+        };
+        put().inspect_err(|_| drop(fs::remove_file(&place.temporary)))
+    }
+}
+
+impl Drop for Writer {
+    /// What was not finished does not stay.
+    fn drop(&mut self) {
+        if let Some(place) = &self.place {
+            let _ = fs::remove_file(&place.temporary);
+        }
+    }
+}
+
+fn write_lines(lines: &Lines<'_>, run: &Run, out: &mut Out, text: &mut Vec<u8>, csv: bool) -> io::Result<()> {
+    if csv {
+        lines.csv(text, run);
+    } else {
+        lines.ndjson(text, run);
+    }
+    if text.len() >= TEXT_BYTES / 2 {
+        out.write_all(text)?;
+        text.clear();
+    }
+    Ok(())
+}
+
+impl Columns {
+    fn write(&mut self, batch: &Arc<Batch>, runs: &[Run]) -> io::Result<()> {
+        if self.file.is_none() {
+            self.waiting_rows += runs.iter().map(|r| r.rows as usize).sum::<usize>();
+            self.waiting.push((batch.clone(), runs.to_vec()));
+            return if self.waiting_rows >= FIRST_ROWS { self.begin(&[]) } else { Ok(()) };
+        }
+        self.append(batch, runs)
+    }
+
+    fn append(&mut self, batch: &Arc<Batch>, runs: &[Run]) -> io::Result<()> {
+        let Some(schema) = &self.schema else { return Ok(()) };
+        let rows = schema.expand(batch, runs).map_err(io_error)?;
+        self.put(&rows)
+    }
+
+    fn put(&mut self, rows: &RecordBatch) -> io::Result<()> {
+        match &mut self.file {
+            Some(Columnar::Parquet(file)) => file.write(rows).map_err(io_error),
+            Some(Columnar::Arrow(file)) => file.write(rows).map_err(io_error),
+            None => Ok(()),
+        }
+    }
+
+    /// Begins the file with the extras of what waits and of `more`, and writes what waits.
+    fn begin(&mut self, more: &[Arc<Batch>]) -> io::Result<()> {
+        let Some(out) = self.out.take() else { return Ok(()) };
+        let batches = self.waiting.iter().map(|w| &*w.0).chain(more.iter().map(|b| &**b));
+        // An Arrow file takes one dictionary a column, known at its start, so only Parquet gets one.
+        let schema = FileSchema::new(batches, self.parquet);
+        self.file = Some(if self.parquet {
+            let file = ArrowWriter::try_new(out, schema.arrow().clone(), Some(properties(&schema)));
+            Columnar::Parquet(Box::new(file.map_err(io_error)?))
+        } else {
+            Columnar::Arrow(Box::new(ArrowFile::try_new(out, schema.arrow()).map_err(io_error)?))
+        });
+        self.schema = Some(schema);
+        for (batch, runs) in std::mem::take(&mut self.waiting) {
+            self.append(&batch, &runs)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.begin(&[])?;
+        match self.file.take() {
+            Some(Columnar::Parquet(file)) => {
+                let mut out = file.into_inner().map_err(io_error)?;
+                out.flush()
+            }
+            Some(Columnar::Arrow(mut file)) => {
+                file.finish().map_err(io_error)?;
+                file.get_mut().flush()
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Integers delta-packed and not compressed, which is the best trade of time for space; text in dictionaries.
+fn properties(schema: &FileSchema) -> WriterProperties {
+    use arrow_schema::DataType as D;
+    let versions = [("flowlane.schema_version", crate::columns::schema::SCHEMA_VERSION.to_string())];
+    let versions = versions.map(|(k, v)| KeyValue::new(k.to_string(), v));
+    let mut properties = WriterProperties::builder()
+        .set_compression(ParquetCompression::UNCOMPRESSED)
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_created_by(concat!("flowlane ", env!("CARGO_PKG_VERSION")).to_string())
+        .set_key_value_metadata(Some(versions.to_vec()));
+    for field in schema.arrow().fields() {
+        let path = ColumnPath::new(vec![field.name().clone()]);
+        properties = match field.data_type() {
+            D::UInt8 | D::UInt16 | D::UInt32 | D::UInt64 | D::Int64 | D::Timestamp(..) => {
+                properties.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)
+            }
+            D::Utf8 | D::Dictionary(..) | D::Float64 => properties.set_column_dictionary_enabled(path, true),
+            _ => properties,
+        };
+    }
+    debug_assert!(ColumnType::U8.arrow() == D::UInt8);
+    properties.build()
+}
+
+/// An error of a library, as the error of the stream behind it where there is one.
+fn io_error(error: impl Error + Send + Sync + 'static) -> io::Error {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
+    while let Some(e) = cause {
+        if let Some(e) = e.downcast_ref::<io::Error>() {
+            return io::Error::new(e.kind(), e.to_string());
+        }
+        cause = e.source();
+    }
+    io::Error::other(error)
+}
