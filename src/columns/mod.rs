@@ -19,5 +19,5 @@ pub use batch::{Batch, Column, ColumnView};
 pub use buffer::{AlignedBuf, Bitmap, VarBuf};
 pub(crate) use layout::extra_column_name;
 pub use layout::{ColumnDef, ColumnType, Family, Layout};
-pub use options::OptionsRecord;
+pub use options::{OptionsBatch, OptionsRecord};
 pub use run::{Run, RunMeta, SamplingSource, TimeSource, Timestamp};

@@ -25,7 +25,9 @@ pub struct Outcome {
     pub sets_skipped: u32,
     /// Data sets whose template is not known.
     pub unknown_templates: u32,
-    /// The first thing that is wrong with the datagram, if any.
+    /// Sets of earlier messages that were decoded now that their template came.
+    pub late_sets: u32,
+    /// The first thing that is wrong with the datagram, if any; its offset is a byte of the datagram.
     pub error: Option<Error>,
     /// Whether the datagram was refused whole: no header, an unknown version, or too many exporters.
     pub refused: bool,
@@ -53,6 +55,8 @@ pub struct Stats {
     pub late_records: u64,
     /// Options records decoded.
     pub options_records: u64,
+    /// Options records that nobody took in time.
+    pub options_dropped: u64,
     /// Sets seen: decoded, held, malformed and skipped.
     pub sets: u64,
     /// Sets decoded whole.
@@ -124,12 +128,22 @@ impl Stats {
         self.sets_held += u64::from(o.sets_held);
         self.sets_malformed += u64::from(o.sets_malformed);
         self.sets_skipped += u64::from(o.sets_skipped);
+        if let (true, Some(e)) = (o.refused, &o.error) {
+            self.error(e);
+        }
         match o.error {
             Some(e) if o.refused && e.kind == ErrorKind::ExporterLimit => self.datagrams_limited += 1,
             Some(_) if o.refused => self.datagrams_malformed += 1,
             Some(_) => self.datagrams_damaged += 1,
             None => {}
         }
+    }
+
+    /// A message that could not be judged before: so many units are missing after it.
+    pub(super) fn settle(&mut self, gap: u32) {
+        self.unverifiable = self.unverifiable.saturating_sub(1);
+        self.gaps += u64::from(gap > 0);
+        self.lost += u64::from(gap);
     }
 
     /// Counts an error.
@@ -144,7 +158,16 @@ impl Stats {
         macro_rules! add {
             ($($f:ident),*) => { $(self.$f += other.$f;)* };
         }
-        add!(datagrams, bytes, datagrams_malformed, datagrams_limited, datagrams_damaged, records, late_records);
+        add!(
+            options_dropped,
+            datagrams,
+            bytes,
+            datagrams_malformed,
+            datagrams_limited,
+            datagrams_damaged,
+            records,
+            late_records
+        );
         add!(options_records, sets, sets_decoded, sets_held, sets_malformed, sets_skipped, held_decoded, held_expired);
         add!(held_dropped, templates, withdrawals, lost, gaps, reordered, duplicates, resets, unverifiable);
         for (a, b) in self.errors.iter_mut().zip(&other.errors) {

@@ -79,25 +79,29 @@ impl<M> Held<M> {
 
     /// Drops the sets of a domain, of one template or of all; returns how many.
     pub fn drop_domain(&mut self, ip: IpAddr, version: u8, domain: u32, id: Option<u16>) -> usize {
-        let gone = |k: &Key| (k.0, k.1, k.2) == (ip, version, domain) && id.is_none_or(|id| id == k.3);
+        if let Some(id) = id {
+            return self.take((ip, version, domain, id)).count();
+        }
+        let gone = |k: &Key| (k.0, k.1, k.2) == (ip, version, domain);
         let keys: Vec<Key> = self.sets.keys().filter(|k| gone(k)).copied().collect();
         keys.into_iter().map(|k| self.take(k).count()).sum()
     }
 
-    /// Drops the sets that waited too long; returns how many. Looks at most once a minute.
-    pub fn expire(&mut self, now_us: i64) -> usize {
+    /// Drops the sets that waited too long; `report` hears the exporter of each. Looks at most once a minute.
+    pub fn expire(&mut self, now_us: i64, mut report: impl FnMut(IpAddr)) -> usize {
         if self.entries == 0 || now_us < self.next_sweep_us {
             return 0;
         }
         self.next_sweep_us = now_us.saturating_add(60_000_000.min(self.limits.age_us));
         let mut expired = 0;
         let (bytes, age) = (&mut self.bytes, self.limits.age_us);
-        self.sets.retain(|_, sets| {
+        self.sets.retain(|key, sets| {
             sets.retain(|s| {
                 let keep = now_us.saturating_sub(s.received_us) <= age;
                 if !keep {
                     *bytes -= s.body.len();
                     expired += 1;
+                    report(key.0);
                 }
                 keep
             });

@@ -1,0 +1,402 @@
+//! What one message does: its sets in wire order, and what waited for its templates.
+
+use super::sequence::Units;
+use super::stats::Outcome;
+use super::stream::{Exporter, LateUnits, Stream, StreamKey, Target};
+use super::{Config, Work};
+use crate::columns::{RunMeta, SamplingSource};
+use crate::error::{Error, ErrorKind};
+use crate::plan::Lookups;
+use crate::template::{Event, Kind, Template};
+use crate::wire::{Header, Message, Set};
+use std::sync::Arc;
+
+/// What is known of a held set's message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    meta: RunMeta,
+    message: u64,
+}
+
+/// What became of the records of a set.
+#[derive(Clone, Copy, Debug)]
+struct Done {
+    records: u32,
+    options: u32,
+    error: Option<Error>,
+}
+
+/// The parts of a decoder that one message works on.
+pub(super) struct Scope<'d> {
+    key: StreamKey,
+    config: &'d Config,
+    stream: &'d mut Stream,
+    exporter: &'d mut Exporter,
+    work: &'d mut Work,
+    // Bytes of rows that the message may still become.
+    budget: usize,
+}
+
+impl<'d> Scope<'d> {
+    #[inline]
+    pub(super) fn new(
+        key: StreamKey,
+        config: &'d Config,
+        stream: &'d mut Stream,
+        exporter: &'d mut Exporter,
+        work: &'d mut Work,
+    ) -> Self {
+        Self { key, stream, exporter, work, budget: config.message_bytes, config }
+    }
+
+    /// Fills in what the exporter's tables say about the message.
+    #[inline]
+    pub(super) fn begin(&mut self, meta: &mut RunMeta, header: Header<'_>) {
+        if self.stream.tables_seen != Some(self.exporter.tables.generation()) {
+            self.ask_tables();
+        }
+        self.stream.last_us = meta.received_at.0;
+        self.exporter.last_us = meta.received_at.0;
+        if self.stream.plans_seen != self.work.plans.generation
+            || self.stream.templates_seen != self.exporter.templates.generation()
+        {
+            self.forget_targets();
+        }
+        let header_rate = match header {
+            // The top two bits are the mode.
+            Header::V5(h) => Some(h.sampling.get() & 0x3fff).filter(|r| *r != 0),
+            _ => None,
+        };
+        let sampling = match (self.stream.sampling, header_rate) {
+            (Some((rate, SamplingSource::Domain)), _) => Some((rate, SamplingSource::Domain)),
+            (_, Some(rate)) => Some((f64::from(rate), SamplingSource::Header)),
+            (configured, None) => configured,
+        };
+        if let Some((rate, source)) = sampling {
+            (meta.sampling_rate, meta.sampling_source) = (rate, source as u8);
+        }
+        meta.init_time_ms = self.stream.init_time_ms;
+    }
+
+    #[cold]
+    fn ask_tables(&mut self) {
+        let tables = &self.exporter.tables;
+        self.stream.tables_seen = Some(tables.generation());
+        let domain = tables.domain_rate(self.key.domain).map(|r| (r, SamplingSource::Domain));
+        let configured = self.config.sampling_rate.map(|r| (r, SamplingSource::Configured));
+        self.stream.sampling = domain.or(configured);
+        self.stream.init_time_ms = tables.init_time_ms(self.key.domain);
+    }
+
+    #[cold]
+    fn forget_targets(&mut self) {
+        self.stream.targets.clear();
+        self.stream.plans_seen = self.work.plans.generation;
+        self.stream.templates_seen = self.exporter.templates.generation();
+    }
+
+    /// Counts an error; the first of the datagram goes to its outcome.
+    #[cold]
+    fn wrong(&mut self, outcome: &mut Outcome, error: Error) {
+        outcome.error.get_or_insert(error);
+        self.exporter.stats.error(&error);
+    }
+
+    /// Decodes the message; what its sequence number counts, but for v1, which has none.
+    #[inline]
+    pub(super) fn decode(&mut self, message: &Message<'_>, meta: &mut RunMeta, outcome: &mut Outcome) -> Option<Units> {
+        let mut units = Units { message: self.work.messages, known: 0, held: 0, lost: false };
+        if let Some(damage) = message.damage() {
+            units.lost = true;
+            self.wrong(outcome, damage);
+        }
+        if let Some(records) = message.fixed() {
+            outcome.sets = 1;
+            if let Some(target) = self.target(0) {
+                let done = self.records(&target, records.bytes, records.offset, meta);
+                self.finish_set(done, message.damage().is_none(), &mut units, outcome);
+            }
+        } else {
+            for set in message.sets() {
+                outcome.sets += 1;
+                match set {
+                    Ok(set) => self.set(&set, meta, &mut units, outcome),
+                    Err(error) => {
+                        // A reserved id is passed over, and so is not all that was sent.
+                        units.lost = true;
+                        let skipped = error.kind == ErrorKind::ReservedSet;
+                        outcome.sets_skipped += u32::from(skipped);
+                        outcome.sets_malformed += u32::from(!skipped);
+                        self.wrong(outcome, error);
+                    }
+                }
+            }
+        }
+        match self.key.version {
+            1 => None,
+            9 => Some(Units { known: 1, held: 0, lost: false, ..units }),
+            _ => Some(units),
+        }
+    }
+
+    #[inline]
+    fn finish_set(&mut self, done: Done, whole: bool, units: &mut Units, outcome: &mut Outcome) {
+        outcome.records += done.records;
+        outcome.options_records += done.options;
+        units.known += done.records + done.options;
+        if let Some(error) = done.error {
+            self.wrong(outcome, error);
+        }
+        let clean = whole && done.error.is_none();
+        units.lost |= !clean;
+        outcome.sets_decoded += u32::from(clean);
+        outcome.sets_malformed += u32::from(!clean);
+    }
+
+    #[inline]
+    fn set(&mut self, set: &Set<'_>, meta: &mut RunMeta, units: &mut Units, outcome: &mut Outcome) {
+        if let Some(error) = set.overrun {
+            self.wrong(outcome, error);
+        }
+        if set.id >= 256 {
+            meta.template_id = set.id;
+            match self.target(set.id) {
+                Some(target) => {
+                    let done = self.records(&target, set.body, set.offset, meta);
+                    self.finish_set(done, set.overrun.is_none(), units, outcome);
+                }
+                None => self.hold(set, meta, units, outcome),
+            }
+        } else {
+            let clean = self.templates(set, outcome) && set.overrun.is_none();
+            outcome.sets_decoded += u32::from(clean);
+            outcome.sets_malformed += u32::from(!clean);
+        }
+    }
+
+    /// Keeps a data set until its template comes.
+    #[cold]
+    fn hold(&mut self, set: &Set<'_>, meta: &RunMeta, units: &mut Units, outcome: &mut Outcome) {
+        outcome.unknown_templates += 1;
+        let error = Error::new(ErrorKind::UnknownTemplate, set.offset.saturating_sub(4), 0, usize::from(set.id));
+        self.exporter.stats.error(&error);
+        let waiting = Waiting { meta: *meta, message: units.message };
+        let key = (self.key.ip, self.key.version, self.key.domain, set.id);
+        if self.work.held.hold(key, set.body, meta.received_at.0, waiting) {
+            outcome.sets_held += 1;
+            units.held += 1;
+            units.lost |= set.overrun.is_some();
+        } else {
+            outcome.sets_skipped += 1;
+            units.lost = true;
+        }
+    }
+
+    /// Where the records of a template id of this stream go.
+    #[inline]
+    fn target(&mut self, id: u16) -> Option<Target> {
+        match self.stream.targets.find(id) {
+            Some(target) => Some(target.clone()),
+            None => self.find_target(id),
+        }
+    }
+
+    #[cold]
+    fn find_target(&mut self, id: u16) -> Option<Target> {
+        let target = self.target_of(id, self.key.port)?;
+        if self.stream.plans_seen != self.work.plans.generation {
+            self.forget_targets();
+        }
+        self.stream.targets.insert(id, target.clone());
+        Some(target)
+    }
+
+    fn target_of(&mut self, id: u16, port: u16) -> Option<Target> {
+        let template = match self.key.version {
+            9 | 10 => self.exporter.templates.lookup(self.key.version, self.key.domain, id, port)?,
+            version => Template::constant(version)?,
+        };
+        Some(match template.kind {
+            Kind::Options => Target::Options(template.clone()),
+            Kind::Data => Target::Plan(self.work.plans.slot(template, &self.config.registry, &mut self.work.out)),
+        })
+    }
+
+    /// A template set: in wire order, what waited for a template is decoded when it comes.
+    #[cold]
+    fn templates(&mut self, set: &Set<'_>, outcome: &mut Outcome) -> bool {
+        let mut events = std::mem::take(&mut self.work.events);
+        self.exporter.templates.apply(set, self.key.domain, self.key.port, |e| events.push(e));
+        if self.stream.templates_seen != self.exporter.templates.generation() {
+            self.forget_targets();
+        }
+        let (mut clean, mut all_dropped) = (true, false);
+        for event in events.drain(..) {
+            match event {
+                Event::Defined { template, changed } => {
+                    self.exporter.stats.templates += u64::from(changed);
+                    self.late(template.id, outcome);
+                }
+                Event::Invalid { error, .. } => {
+                    clean = false;
+                    self.wrong(outcome, error);
+                }
+                Event::Withdrawn { id } => self.withdrawn(Some(id)),
+                Event::WithdrawnAll { .. } => {
+                    // Nothing is held anew within a template set: one look is enough.
+                    if all_dropped {
+                        self.exporter.stats.withdrawals += 1;
+                    } else {
+                        self.withdrawn(None);
+                    }
+                    all_dropped = true;
+                }
+            }
+        }
+        self.work.events = events;
+        clean
+    }
+
+    /// Drops what waited for one template of the domain, or for any.
+    fn withdrawn(&mut self, id: Option<u16>) {
+        let StreamKey { ip, version, domain, .. } = self.key;
+        self.exporter.stats.withdrawals += 1;
+        if !self.work.held.is_empty() {
+            self.exporter.stats.held_dropped += self.work.held.drop_domain(ip, version, domain, id) as u64;
+        }
+    }
+
+    /// Decodes the sets that waited for a template, with their own messages' metadata.
+    fn late(&mut self, id: u16, outcome: &mut Outcome) {
+        if self.work.held.is_empty() {
+            return;
+        }
+        let sets = self.work.held.take((self.key.ip, self.key.version, self.key.domain, id));
+        for (body, waiting) in sets {
+            let mut meta = waiting.meta;
+            let port = meta.exporter.port();
+            let Some(target) = self.target_of(id, port) else { continue };
+            meta.late = true;
+            let done = self.records(&target, &body, 0, &meta);
+            outcome.records += done.records;
+            outcome.options_records += done.options;
+            outcome.late_records += done.records;
+            outcome.late_sets += 1;
+            self.exporter.stats.held_decoded += 1;
+            if let Some(error) = done.error {
+                // Its position is in a datagram that is gone: counted, not reported.
+                self.exporter.stats.error(&error);
+            }
+            if self.key.version == 10 {
+                self.work.late.push(LateUnits {
+                    port,
+                    message: waiting.message,
+                    units: done.records + done.options,
+                    whole: done.error.is_none(),
+                });
+            }
+        }
+    }
+
+    /// The records of a set that starts at byte `offset` of the datagram.
+    #[inline]
+    fn records(&mut self, target: &Target, body: &[u8], offset: usize, meta: &RunMeta) -> Done {
+        match target {
+            Target::Plan(slot) => self.run(*slot, body, offset, meta),
+            Target::Options(template) => self.options(template, body, offset, meta),
+        }
+    }
+
+    #[inline]
+    fn run(&mut self, slot: usize, body: &[u8], offset: usize, meta: &RunMeta) -> Done {
+        let mut done = Done { records: 0, options: 0, error: None };
+        let (plans, out) = (&mut self.work.plans, &mut self.work.out);
+        let Some(slot) = plans.slots.get_mut(slot) else { return done };
+        slot.used_us = meta.received_at.0;
+        let (tables, templates) = (&self.exporter.tables, &self.exporter.templates);
+        let StreamKey { version, domain, port, .. } = self.key;
+        let lookups = Lookups {
+            rate: &|id| tables.sampler_rate(domain, id).map(|r| (r, SamplingSource::Sampler as u8)),
+            template: &|id| templates.lookup(version, domain, id, port).cloned(),
+        };
+        let (mut at, mut left) = (0, self.config.set_records);
+        let mut meta = *meta;
+        loop {
+            let batch = match &mut slot.batch {
+                Some(batch) => batch,
+                None => {
+                    slot.opened_us = meta.received_at.0;
+                    slot.batch.insert(out.open(&slot.plan))
+                }
+            };
+            meta.order = self.work.order;
+            self.work.order += 1;
+            let affordable = self.budget / slot.row_bytes;
+            let rest = body.get(at..).unwrap_or(&[]);
+            let ran = slot.plan.run(rest, left.min(affordable), &meta, &lookups, batch);
+            let full = batch.is_full();
+            at += ran.consumed;
+            left -= ran.records.min(left);
+            let bytes = ran.records * slot.row_bytes;
+            self.budget = self.budget.saturating_sub(bytes);
+            out.open_bytes += bytes;
+            done.records += ran.records as u32;
+            if full {
+                out.close(slot);
+            }
+            let (rest, need) = (body.len() - at.min(body.len()), slot.plan.min_len());
+            if rest < need {
+                break;
+            }
+            let error = if ran.overrun {
+                Error::new(ErrorKind::RecordOverrun, offset + at, need, rest)
+            } else if left == 0 {
+                Error::new(ErrorKind::RecordLimit, offset + at, self.config.set_records, self.config.set_records)
+            } else if full {
+                continue;
+            } else {
+                Error::new(ErrorKind::ByteLimit, offset + at, self.config.message_bytes, self.config.message_bytes)
+            };
+            done.error = Some(error);
+            break;
+        }
+        if out.is_over() {
+            plans.flush(out);
+        }
+        done
+    }
+
+    /// Options records fill tables and go to the second stream.
+    #[cold]
+    fn options(&mut self, template: &Arc<Template>, body: &[u8], offset: usize, meta: &RunMeta) -> Done {
+        let mut done = Done { records: 0, options: 0, error: None };
+        let mut fields = std::mem::take(&mut self.work.fields);
+        let (mut at, need) = (0, template.min_len() as usize);
+        let mut meta = *meta;
+        meta.order = self.work.order;
+        self.work.order += 1;
+        self.work.out.options.begin(&meta, template);
+        while body.len() - at >= need {
+            if done.options as usize >= self.config.set_records {
+                let limit = self.config.set_records;
+                done.error = Some(Error::new(ErrorKind::RecordLimit, offset + at, limit, limit));
+                break;
+            }
+            fields.clear();
+            let Some(end) = template.locate(body, at, &mut fields) else {
+                done.error = Some(Error::new(ErrorKind::RecordOverrun, offset + at, need, body.len() - at));
+                break;
+            };
+            self.exporter.tables.learn(self.key.domain, template, body, &fields);
+            if self.work.out.options_full() {
+                self.exporter.stats.options_dropped += 1;
+            } else {
+                self.work.out.options.push(body.get(at..end).unwrap_or(&[]), at as u32, &fields);
+            }
+            done.options += 1;
+            at = end;
+        }
+        self.work.fields = fields;
+        done
+    }
+}

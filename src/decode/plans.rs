@@ -1,0 +1,163 @@
+//! Plans by the content of their templates, their open batches, and batches on their way out.
+
+use crate::columns::{Batch, OptionsBatch};
+use crate::elements::Registry;
+use crate::plan::Plan;
+use crate::template::Template;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// Plans kept at most; beyond it those that are idle go.
+const MAX_PLANS: usize = 4096;
+/// Batches kept for their memory.
+const MAX_SPARE: usize = 64;
+
+/// All plans, each with its open batch.
+#[derive(Debug, Default)]
+pub(super) struct Plans {
+    by_template: HashMap<Arc<Template>, usize>,
+    pub(super) slots: Vec<Slot>,
+    /// Changes whenever a slot is given up.
+    pub(super) generation: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) plan: Plan,
+    pub(super) batch: Option<Batch>,
+    pub(super) opened_us: i64,
+    pub(super) used_us: i64,
+    /// Bytes that a row takes, roughly.
+    pub(super) row_bytes: usize,
+}
+
+impl Plans {
+    /// The slot of a template's plan, compiled when it is new.
+    #[cold]
+    pub(super) fn slot(&mut self, template: &Arc<Template>, registry: &Registry, out: &mut Output) -> usize {
+        if let Some(&slot) = self.by_template.get(template) {
+            return slot;
+        }
+        if self.slots.len() >= MAX_PLANS {
+            self.flush(out);
+            self.prune();
+        }
+        let plan = Plan::compile(template, registry);
+        let row_bytes = plan.row_bytes();
+        self.slots.push(Slot { plan, batch: None, opened_us: 0, used_us: i64::MIN, row_bytes });
+        self.by_template.insert(template.clone(), self.slots.len() - 1);
+        self.slots.len() - 1
+    }
+
+    /// The batches that take rows now.
+    pub(super) fn open(&self) -> impl Iterator<Item = &Batch> {
+        self.slots.iter().filter_map(|s| s.batch.as_ref())
+    }
+
+    /// Hands all open batches over.
+    pub(super) fn flush(&mut self, out: &mut Output) {
+        out.ready.extend(self.slots.iter_mut().filter_map(|s| s.batch.take()));
+        out.open_bytes = 0;
+    }
+
+    /// Hands over the batches that were opened too long ago.
+    #[cold]
+    pub(super) fn flush_aged(&mut self, now_us: i64, age_us: i64, out: &mut Output) {
+        for slot in &mut self.slots {
+            if slot.batch.is_some() && now_us.saturating_sub(slot.opened_us) >= age_us {
+                out.close(slot);
+            }
+        }
+    }
+
+    /// Gives up the half of the plans that was not used for the longest time; a stream compiles what it still needs
+    /// anew.
+    fn prune(&mut self) {
+        let mut ages: Vec<i64> = self.slots.iter().map(|s| s.used_us).collect();
+        let middle = ages.len() / 2;
+        let (_, &mut median, _) = ages.select_nth_unstable(middle);
+        let mut kept: Vec<Option<usize>> = Vec::with_capacity(self.slots.len());
+        let mut n = 0;
+        for slot in &self.slots {
+            let keep = slot.used_us > median;
+            kept.push(keep.then_some(n));
+            n += usize::from(keep);
+        }
+        let mut places = kept.iter();
+        self.slots.retain(|_| places.next().is_some_and(Option::is_some));
+        self.by_template.retain(|_, slot| match kept.get(*slot).copied().flatten() {
+            Some(new) => {
+                *slot = new;
+                true
+            }
+            None => false,
+        });
+        self.generation += 1;
+    }
+}
+
+/// What waits to be taken, and what came back.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub(super) ready: VecDeque<Batch>,
+    spare: Vec<Batch>,
+    pub(super) options: OptionsBatch,
+    pub(super) spare_options: OptionsBatch,
+    /// Bytes in open batches, roughly.
+    pub(super) open_bytes: usize,
+    batch_rows: usize,
+    batch_bytes: usize,
+    max_options: usize,
+}
+
+impl Output {
+    pub(super) fn new(batch_rows: usize, batch_bytes: usize, max_options: usize) -> Self {
+        Self {
+            ready: VecDeque::new(),
+            spare: Vec::new(),
+            options: OptionsBatch::default(),
+            spare_options: OptionsBatch::default(),
+            open_bytes: 0,
+            batch_rows,
+            batch_bytes,
+            max_options,
+        }
+    }
+
+    /// An empty batch for a plan: one that came back, or a new one.
+    #[cold]
+    pub(super) fn open(&mut self, plan: &Plan) -> Batch {
+        match self.spare.iter().position(|b| Arc::ptr_eq(b.layout(), plan.layout())) {
+            Some(i) => self.spare.swap_remove(i),
+            None => Batch::new(plan.layout().clone(), self.batch_rows),
+        }
+    }
+
+    /// Hands a slot's batch over.
+    #[cold]
+    pub(super) fn close(&mut self, slot: &mut Slot) {
+        if let Some(batch) = slot.batch.take() {
+            self.open_bytes = self.open_bytes.saturating_sub(batch.rows() * slot.row_bytes);
+            self.ready.push_back(batch);
+        }
+    }
+
+    /// Whether the open batches hold more than they may.
+    #[inline]
+    pub(super) fn is_over(&self) -> bool {
+        self.open_bytes > self.batch_bytes
+    }
+
+    pub(super) fn options_full(&self) -> bool {
+        self.options.len() >= self.max_options
+    }
+
+    pub(super) fn recycle(&mut self, mut batch: Batch) {
+        batch.clear();
+        if self.spare.len() >= MAX_SPARE {
+            // The oldest goes: its layout may be one that nobody fills any more.
+            self.spare.swap_remove(0);
+        }
+        self.spare.push(batch);
+    }
+}

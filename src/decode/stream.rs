@@ -1,0 +1,213 @@
+//! Who sends: exporters, and the streams of their ports and domains.
+
+use super::hash::Keyed;
+use super::sequence::Sequence;
+use super::stats::Stats;
+use crate::columns::SamplingSource;
+use crate::template::{Limits, OptionsTables, Template, Templates};
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What names a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StreamKey {
+    pub(super) ip: IpAddr,
+    pub(super) port: u16,
+    pub(super) version: u8,
+    pub(super) domain: u32,
+}
+
+impl Hash for StreamKey {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self.ip {
+            IpAddr::V4(ip) => state.write_u64(u64::from(ip.to_bits()) | 1 << 40),
+            IpAddr::V6(ip) => {
+                let bits = ip.to_bits();
+                state.write_u64(bits as u64);
+                state.write_u64((bits >> 64) as u64);
+            }
+        }
+        state.write_u64(u64::from(self.domain) << 32 | u64::from(self.port) << 16 | u64::from(self.version));
+    }
+}
+
+/// What a sender port of an exporter does in one domain.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) sequence: Sequence,
+    /// The exporter's place in [`Exporters`].
+    pub(super) exporter: u32,
+    /// Where template ids lead, right while the generations are the exporter's and the plans'.
+    pub(super) targets: Targets,
+    pub(super) templates_seen: u64,
+    pub(super) plans_seen: u64,
+    /// The generation of the options tables that these were asked at; `None` before the first message.
+    pub(super) tables_seen: Option<u64>,
+    pub(super) sampling: Option<(f64, SamplingSource)>,
+    pub(super) init_time_ms: Option<u64>,
+    pub(super) last_us: i64,
+}
+
+impl Stream {
+    pub(super) fn new(exporter: u32) -> Self {
+        Self {
+            sequence: Sequence::default(),
+            exporter,
+            targets: Targets::default(),
+            templates_seen: 0,
+            plans_seen: 0,
+            tables_seen: None,
+            sampling: None,
+            init_time_ms: None,
+            last_us: 0,
+        }
+    }
+}
+
+/// Where the records of a template go.
+#[derive(Clone, Debug)]
+pub(super) enum Target {
+    /// To the batch of a plan.
+    Plan(usize),
+    /// To the stream of options records.
+    Options(Arc<Template>),
+}
+
+/// The targets of template ids.
+#[derive(Debug, Default)]
+pub(super) struct Targets {
+    // INVARIANT: sorted by id, no id twice.
+    sorted: Vec<(u16, Target)>,
+    // Where the last one was found: exporters repeat themselves.
+    last: usize,
+}
+
+impl Targets {
+    #[inline]
+    pub(super) fn find(&mut self, id: u16) -> Option<&Target> {
+        if self.sorted.get(self.last).is_none_or(|t| t.0 != id) {
+            self.last = self.sorted.binary_search_by_key(&id, |t| t.0).ok()?;
+        }
+        self.sorted.get(self.last).map(|t| &t.1)
+    }
+
+    pub(super) fn insert(&mut self, id: u16, target: Target) {
+        if let Err(at) = self.sorted.binary_search_by_key(&id, |t| t.0) {
+            self.sorted.insert(at, (id, target));
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.sorted.clear();
+    }
+}
+
+/// The units of a set that was held, known now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LateUnits {
+    pub(super) port: u16,
+    pub(super) message: u64,
+    pub(super) units: u32,
+    pub(super) whole: bool,
+}
+
+/// What is known of an exporter's address.
+#[derive(Debug)]
+pub(super) struct Exporter {
+    pub(super) ip: IpAddr,
+    pub(super) templates: Templates,
+    pub(super) tables: OptionsTables,
+    pub(super) stats: Stats,
+    pub(super) last_us: i64,
+}
+
+/// All exporters, each at a place that streams remember.
+#[derive(Debug)]
+pub(super) struct Exporters {
+    by_ip: HashMap<IpAddr, u32, Keyed>,
+    places: Vec<Option<Exporter>>,
+    free: Vec<u32>,
+    // What belongs to none: refused datagrams, and exporters that were forgotten.
+    others: Stats,
+    limit: usize,
+    limits: Limits,
+}
+
+impl Exporters {
+    pub(super) fn new(limit: usize, limits: Limits) -> Self {
+        Self {
+            by_ip: HashMap::default(),
+            places: Vec::new(),
+            free: Vec::new(),
+            others: Stats::default(),
+            limit,
+            limits,
+        }
+    }
+
+    #[inline]
+    pub(super) fn at(&mut self, place: u32) -> Option<&mut Exporter> {
+        self.places.get_mut(place as usize)?.as_mut()
+    }
+
+    /// The place of an exporter, made if the limit allows.
+    #[cold]
+    pub(super) fn admit(&mut self, ip: IpAddr) -> Option<u32> {
+        if let Some(&place) = self.by_ip.get(&ip) {
+            return Some(place);
+        }
+        if self.by_ip.len() >= self.limit {
+            return None;
+        }
+        let exporter = Exporter {
+            ip,
+            templates: Templates::new(self.limits),
+            tables: OptionsTables::new(self.limits.options_entries),
+            stats: Stats::default(),
+            last_us: i64::MIN,
+        };
+        let place = self.free.pop().unwrap_or(self.places.len() as u32);
+        match self.places.get_mut(place as usize) {
+            Some(free) => *free = Some(exporter),
+            None => self.places.push(Some(exporter)),
+        }
+        self.by_ip.insert(ip, place);
+        Some(place)
+    }
+
+    /// Where something about an address is counted: with the exporter if it is known.
+    pub(super) fn stats_of(&mut self, ip: IpAddr) -> &mut Stats {
+        let place = self.by_ip.get(&ip).copied();
+        match place.and_then(|p| self.places.get_mut(p as usize)) {
+            Some(Some(known)) => &mut known.stats,
+            _ => &mut self.others,
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Exporter> {
+        self.places.iter().flatten()
+    }
+
+    pub(super) fn total(&self) -> Stats {
+        let mut total = self.others.clone();
+        self.iter().for_each(|e| total.merge(&e.stats));
+        total
+    }
+
+    /// At the limit, forgets exporters that are idle and without templates.
+    pub(super) fn forget(&mut self, idle: impl Fn(i64) -> bool) {
+        if self.by_ip.len() < self.limit {
+            return;
+        }
+        for (i, place) in self.places.iter_mut().enumerate() {
+            if let Some(gone) = place.take_if(|e| e.templates.is_empty() && idle(e.last_us)) {
+                self.by_ip.remove(&gone.ip);
+                self.others.merge(&gone.stats);
+                self.free.push(i as u32);
+            }
+        }
+    }
+}

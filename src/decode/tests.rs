@@ -1,0 +1,1 @@
+//! Cases of real exporters that concern the decoder's state.
