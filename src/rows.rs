@@ -535,7 +535,11 @@ impl<'m> Field<'m> {
     pub fn value(&self) -> Value<'m> {
         let scope = self.version == 9 && self.is_scope;
         let number = scope && self.bytes.len() <= 4;
-        decode(if number { Some(DataType::Unsigned32) } else { self.element.map(|e| e.data_type) }, self.bytes)
+        decode(
+            if number { Some(DataType::Unsigned32) } else { self.element.map(|e| e.data_type) },
+            self.bytes,
+            Default::default(),
+        )
     }
 
     /// IANA's name, a vendor's, v9's scope name, else `pen/id`.

@@ -275,7 +275,7 @@ impl Op {
                 return if text.is_ok() { Put::Value } else { Put::Misfit };
             }
             Convert::List(data_type) => {
-                let text = crate::value::list_json(data_type, b, lookups.template);
+                let text = crate::value::list_json(data_type, b, meta.export_time.as_micros(), lookups.template);
                 push(batch, text.as_deref().unwrap_or("").as_bytes());
                 return if text.is_some() { Put::Value } else { Put::Misfit };
             }

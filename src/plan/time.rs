@@ -1,5 +1,7 @@
 //! Times on the wire, in microseconds UTC. What is finer than a microsecond is cut.
 
+use crate::value::{ntp_seconds, ntp_us};
+
 /// An absolute or export-relative time of a field (RFC 7011 section 6.1.7-6.1.10, IANA elements 158, 159).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TimeKind {
@@ -14,9 +16,6 @@ pub(super) enum TimeKind {
     BeforeExport,
 }
 
-/// 1900-01-01 to 1970-01-01.
-const NTP_TO_UNIX: i64 = 2_208_988_800;
-
 impl TimeKind {
     /// The time, or `None` where 64 bits of microseconds do not hold it.
     #[inline]
@@ -24,9 +23,11 @@ impl TimeKind {
         match self {
             Self::Seconds => i64::try_from(value).ok()?.checked_mul(1_000_000),
             Self::Milliseconds => i64::try_from(value).ok()?.checked_mul(1000),
-            Self::NtpMicroseconds => Some(ntp(value & !0x7ff, export_us)),
-            Self::NtpNanoseconds => Some(ntp(value, export_us)),
-            Self::NtpPlainMicroseconds => Some(era(value >> 32, export_us) * 1_000_000 + (value & 0xffff_ffff) as i64),
+            Self::NtpMicroseconds => Some(ntp_us(value & !0x7ff, export_us)),
+            Self::NtpNanoseconds => Some(ntp_us(value, export_us)),
+            Self::NtpPlainMicroseconds => {
+                Some(ntp_seconds(value >> 32, export_us) * 1_000_000 + (value & 0xffff_ffff) as i64)
+            }
             Self::BeforeExport => export_us.checked_sub(i64::try_from(value).ok()?),
         }
     }
@@ -40,18 +41,6 @@ impl TimeKind {
     }
 }
 
-fn ntp(value: u64, export_us: i64) -> i64 {
-    let fraction = (value & 0xffff_ffff) * 1_000_000 >> 32;
-    era(value >> 32, export_us) * 1_000_000 + fraction as i64
-}
-
-/// The Unix seconds of 32 bits of NTP seconds, in the era that is nearest to the export time.
-fn era(seconds: u64, export_us: i64) -> i64 {
-    let unix = seconds as i64 - NTP_TO_UNIX;
-    let eras = (export_us.div_euclid(1_000_000) - unix + (1 << 31)).div_euclid(1 << 32);
-    unix + eras * (1 << 32)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,7 +49,7 @@ mod tests {
 
     #[test]
     fn ntp_fractions_are_cut_and_eras_are_near() {
-        let seconds = (1_700_000_000 + NTP_TO_UNIX) as u64;
+        let seconds = 1_700_000_000 + 2_208_988_800;
         let half = seconds << 32 | 0x8000_07ff;
         assert_eq!(TimeKind::NtpMicroseconds.to_micros(half, EXPORT), Some(EXPORT + 500_000));
         assert_eq!(TimeKind::NtpNanoseconds.to_micros(seconds << 32 | 0xffff_ffff, EXPORT), Some(EXPORT + 999_999));

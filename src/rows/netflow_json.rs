@@ -110,7 +110,6 @@ fn value(line: &mut String, version: u8, field: &Field<'_>) {
     let _ = match field.value() {
         v @ (Value::Ipv4(_) | Value::Ipv6(_)) if version == 9 => write!(line, "\"{v}\""),
         Value::Ipv4(_) | Value::Ipv6(_) | Value::Mac(_) => write!(line, "{}", number(field.bytes)),
-        Value::Ntp(v) => write!(line, "[{},{}]", v >> 32, v & 0xffff_ffff),
         Value::Text(text) => {
             json_string(line, text);
             Ok(())

@@ -42,6 +42,7 @@ pub fn ndjson(out: &mut Vec<u8>, record: &OptionsRecord, registry: &Registry) {
 fn list(out: &mut Vec<u8>, record: &OptionsRecord, registry: &Registry, fields: std::ops::Range<usize>) {
     let scope = fields.start == 0;
     let version = record.template.version;
+    let context = value::Context::new(&record.template, record.meta.export_time.as_micros());
     for (n, i) in fields.enumerate() {
         let Some(spec) = record.template.fields.get(i) else { continue };
         if n > 0 {
@@ -71,7 +72,7 @@ fn list(out: &mut Vec<u8>, record: &OptionsRecord, registry: &Registry, fields: 
             Some(_) if !bytes.is_empty() && bytes.len() <= 8 => {
                 Value::Unsigned(bytes.iter().fold(0, |n, b| n << 8 | u64::from(*b)))
             }
-            _ => value::decode(element.map(|e| e.data_type), bytes),
+            _ => value::decode(element.map(|e| e.data_type), bytes, context),
         };
         json_value(out, value);
         out.push(b'}');
@@ -80,25 +81,17 @@ fn list(out: &mut Vec<u8>, record: &OptionsRecord, registry: &Registry, fields: 
 
 fn json_value(out: &mut Vec<u8>, value: Value<'_>) {
     match value {
-        Value::Unsigned(n) | Value::Ntp(n) => text::unsigned(out, n),
+        Value::Unsigned(n) => text::unsigned(out, n),
         Value::Signed(n) => text::signed(out, n),
         Value::Float(n) => text::float(out, n),
         Value::Boolean(b) => out.extend_from_slice(if b { b"true" } else { b"false" }),
-        Value::Seconds(n) => time(out, n, 1_000_000),
-        Value::Milliseconds(n) => time(out, n, 1000),
-        Value::Absent => out.extend_from_slice(b"null"),
-        Value::Text(text) => text::json_string(out, text.as_bytes()),
-        other => text::json_string(out, other.to_string().as_bytes()),
-    }
-}
-
-fn time(out: &mut Vec<u8>, n: u64, unit: i64) {
-    match i64::try_from(n).ok().and_then(|n| n.checked_mul(unit)) {
-        Some(us) => {
+        Value::DateTime(us) => {
             out.push(b'"');
             text::time(out, us);
             out.push(b'"');
         }
-        None => text::unsigned(out, n),
+        Value::Absent => out.extend_from_slice(b"null"),
+        Value::Text(text) => text::json_string(out, text.as_bytes()),
+        other => text::json_string(out, other.to_string().as_bytes()),
     }
 }
