@@ -353,6 +353,13 @@ impl Batch {
         bits.set(row, valid);
     }
 
+    /// Says that no row of a column has a value yet.
+    pub(crate) fn blank(&mut self, column: u16) {
+        if let Some(slot) = self.validity.get_mut(usize::from(column)) {
+            *slot = Some(Bitmap::filled(self.rows, false));
+        }
+    }
+
     /// Whether a row of a column has a value.
     pub(crate) fn is_valid(&self, column: u16, row: usize) -> bool {
         match self.validity.get(usize::from(column)) {

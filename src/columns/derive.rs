@@ -160,7 +160,12 @@ impl Derive {
                 }
             }
             Self::Icmp { proto, dst_port, kind, code } => {
-                for row in 0..rows {
+                batch.blank(kind.dst);
+                batch.blank(code.dst);
+                // Few flows are ICMP: a scan of one byte a row finds them.
+                let icmp = |(row, proto): (usize, &u8)| matches!(proto, 1 | 58).then_some(row);
+                let found: Vec<usize> = batch.slots::<u8>(*proto).iter().enumerate().filter_map(icmp).collect();
+                for row in found {
                     let proto = batch.uint_at(*proto, row);
                     let port = dst_port.and_then(|c| batch.uint_at(c, row));
                     kind.fill(batch, row, proto, port, 8);
@@ -187,11 +192,7 @@ impl Derive {
                     }
                 }
             }
-            Self::Blank { column } => {
-                for row in 0..rows {
-                    batch.set_valid(*column, row, false);
-                }
-            }
+            Self::Blank { column } => batch.blank(*column),
             Self::MplsLabels { sources, dst } => mpls_labels(batch, sources, *dst),
             Self::ApplicationId { source, dst } => application_id(batch, *source, *dst),
         }
@@ -244,7 +245,26 @@ fn uptime(
     let runs = batch.runs().to_vec();
     for run in runs {
         let export = run.meta.export_time.as_micros();
-        for row in run.first_row as usize..(run.first_row + run.rows) as usize {
+        let rows = run.first_row as usize..(run.first_row + run.rows) as usize;
+        // Without a base in the record all rows of a message have one.
+        if let (None, Some(base)) = (init, run.meta.init_time_ms) {
+            let uptime = export.div_euclid(1000).wrapping_sub(base.cast_signed()) as u32;
+            for (raw, dst) in [start, end].into_iter().flatten() {
+                batch.convert(raw, dst, rows.clone(), |at: u32| uptime_to_micros(export, uptime, at));
+            }
+            continue;
+        }
+        if let (None, Some(raw_end), Some((raw_start, dst_start)), Some((_, dst_end))) = (init, raw_end, start, end) {
+            // Without any base the flow is taken to have ended when it was exported.
+            let ends: Vec<u32> = batch.slots::<u32>(raw_end).get(rows.clone()).unwrap_or(&[]).to_vec();
+            let mut ends = ends.iter();
+            batch.convert(raw_start, dst_start, rows.clone(), |at: u32| {
+                uptime_to_micros(export, ends.next().copied().unwrap_or(at), at)
+            });
+            batch.convert(raw_end, dst_end, rows, |_: u32| export);
+            continue;
+        }
+        for row in rows {
             let in_record =
                 init.filter(|&c| batch.is_valid(c, row)).and_then(|c| batch.slots::<i64>(c).get(row).copied());
             let base_ms = in_record.map(|us| us.div_euclid(1000)).or(run.meta.init_time_ms.map(u64::cast_signed));
@@ -325,6 +345,22 @@ fn application_id(batch: &mut Batch, source: u16, dst: u16) {
 }
 
 impl Batch {
+    /// Fills rows of a column of times from those of a column of 32-bit numbers.
+    fn convert(&mut self, from: u16, to: u16, rows: std::ops::Range<usize>, mut f: impl FnMut(u32) -> i64) {
+        let mut block = [0u32; 256];
+        for start in rows.clone().step_by(block.len()) {
+            let part = start..rows.end.min(start + block.len());
+            let n = part.len();
+            let source = self.slots::<u32>(from).get(part.clone()).unwrap_or(&[]);
+            if let Some(copy) = block.get_mut(..source.len()) {
+                copy.copy_from_slice(source);
+            }
+            for (slot, &at) in self.slots_mut::<i64>(to).get_mut(part).unwrap_or(&mut []).iter_mut().zip(&block[..n]) {
+                *slot = f(at);
+            }
+        }
+    }
+
     fn kind(&self, column: u16) -> Option<ColumnType> {
         self.layout().columns.get(usize::from(column)).map(|c| c.data_type)
     }

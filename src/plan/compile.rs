@@ -221,7 +221,8 @@ impl Compiler {
     }
 
     fn op(&mut self, field: usize, source: Source, convert: Convert, column: u16) {
-        self.ops.push(Op { source, convert, column, field: field as u16 });
+        let data_type = self.columns[usize::from(column)].1.data_type;
+        self.ops.push(Op { source, convert, column, data_type, field: field as u16 });
     }
 
     /// How a field becomes a value of a column's type; `None` where it never can.

@@ -87,6 +87,8 @@ struct Op {
     source: Source,
     convert: Convert,
     column: u16,
+    // The type of the column.
+    data_type: crate::columns::ColumnType,
     // The field's index in the template: the key of its extras.
     field: u16,
 }

@@ -137,7 +137,7 @@ macro_rules! kernel {
 impl Op {
     #[inline]
     fn run(&self, view: &View<'_>, n: usize, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) {
-        let Some(data_type) = batch.layout().columns.get(usize::from(self.column)).map(|c| c.data_type) else { return };
+        let data_type = self.data_type;
         if let Source::Fixed { segment, rel, width } = self.source {
             let c = self.column;
             let done = match (self.convert, data_type) {

@@ -8,6 +8,9 @@ pub mod scalar;
 
 /// Where a field of each record stands.
 pub trait Positions: Copy {
+    /// `dst[i] = convert(the W bytes at rel from the start of record i)`; a slot without a record stays as it is.
+    fn fill<const W: usize, T>(self, rel: usize, dst: &mut [T], convert: impl FnMut([u8; W]) -> T);
+
     /// The bytes of the field at `rel` from the start of each record.
     fn fields<'a>(self, rel: usize, width: usize) -> impl Iterator<Item = &'a [u8]>
     where
@@ -32,6 +35,24 @@ impl<'b> Strided<'b> {
 
 impl Positions for Strided<'_> {
     #[inline]
+    fn fill<const W: usize, T>(self, rel: usize, dst: &mut [T], mut convert: impl FnMut([u8; W]) -> T) {
+        let Some((last, init)) = dst.split_last_mut() else { return };
+        let from = self.bytes.get(rel..).unwrap_or(&[]);
+        if self.stride >= W {
+            // Every chunk is a stride long, so the compiler checks the width once, before the loop.
+            for (slot, record) in init.iter_mut().zip(from.chunks_exact(self.stride)) {
+                if let Some(field) = record.first_chunk::<W>() {
+                    *slot = convert(*field);
+                }
+            }
+        }
+        // From the field on the last record may be shorter than a stride.
+        if let Some(field) = from.get(init.len() * self.stride..).and_then(|r| r.first_chunk::<W>()) {
+            *last = convert(*field);
+        }
+    }
+
+    #[inline]
     fn fields<'a>(self, rel: usize, width: usize) -> impl Iterator<Item = &'a [u8]>
     where
         Self: 'a,
@@ -51,6 +72,16 @@ pub struct Listed<'b> {
 }
 
 impl Positions for Listed<'_> {
+    #[inline]
+    fn fill<const W: usize, T>(self, rel: usize, dst: &mut [T], mut convert: impl FnMut([u8; W]) -> T) {
+        let from = self.bytes.get(rel..).unwrap_or(&[]);
+        for (slot, &start) in dst.iter_mut().zip(self.starts) {
+            if let Some(field) = from.get(start as usize..).and_then(|r| r.first_chunk::<W>()) {
+                *slot = convert(*field);
+            }
+        }
+    }
+
     #[inline]
     fn fields<'a>(self, rel: usize, width: usize) -> impl Iterator<Item = &'a [u8]>
     where

@@ -20,14 +20,6 @@ macro_rules! unsigned {
 }
 unsigned!(u8, u16, u32, u64, i64);
 
-/// `dst[i] = convert(field i)`.
-#[inline]
-pub fn map<P: Positions, T>(at: P, rel: usize, width: usize, dst: &mut [T], mut convert: impl FnMut(&[u8]) -> T) {
-    for (slot, field) in dst.iter_mut().zip(at.fields(rel, width)) {
-        *slot = convert(field);
-    }
-}
-
 /// Big-endian integers of 1 to 8 bytes, widened or cut to `T`. Returns whether every value fits.
 #[inline]
 pub fn unsigned<P: Positions, T: Unsigned>(at: P, rel: usize, width: usize, dst: &mut [T]) -> bool {
@@ -37,11 +29,14 @@ pub fn unsigned<P: Positions, T: Unsigned>(at: P, rel: usize, width: usize, dst:
         T::cut(v)
     };
     match width {
-        1 => map(at, rel, 1, dst, |b| put(u64::from(u8::from_be_bytes(array(b))))),
-        2 => map(at, rel, 2, dst, |b| put(u64::from(u16::from_be_bytes(array(b))))),
-        4 => map(at, rel, 4, dst, |b| put(u64::from(u32::from_be_bytes(array(b))))),
-        8 => map(at, rel, 8, dst, |b| put(u64::from_be_bytes(array(b)))),
-        3 | 5 | 6 | 7 => map(at, rel, width, dst, |b| put(BigEndian::read_uint(b, width))),
+        1 => at.fill(rel, dst, |[b]| put(u64::from(b))),
+        2 => at.fill(rel, dst, |b| put(u64::from(u16::from_be_bytes(b)))),
+        3 => at.fill::<3, T>(rel, dst, |b| put(BigEndian::read_uint(&b, 3))),
+        4 => at.fill(rel, dst, |b| put(u64::from(u32::from_be_bytes(b)))),
+        5 => at.fill::<5, T>(rel, dst, |b| put(BigEndian::read_uint(&b, 5))),
+        6 => at.fill::<6, T>(rel, dst, |b| put(BigEndian::read_uint(&b, 6))),
+        7 => at.fill::<7, T>(rel, dst, |b| put(BigEndian::read_uint(&b, 7))),
+        8 => at.fill(rel, dst, |b| put(u64::from_be_bytes(b))),
         _ => return false,
     }
     !high
@@ -50,8 +45,17 @@ pub fn unsigned<P: Positions, T: Unsigned>(at: P, rel: usize, width: usize, dst:
 /// Signed integers of 1 to 8 bytes, sign-extended.
 #[inline]
 pub fn signed<P: Positions>(at: P, rel: usize, width: usize, dst: &mut [i64]) {
-    if (1..=8).contains(&width) {
-        map(at, rel, width, dst, |b| BigEndian::read_int(b, width));
+    match width {
+        1 => at.fill(rel, dst, |b| i64::from(i8::from_be_bytes(b))),
+        2 => at.fill(rel, dst, |b| i64::from(i16::from_be_bytes(b))),
+        4 => at.fill(rel, dst, |b| i64::from(i32::from_be_bytes(b))),
+        8 => at.fill(rel, dst, i64::from_be_bytes),
+        3 | 5 | 6 | 7 => {
+            for (slot, field) in dst.iter_mut().zip(at.fields(rel, width)) {
+                *slot = BigEndian::read_int(field, width);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -59,8 +63,8 @@ pub fn signed<P: Positions>(at: P, rel: usize, width: usize, dst: &mut [i64]) {
 #[inline]
 pub fn float<P: Positions>(at: P, rel: usize, width: usize, dst: &mut [f64]) {
     match width {
-        4 => map(at, rel, 4, dst, |b| f64::from(f32::from_be_bytes(array(b)))),
-        8 => map(at, rel, 8, dst, |b| f64::from_be_bytes(array(b))),
+        4 => at.fill(rel, dst, |b| f64::from(f32::from_be_bytes(b))),
+        8 => at.fill(rel, dst, f64::from_be_bytes),
         _ => {}
     }
 }
@@ -68,7 +72,7 @@ pub fn float<P: Positions>(at: P, rel: usize, width: usize, dst: &mut [f64]) {
 /// `N` bytes as they are.
 #[inline]
 pub fn bytes<P: Positions, const N: usize>(at: P, rel: usize, dst: &mut [[u8; N]]) {
-    map(at, rel, N, dst, array::<N>);
+    at.fill(rel, dst, |b| b);
 }
 
 /// Times made of an integer of 1 to 8 bytes. Returns whether every one could be told.
@@ -87,17 +91,16 @@ pub fn time<P: Positions>(
         time.unwrap_or(0)
     };
     match width {
-        4 => map(at, rel, 4, dst, |b| put(u64::from(u32::from_be_bytes(array(b))))),
-        8 => map(at, rel, 8, dst, |b| put(u64::from_be_bytes(array(b)))),
-        1..=7 => map(at, rel, width, dst, |b| put(BigEndian::read_uint(b, width))),
+        4 => at.fill(rel, dst, |b| put(u64::from(u32::from_be_bytes(b)))),
+        8 => at.fill(rel, dst, |b| put(u64::from_be_bytes(b))),
+        1..=7 => {
+            for (slot, field) in dst.iter_mut().zip(at.fields(rel, width)) {
+                *slot = put(BigEndian::read_uint(field, width));
+            }
+        }
         _ => return false,
     }
     all
-}
-
-#[inline]
-fn array<const N: usize>(field: &[u8]) -> [u8; N] {
-    field.first_chunk().copied().unwrap_or([0; N])
 }
 
 #[cfg(test)]
