@@ -133,3 +133,82 @@ impl AsRef<[u8]> for Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::columns::{RunMeta, Timestamp};
+    use crate::elements::Registry;
+    use crate::plan::{Lookups, Plan};
+    use crate::template::{FieldSpec, Kind, Template};
+    use arrow_array::Array;
+    use std::net::Ipv4Addr;
+
+    /// A batch of fields of every kind: numbers, addresses, text, octets, a list.
+    fn batch(rows: usize) -> Arc<Batch> {
+        let fields =
+            [(8, 4), (12, 4), (27, 16), (56, 6), (1, 8), (4, 1), (7, 2), (11, 2), (82, 8), (70, 3), (104, 5), (276, 1)];
+        let fields = fields.map(|(id, len)| FieldSpec { pen: 0, id, len }).into();
+        let template = Template::new(10, 256, Kind::Data, 0, fields).expect("a length");
+        let plan = Plan::compile(&template, Registry::standard());
+        let mut batch = Batch::new(plan.layout().clone(), 8192);
+        let mut body = Vec::new();
+        for i in 0..rows * template.min_len() as usize {
+            body.push([b'a' + (i % 26) as u8, 1][usize::from(i % 60 == 59)]);
+        }
+        let meta = RunMeta::new(10, Ipv4Addr::LOCALHOST.into(), Timestamp(0));
+        let ran = plan.run(&body, usize::MAX, &meta, &Lookups::NONE, &mut batch);
+        assert_eq!(ran.records, rows);
+        batch.finish();
+        Arc::new(batch)
+    }
+
+    #[test]
+    fn arrays_point_into_the_batch() {
+        for rows in [1, 127, 1000] {
+            let batch = batch(rows);
+            let arrow = to_record_batch(&batch).expect("UTF-8");
+            assert_eq!((arrow.num_rows(), arrow.num_columns()), (rows, batch.columns().count()));
+            for (column, array) in batch.columns().zip(arrow.columns()) {
+                let data = array.to_data();
+                let (first, child) = (data.buffers().first(), data.child_data().first());
+                let there = first.map(|b| b.as_ptr());
+                let here = match column.values {
+                    ColumnView::U8(v) => v.as_ptr(),
+                    ColumnView::U16(v) => v.as_bytes().as_ptr(),
+                    ColumnView::U32(v) | ColumnView::Ip4(v) => v.as_bytes().as_ptr(),
+                    ColumnView::U64(v) => v.as_bytes().as_ptr(),
+                    ColumnView::I64(v) | ColumnView::Timestamp(v) => v.as_bytes().as_ptr(),
+                    ColumnView::F64(v) => v.as_bytes().as_ptr(),
+                    ColumnView::Ip6(v) => v.as_bytes().as_ptr(),
+                    ColumnView::Mac(v) => v.as_bytes().as_ptr(),
+                    ColumnView::Bool(v) => v.as_bytes().as_ptr(),
+                    ColumnView::Text(v) | ColumnView::Octets(v) => {
+                        assert_eq!(data.buffers().get(1).map(|b| b.as_ptr()), Some(v.data().as_ptr()));
+                        v.offsets().as_bytes().as_ptr()
+                    }
+                    ColumnView::ListU32(v) => {
+                        let items = child.and_then(|c| c.buffers().first()).map(|b| b.as_ptr());
+                        assert_eq!(items, Some(v.data().as_ptr()));
+                        v.offsets().as_bytes().as_ptr()
+                    }
+                };
+                assert_eq!(there, Some(here), "{}", column.def.name);
+                assert_eq!(here as usize % 64, 0, "{} is aligned", column.def.name);
+                let nulls = column.validity.map_or(0, Bitmap::count_zeros);
+                assert_eq!(array.null_count(), nulls, "{}", column.def.name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_batch_is_free_again_when_the_arrays_are_gone() {
+        let batch = batch(10);
+        let arrow = to_record_batch(&batch).expect("UTF-8");
+        let slice = arrow.slice(2, 3);
+        drop(arrow);
+        assert!(Arc::strong_count(&batch) > 1);
+        drop(slice);
+        assert_eq!(Arc::strong_count(&batch), 1);
+    }
+}

@@ -254,10 +254,10 @@ impl Registry {
         }
         let name =
             if element.pen == 0 { element.name.to_string() } else { format!("{}/{}", element.pen, element.name) };
-        if let Some(other) = self.by_name.insert(name, key) {
-            if other != key {
-                self.repeated.insert((element.pen, element.name.clone()));
-            }
+        if let Some(other) = self.by_name.insert(name, key)
+            && other != key
+        {
+            self.repeated.insert((element.pen, element.name.clone()));
         }
         self.by_id.insert(key, element);
     }

@@ -487,11 +487,11 @@ impl Compiler {
 
     fn masks(&mut self, family: FamilyOf) {
         for (name, id4, id6) in [("src_mask", 9, 29), ("dst_mask", 13, 30)] {
-            if let (Some(four), Some(six)) = (self.find(0, id4), self.find(0, id6)) {
-                if let (Some(v4), Some(v6)) = (self.extra(four), self.extra(six)) {
-                    let dst = self.schema(name, true);
-                    self.derive.push(Derive::Mask { dst, v4, v6, family });
-                }
+            if let (Some(four), Some(six)) = (self.find(0, id4), self.find(0, id6))
+                && let (Some(v4), Some(v6)) = (self.extra(four), self.extra(six))
+            {
+                let dst = self.schema(name, true);
+                self.derive.push(Derive::Mask { dst, v4, v6, family });
             }
         }
     }

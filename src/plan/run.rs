@@ -236,6 +236,7 @@ impl Op {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the row-by-row path sees what a set's and a field's path see")]
     fn one(
         &self,
         b: &[u8],

@@ -156,10 +156,10 @@ impl Templates {
         let entry = self.entries.get(&key);
         let known = entry.and_then(|e| e.ports.iter().map(|p| &p.1).chain([&e.latest]).find(|t| same(t)).cloned());
         let changed = !entry.is_some_and(|e| same(&e.latest));
-        if let (Some(template), false, Some(e)) = (&known, changed, entry) {
-            if e.ports.iter().any(|p| p.0 == port && same(&p.1)) {
-                return Ok((template.clone(), false));
-            }
+        if let (Some(template), false, Some(e)) = (&known, changed, entry)
+            && e.ports.iter().any(|p| p.0 == port && same(&p.1))
+        {
+            return Ok((template.clone(), false));
         }
         let template = match known {
             Some(template) => template,
