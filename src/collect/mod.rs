@@ -1,1 +1,282 @@
-//! The `collect` layer.
+//! The collector: threads that receive and decode, and one that writes.
+//!
+//! ```text
+//! core 0: Receiver -> Decoder -> batches \                        / Output
+//! core 1: Receiver -> Decoder -> batches --> bounded channel --> writer
+//!                        ^---------- batches to be reused ----------/
+//! ```
+//!
+//! A receiving thread never waits for the writer: where the channel is full, the batch is dropped and its rows are
+//! counted. On [`Running::stop`] what the sockets still hold is decoded and everything is written.
+
+mod output;
+mod summary;
+mod worker;
+
+pub use output::{Item, MessageLines, Output, Sink};
+pub use summary::{ExporterSummary, Summary};
+
+use crate::columns::{Batch, Timestamp};
+use crate::decode;
+use crate::net::{self, Group, OpenError, Receiver, Warning};
+use crossbeam_channel::{Receiver as Inbox, RecvTimeoutError, Sender, bounded};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+/// How a collector is set up.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: Vec<SocketAddr>,
+    /// The sockets.
+    pub sockets: net::Options,
+    /// Receiving threads; one a core where it is 0.
+    pub threads: usize,
+    /// The decoders.
+    pub decoder: decode::Config,
+    /// Batches that may wait for the writer, a thread.
+    pub queue: usize,
+    /// Lines made from messages in place of batches.
+    pub messages: Option<MessageLines>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: vec![net::any(2055)],
+            sockets: net::Options::default(),
+            threads: 0,
+            decoder: decode::Config::default(),
+            queue: 256,
+            messages: None,
+        }
+    }
+}
+
+/// Counters that all threads add to.
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    failed: AtomicBool,
+    datagrams: AtomicU64,
+    bytes: AtomicU64,
+    records: AtomicU64,
+    dropped_rows: AtomicU64,
+    written_rows: AtomicU64,
+    kernel_drops: AtomicU64,
+    lost: AtomicU64,
+    exporters: AtomicU64,
+}
+
+/// What a running collector has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Datagrams received.
+    pub datagrams: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Flow records decoded.
+    pub records: u64,
+    /// Rows written.
+    pub written_rows: u64,
+    /// Rows dropped because the writer was too slow.
+    pub dropped_rows: u64,
+    /// Messages that the kernel dropped, at least.
+    pub kernel_drops: u64,
+    /// Units that sequence numbers miss.
+    pub lost: u64,
+    /// Exporters seen.
+    pub exporters: u64,
+}
+
+/// Open sockets, before the first datagram.
+pub struct Collector {
+    config: Config,
+    receivers: Vec<Receiver>,
+    addresses: Vec<SocketAddr>,
+    warnings: Vec<Warning>,
+}
+
+impl Collector {
+    /// Opens the sockets.
+    ///
+    /// # Errors
+    /// [`OpenError`], whose text says what to do.
+    pub fn open(config: Config) -> Result<Self, OpenError> {
+        let threads = if config.threads == 0 { net::cores().len() } else { config.threads };
+        let (mut groups, mut warnings) = (Vec::new(), Vec::new());
+        for address in &config.listen {
+            let group = Group::open(*address, threads, &config.sockets)?;
+            for warning in group.warnings() {
+                if !warnings.contains(warning) {
+                    warnings.push(*warning);
+                }
+            }
+            groups.push(group);
+        }
+        let addresses = groups.iter().map(Group::local_addr).collect();
+        Ok(Self { config, receivers: net::receivers(groups), addresses, warnings })
+    }
+
+    /// The addresses it listens on.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What the kernel did not give.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    /// Receiving threads.
+    pub fn threads(&self) -> usize {
+        self.receivers.len()
+    }
+
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// A system without room for threads.
+    pub fn start(self, sink: Box<dyn Sink>) -> io::Result<Running> {
+        let shared = Arc::new(Shared::default());
+        let queue = self.config.queue.max(1);
+        let (items, inbox) = bounded(queue.saturating_mul(self.receivers.len().max(1)));
+        let cores = net::cores();
+        let (mut returns, mut workers) = (Vec::new(), Vec::new());
+        for (index, receiver) in self.receivers.into_iter().enumerate() {
+            let (back, spare) = bounded(queue);
+            returns.push(back);
+            let worker = worker::Worker {
+                index,
+                core: cores.get(index % cores.len()).copied(),
+                receiver,
+                decoder: decode::Decoder::new(self.config.decoder.clone()),
+                lines: self.config.messages.map(MessageLines::session),
+                items: items.clone(),
+                spare,
+                shared: shared.clone(),
+            };
+            workers.push(Builder::new().name(format!("receive-{index}")).spawn(move || worker.run())?);
+        }
+        drop(items);
+        let state = shared.clone();
+        let writer = Builder::new().name("write".into()).spawn(move || write(sink, &inbox, &returns, &state))?;
+        Ok(Running { shared, workers, writer, began: Instant::now() })
+    }
+}
+
+/// A collector at work.
+pub struct Running {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<worker::Ended>>,
+    writer: JoinHandle<io::Result<()>>,
+    began: Instant,
+}
+
+impl Running {
+    /// What was done so far.
+    pub fn status(&self) -> Status {
+        let s = &self.shared;
+        Status {
+            datagrams: s.datagrams.load(Relaxed),
+            bytes: s.bytes.load(Relaxed),
+            records: s.records.load(Relaxed),
+            written_rows: s.written_rows.load(Relaxed),
+            dropped_rows: s.dropped_rows.load(Relaxed),
+            kernel_drops: s.kernel_drops.load(Relaxed),
+            lost: s.lost.load(Relaxed),
+            exporters: s.exporters.load(Relaxed),
+        }
+    }
+
+    /// Whether a thread gave up: [`join`](Self::join) tells why.
+    pub fn has_failed(&self) -> bool {
+        self.shared.failed.load(Relaxed)
+    }
+
+    /// Asks all threads to finish what they have.
+    pub fn stop(&self) {
+        self.shared.stop.store(true, Relaxed);
+    }
+
+    /// Stops, waits until everything is written, and sums up.
+    pub fn join(self) -> (Summary, io::Result<()>) {
+        self.stop();
+        let mut summary = Summary::default();
+        let mut result = Ok(());
+        for worker in self.workers {
+            match worker.join() {
+                Ok(ended) => {
+                    if let Some(error) = ended.error.as_ref().filter(|_| result.is_ok()) {
+                        result = Err(io::Error::new(error.kind(), format!("receiving failed: {error}")));
+                    }
+                    summary.add(&ended);
+                }
+                Err(_) => result = Err(io::Error::other("a receiving thread panicked")),
+            }
+        }
+        match self.writer.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => result = Err(error),
+            Err(_) => result = Err(io::Error::other("the writing thread panicked")),
+        }
+        summary.seconds = self.began.elapsed().as_secs_f64();
+        summary.rows_written = self.shared.written_rows.load(Relaxed);
+        summary.rows_dropped = self.shared.dropped_rows.load(Relaxed);
+        summary.exporters.sort_by(|a, b| b.stats.records.cmp(&a.stats.records).then(a.address.cmp(&b.address)));
+        (summary, result)
+    }
+}
+
+/// The clock.
+fn now() -> Timestamp {
+    Timestamp::from(SystemTime::now())
+}
+
+/// The writing thread: until all receiving threads are gone.
+fn write(mut sink: Box<dyn Sink>, inbox: &Inbox<Item>, returns: &[Sender<Batch>], shared: &Shared) -> io::Result<()> {
+    let mut failure = None;
+    let mut ticked = Instant::now();
+    loop {
+        let item = match inbox.recv_timeout(Duration::from_millis(200)) {
+            Ok(item) => Some(item),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
+        let mut result = Ok(());
+        if let Some(item) = item {
+            let rows = item.rows();
+            if failure.is_none() {
+                result = sink.write(&item);
+            }
+            let count = if failure.is_none() && result.is_ok() { &shared.written_rows } else { &shared.dropped_rows };
+            count.fetch_add(rows, Relaxed);
+            if let Item::Rows { from, batch } = item
+                && let (Some(back), Some(batch)) = (returns.get(from), Arc::into_inner(batch))
+            {
+                // A full channel means that the thread has more than it can use.
+                let _ = back.try_send(batch);
+            }
+        }
+        if failure.is_none() && result.is_ok() && ticked.elapsed() >= Duration::from_millis(200) {
+            ticked = Instant::now();
+            result = sink.tick(now());
+        }
+        if let Err(error) = result {
+            shared.failed.store(true, Relaxed);
+            shared.stop.store(true, Relaxed);
+            failure = Some(error);
+        }
+    }
+    match failure {
+        Some(error) => Err(error),
+        None => sink.finish(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -72,20 +72,19 @@ impl Folder {
     pub fn tick(&mut self, now_us: i64) -> io::Result<()> {
         let limit = self.start_of(now_us.saturating_sub(GRACE_US));
         while let Some(entry) = self.open.first_entry().filter(|e| *e.key() < limit) {
-            let start = *entry.key();
             let writer = entry.remove();
-            self.close(start, writer)?;
+            self.close(writer)?;
         }
         Ok(())
     }
 
-    /// Finishes all files.
+    /// Finishes all files; the number of files and of rows that were written.
     ///
     /// # Errors
     /// Those of the file system.
     pub fn finish(mut self) -> io::Result<(u64, u64)> {
-        while let Some((start, writer)) = self.open.pop_first() {
-            self.close(start, writer)?;
+        while let Some((_, writer)) = self.open.pop_first() {
+            self.close(writer)?;
         }
         Ok((self.files, self.rows))
     }
@@ -101,10 +100,10 @@ impl Folder {
 
     fn at(&mut self, start: i64) -> io::Result<&mut Writer> {
         if !self.open.contains_key(&start) {
-            if self.open.len() >= OPEN_FILES {
-                if let Some((oldest, writer)) = self.open.pop_first() {
-                    self.close(oldest, writer)?;
-                }
+            if self.open.len() >= OPEN_FILES
+                && let Some((_, oldest)) = self.open.pop_first()
+            {
+                self.close(oldest)?;
             }
             let path = self.free_name(start);
             self.open.insert(start, Writer::to_file(self.format, &path)?);
@@ -112,7 +111,7 @@ impl Folder {
         self.open.get_mut(&start).ok_or_else(|| io::Error::other("no file"))
     }
 
-    fn close(&mut self, _start: i64, writer: Writer) -> io::Result<()> {
+    fn close(&mut self, writer: Writer) -> io::Result<()> {
         self.files += 1;
         writer.finish()
     }

@@ -42,7 +42,7 @@ pub fn ndjson(out: &mut Vec<u8>, record: &OptionsRecord, registry: &Registry) {
 fn list(out: &mut Vec<u8>, record: &OptionsRecord, registry: &Registry, fields: std::ops::Range<usize>) {
     let scope = fields.start == 0;
     let version = record.template.version;
-    let context = value::Context::new(&record.template, record.meta.export_time.as_micros());
+    let context = value::Context::new(record.template, record.meta.export_time.as_micros());
     for (n, i) in fields.enumerate() {
         let Some(spec) = record.template.fields.get(i) else { continue };
         if n > 0 {

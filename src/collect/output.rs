@@ -1,0 +1,150 @@
+//! What goes to the writer, and where it writes.
+
+use crate::columns::{Batch, OptionsBatch, Timestamp};
+use crate::elements::Registry;
+use crate::rows::netflow_json::NetflowJson;
+use crate::sink::{Folder, Format, Writer, options};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What a receiving thread hands to the writer.
+pub enum Item {
+    /// Rows.
+    Rows {
+        /// The thread that wants the batch back.
+        from: usize,
+        /// The rows.
+        batch: Arc<Batch>,
+    },
+    /// Records of the second stream.
+    Options(OptionsBatch),
+    /// Lines made from messages.
+    Lines {
+        /// The lines.
+        text: Vec<u8>,
+        /// Flow records in them.
+        rows: u64,
+        /// When the first of their messages was received.
+        received: Timestamp,
+    },
+}
+
+impl Item {
+    /// Flow records in it.
+    pub fn rows(&self) -> u64 {
+        match self {
+            Self::Rows { batch, .. } => batch.rows() as u64,
+            Self::Options(_) => 0,
+            Self::Lines { rows, .. } => *rows,
+        }
+    }
+}
+
+/// Which lines are made from messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MessageLines {
+    /// Those of Python's `netflow` package.
+    NetflowJson,
+}
+
+impl MessageLines {
+    pub(super) fn session(self) -> NetflowJson {
+        match self {
+            Self::NetflowJson => NetflowJson::default(),
+        }
+    }
+}
+
+/// Where a collector writes to. One thread calls it.
+pub trait Sink: Send {
+    /// Writes what one thread decoded.
+    ///
+    /// # Errors
+    /// Those of the output; the collector stops at the first.
+    fn write(&mut self, item: &Item) -> io::Result<()>;
+
+    /// Time passed: several times a second.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    fn tick(&mut self, now: Timestamp) -> io::Result<()>;
+
+    /// Everything was written.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    fn finish(self: Box<Self>) -> io::Result<()>;
+}
+
+/// A [`Sink`] of files, a stream, or nothing.
+pub struct Output {
+    kind: Kind,
+    registry: Arc<Registry>,
+}
+
+enum Kind {
+    None,
+    One(Writer),
+    Folder { flows: Folder, options: Folder },
+}
+
+impl Output {
+    /// Throws away what comes.
+    pub fn none() -> Self {
+        Self { kind: Kind::None, registry: Registry::standard().clone() }
+    }
+
+    /// One file, or a stream. Options records are not written there.
+    pub fn one(writer: Writer) -> Self {
+        Self { kind: Kind::One(writer), registry: Registry::standard().clone() }
+    }
+
+    /// A folder with a file every so many microseconds, and `options/` in it for the second stream.
+    ///
+    /// # Errors
+    /// A folder that cannot be written to.
+    pub fn folder(path: &Path, format: Format, stretch_us: i64, registry: Arc<Registry>) -> io::Result<Self> {
+        let flows = Folder::open(path, format, stretch_us)?;
+        let options = Folder::open(&path.join("options"), Format::Ndjson, stretch_us)?;
+        Ok(Self { kind: Kind::Folder { flows, options }, registry })
+    }
+}
+
+impl Sink for Output {
+    fn write(&mut self, item: &Item) -> io::Result<()> {
+        match (&mut self.kind, item) {
+            (Kind::One(writer), Item::Rows { batch, .. }) => writer.write(batch, batch.runs()),
+            (Kind::One(writer), Item::Lines { text, .. }) => writer.write_text(text),
+            (Kind::Folder { flows, .. }, Item::Rows { batch, .. }) => flows.write(batch),
+            (Kind::Folder { flows, .. }, Item::Lines { text, received, .. }) => flows.write_text(text, received.0),
+            (Kind::Folder { options: folder, .. }, Item::Options(records)) => {
+                let mut line = Vec::new();
+                for record in records.iter() {
+                    line.clear();
+                    options::ndjson(&mut line, &record, &self.registry);
+                    folder.write_text(&line, record.meta.received_at.0)?;
+                }
+                Ok(())
+            }
+            (Kind::None, _) | (Kind::One(_), Item::Options(_)) => Ok(()),
+        }
+    }
+
+    fn tick(&mut self, now: Timestamp) -> io::Result<()> {
+        match &mut self.kind {
+            Kind::None => Ok(()),
+            Kind::One(writer) => writer.flush(),
+            Kind::Folder { flows, options } => flows.tick(now.0).and_then(|()| options.tick(now.0)),
+        }
+    }
+
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        match self.kind {
+            Kind::None => Ok(()),
+            Kind::One(writer) => writer.finish(),
+            Kind::Folder { flows, options } => flows.finish().and_then(|_| options.finish()).map(drop),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! What a collector or a run over files has done: every datagram and row in its place, every loss by its cause.
+
+use super::worker::Ended;
+use crate::decode::{Decoder, Stats};
+use crate::error::ErrorKind;
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+
+/// Sums over all threads.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Summary {
+    /// How long it took.
+    pub seconds: f64,
+    /// What was decoded.
+    pub stats: Stats,
+    /// The same for each exporter, the busiest first.
+    pub exporters: Vec<ExporterSummary>,
+    /// Rows written.
+    pub rows_written: u64,
+    /// Rows dropped because the writer was too slow, or failed.
+    pub rows_dropped: u64,
+    /// Options records dropped.
+    pub options_dropped: u64,
+    /// Messages that the kernel dropped because a receive buffer was full; at least so many.
+    pub kernel_drops: u64,
+    /// Datagrams that were longer than the room for them.
+    pub datagrams_truncated: u64,
+    /// Errors that the network reported to a socket.
+    pub socket_errors: u64,
+    /// Sets that still wait for their template.
+    pub sets_still_held: u64,
+}
+
+/// What one exporter sent.
+#[derive(Clone, Debug)]
+pub struct ExporterSummary {
+    /// Its address.
+    pub address: IpAddr,
+    /// What was decoded.
+    pub stats: Stats,
+    /// Its rows that were dropped because the writer was too slow.
+    pub rows_dropped: u64,
+}
+
+impl Summary {
+    /// Of one decoder, without sockets.
+    pub fn of(decoder: &Decoder) -> Self {
+        let mut summary =
+            Self { stats: decoder.stats(), sets_still_held: decoder.held_sets() as u64, ..Self::default() };
+        summary.exporters = decoder
+            .exporters()
+            .map(|(address, stats)| ExporterSummary { address, stats: stats.clone(), rows_dropped: 0 })
+            .collect();
+        summary.exporters.sort_by(|a, b| b.stats.records.cmp(&a.stats.records).then(a.address.cmp(&b.address)));
+        summary
+    }
+
+    /// Adds another run's.
+    pub fn merge(&mut self, other: Self) {
+        self.stats.merge(&other.stats);
+        self.sets_still_held += other.sets_still_held;
+        self.options_dropped += other.options_dropped;
+        self.rows_written += other.rows_written;
+        for exporter in other.exporters {
+            self.exporter(exporter.address, &exporter.stats, exporter.rows_dropped);
+        }
+    }
+
+    pub(super) fn add(&mut self, ended: &Ended) {
+        self.stats.merge(&ended.stats);
+        self.sets_still_held += ended.held;
+        self.options_dropped += ended.options_dropped;
+        self.kernel_drops += ended.net.kernel_drops;
+        self.datagrams_truncated += ended.net.truncated;
+        self.socket_errors += ended.net.socket_errors;
+        let mut dropped: HashMap<IpAddr, u64> = ended.dropped.clone();
+        for (address, stats) in &ended.exporters {
+            let rows = dropped.remove(address).unwrap_or(0);
+            self.exporter(*address, stats, rows);
+        }
+    }
+
+    fn exporter(&mut self, address: IpAddr, stats: &Stats, rows_dropped: u64) {
+        match self.exporters.iter_mut().find(|e| e.address == address) {
+            Some(known) => {
+                known.stats.merge(stats);
+                known.rows_dropped += rows_dropped;
+            }
+            None => self.exporters.push(ExporterSummary { address, stats: stats.clone(), rows_dropped }),
+        }
+    }
+
+    /// The losses that are not zero, each with its cause in words.
+    pub fn losses(&self) -> Vec<(&'static str, u64)> {
+        let s = &self.stats;
+        let mut losses = vec![
+            ("datagrams refused: no NetFlow or IPFIX header", s.datagrams_malformed),
+            ("datagrams refused: limit of exporters", s.datagrams_limited),
+            ("datagrams decoded in part", s.datagrams_damaged),
+            ("datagrams longer than the buffer", self.datagrams_truncated),
+            ("datagrams dropped by the kernel, at least (receive buffer full)", self.kernel_drops),
+            ("errors reported to the socket", self.socket_errors),
+            ("rows dropped: the writer was too slow", self.rows_dropped),
+            ("options records dropped", self.options_dropped + s.options_dropped),
+            ("sets malformed", s.sets_malformed),
+            ("sets passed over (reserved ids, no room to hold)", s.sets_skipped),
+            ("sets that never got their template", self.sets_still_held),
+            ("sets held too long for their template", s.held_expired),
+            ("sets dropped with a withdrawn template", s.held_dropped),
+            ("flows or messages missing by sequence numbers", s.lost),
+            ("messages out of order", s.reordered),
+            ("messages sent twice", s.duplicates),
+            ("sequences that started anew", s.resets),
+        ];
+        losses.retain(|l| l.1 > 0);
+        losses
+    }
+
+    /// All of it.
+    pub fn json(&self) -> Value {
+        let exporters = self.exporters.iter().map(|e| {
+            let mut object = stats_json(&e.stats);
+            object.insert("exporter".into(), json!(e.address.to_string()));
+            object.insert("rows_dropped".into(), json!(e.rows_dropped));
+            Value::Object(object)
+        });
+        let mut total = stats_json(&self.stats);
+        for (name, n) in [
+            ("rows_written", self.rows_written),
+            ("rows_dropped", self.rows_dropped),
+            ("options_dropped", self.options_dropped + self.stats.options_dropped),
+            ("kernel_drops", self.kernel_drops),
+            ("datagrams_truncated", self.datagrams_truncated),
+            ("socket_errors", self.socket_errors),
+            ("sets_still_held", self.sets_still_held),
+        ] {
+            total.insert(name.into(), json!(n));
+        }
+        total.insert("seconds".into(), json!(self.seconds));
+        total.insert("exporters".into(), exporters.collect());
+        Value::Object(total)
+    }
+}
+
+fn stats_json(s: &Stats) -> Map<String, Value> {
+    let mut object = Map::new();
+    for (name, n) in [
+        ("datagrams", s.datagrams),
+        ("bytes", s.bytes),
+        ("datagrams_malformed", s.datagrams_malformed),
+        ("datagrams_limited", s.datagrams_limited),
+        ("datagrams_damaged", s.datagrams_damaged),
+        ("records", s.records),
+        ("late_records", s.late_records),
+        ("options_records", s.options_records),
+        ("sets", s.sets),
+        ("sets_decoded", s.sets_decoded),
+        ("sets_held", s.sets_held),
+        ("sets_malformed", s.sets_malformed),
+        ("sets_skipped", s.sets_skipped),
+        ("held_decoded", s.held_decoded),
+        ("held_expired", s.held_expired),
+        ("held_dropped", s.held_dropped),
+        ("templates", s.templates),
+        ("withdrawals", s.withdrawals),
+        ("lost", s.lost),
+        ("gaps", s.gaps),
+        ("reordered", s.reordered),
+        ("duplicates", s.duplicates),
+        ("resets", s.resets),
+        ("unverifiable", s.unverifiable),
+    ] {
+        object.insert(name.into(), json!(n));
+    }
+    let errors = ErrorKind::ALL.iter().zip(s.errors).filter(|e| e.1 > 0);
+    object.insert("errors".into(), Value::Object(errors.map(|(k, n)| (k.name().into(), json!(n))).collect()));
+    object
+}
+
+/// Exporters that the text names one by one.
+const NAMED: usize = 20;
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let s = &self.stats;
+        writeln!(
+            f,
+            "{} datagrams ({} bytes), {} flow records, {} options records, {} rows written",
+            s.datagrams, s.bytes, s.records, s.options_records, self.rows_written
+        )?;
+        for e in self.exporters.iter().take(NAMED) {
+            let t = &e.stats;
+            write!(f, "  {}: {} datagrams, {} records", e.address, t.datagrams, t.records)?;
+            for (what, n) in [
+                ("options records", t.options_records),
+                ("decoded late", t.late_records),
+                ("damaged datagrams", t.datagrams_damaged),
+                ("missing by sequence", t.lost),
+                ("rows dropped", e.rows_dropped),
+            ] {
+                if n > 0 {
+                    write!(f, ", {n} {what}")?;
+                }
+            }
+            writeln!(f)?;
+        }
+        if self.exporters.len() > NAMED {
+            writeln!(f, "  and {} more exporters (--json names all)", self.exporters.len() - NAMED)?;
+        }
+        for (cause, n) in self.losses() {
+            writeln!(f, "  {n} {cause}")?;
+        }
+        for (kind, n) in ErrorKind::ALL.iter().zip(s.errors).filter(|e| e.1 > 0) {
+            writeln!(f, "  {n} errors: {}", kind.name())?;
+        }
+        Ok(())
+    }
+}

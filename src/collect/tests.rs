@@ -1,0 +1,116 @@
+//! The collector over loopback.
+
+use super::{Collector, Config, Item, Sink};
+use crate::columns::Timestamp;
+use std::io;
+use std::net::UdpSocket;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Counts rows, slowly where asked to.
+struct Counting {
+    rows: Arc<Mutex<u64>>,
+    delay: Duration,
+    fail: bool,
+}
+
+impl Sink for Counting {
+    fn write(&mut self, item: &Item) -> io::Result<()> {
+        std::thread::sleep(self.delay);
+        if self.fail {
+            return Err(io::Error::other("the disk is full"));
+        }
+        *self.rows.lock().expect("the count") += item.rows();
+        Ok(())
+    }
+
+    fn tick(&mut self, _: Timestamp) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn v5(sequence: u32, records: u16) -> Vec<u8> {
+    let mut bytes = vec![0, 5];
+    bytes.extend(records.to_be_bytes());
+    bytes.extend([0, 0, 39, 16, 101, 83, 241, 0, 0, 0, 0, 0]);
+    bytes.extend(sequence.to_be_bytes());
+    bytes.extend([0; 4]);
+    bytes.resize(24 + 48 * usize::from(records), 0);
+    bytes
+}
+
+fn config() -> Config {
+    Config { listen: vec![([127, 0, 0, 1], 0).into()], threads: 2, ..Config::default() }
+}
+
+fn wait(what: &str, done: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn what_is_sent_is_written_and_summed_up() {
+    let rows = Arc::new(Mutex::new(0));
+    let collector = Collector::open(config()).expect("a free port");
+    let to = collector.addresses()[0];
+    let sink = Counting { rows: rows.clone(), delay: Duration::ZERO, fail: false };
+    let running = collector.start(Box::new(sink)).expect("threads");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    for i in 0..100 {
+        socket.send_to(&v5(i * 30, 30), to).expect("sent");
+    }
+    socket.send_to(b"no flows", to).expect("sent");
+    wait("101 datagrams", || running.status().datagrams == 101);
+    let (summary, result) = running.join();
+    result.expect("no failure");
+    assert_eq!((*rows.lock().expect("the count"), summary.rows_written), (3000, 3000));
+    assert_eq!((summary.stats.records, summary.stats.lost, summary.rows_dropped), (3000, 0, 0));
+    assert_eq!(summary.stats.datagrams_malformed, 1);
+    assert_eq!(summary.exporters.len(), 1);
+    assert_eq!(summary.json()["exporters"][0]["records"], 3000);
+    assert_eq!(summary.losses(), [("datagrams refused: no NetFlow or IPFIX header", 1)]);
+}
+
+#[test]
+fn a_slow_writer_costs_counted_rows_and_never_blocks() {
+    let rows = Arc::new(Mutex::new(0));
+    let mut config = config();
+    config.queue = 1;
+    config.threads = 1;
+    config.decoder.batch_rows = 30;
+    let collector = Collector::open(config).expect("a free port");
+    let to = collector.addresses()[0];
+    let sink = Counting { rows: rows.clone(), delay: Duration::from_millis(50), fail: false };
+    let running = collector.start(Box::new(sink)).expect("threads");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    for i in 0..100 {
+        socket.send_to(&v5(i * 30, 30), to).expect("sent");
+    }
+    wait("100 datagrams", || running.status().datagrams == 100);
+    let (summary, result) = running.join();
+    result.expect("no failure");
+    assert!(summary.rows_dropped > 0);
+    assert_eq!(summary.rows_written + summary.rows_dropped, 3000);
+    assert_eq!(summary.exporters[0].rows_dropped, summary.rows_dropped);
+}
+
+#[test]
+fn a_writer_that_fails_stops_the_collector() {
+    let collector = Collector::open(config()).expect("a free port");
+    let to = collector.addresses()[0];
+    let sink = Counting { rows: Arc::default(), delay: Duration::ZERO, fail: true };
+    let running = collector.start(Box::new(sink)).expect("threads");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket.send_to(&v5(0, 30), to).expect("sent");
+    wait("the failure", || running.has_failed());
+    let (summary, result) = running.join();
+    assert_eq!(result.expect_err("a failure").to_string(), "the disk is full");
+    assert_eq!((summary.rows_written, summary.rows_dropped), (0, 30));
+}

@@ -1,0 +1,238 @@
+//! A receiving thread.
+
+use super::{Item, Shared, now};
+use crate::columns::{Batch, Timestamp};
+use crate::decode::{Decoder, Stats};
+use crate::net::{self, Receiver};
+use crate::rows::netflow_json::NetflowJson;
+use crossbeam_channel::{Receiver as Inbox, Sender, TrySendError};
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// How often quiet batches and counters are looked after.
+const TICK: Duration = Duration::from_millis(100);
+/// How long what the sockets still hold is taken after the stop.
+const DRAIN: Duration = Duration::from_secs(3);
+/// Bytes of lines that are handed over at once.
+const LINES: usize = 1 << 16;
+
+pub(super) struct Worker {
+    pub index: usize,
+    pub core: Option<usize>,
+    pub receiver: Receiver,
+    pub decoder: Decoder,
+    pub lines: Option<NetflowJson>,
+    pub items: Sender<Item>,
+    pub spare: Inbox<Batch>,
+    pub shared: Arc<Shared>,
+}
+
+/// What a thread leaves behind.
+pub(super) struct Ended {
+    pub stats: Stats,
+    pub exporters: Vec<(IpAddr, Stats)>,
+    pub dropped: HashMap<IpAddr, u64>,
+    pub net: net::Stats,
+    pub held: u64,
+    pub options_dropped: u64,
+    pub error: Option<io::Error>,
+}
+
+/// What a thread keeps beside its decoder.
+struct Desk {
+    index: usize,
+    items: Sender<Item>,
+    shared: Arc<Shared>,
+    dropped: HashMap<IpAddr, u64>,
+    options_dropped: u64,
+    text: Vec<u8>,
+    text_rows: HashMap<IpAddr, u64>,
+    text_since: Timestamp,
+}
+
+impl Worker {
+    pub fn run(mut self) -> Ended {
+        if let Some(core) = self.core {
+            net::pin(core);
+        }
+        let mut desk = Desk {
+            index: self.index,
+            items: self.items,
+            shared: self.shared,
+            dropped: HashMap::new(),
+            options_dropped: 0,
+            text: Vec::new(),
+            text_rows: HashMap::new(),
+            text_since: Timestamp(0),
+        };
+        let mut error = None;
+        let mut ticked = Instant::now();
+        let mut published = Published::default();
+        let mut deadline = None;
+        loop {
+            if deadline.is_none() && desk.shared.stop.load(Relaxed) {
+                deadline = Some(Instant::now() + DRAIN);
+            }
+            let timeout = if deadline.is_some() { Duration::ZERO } else { TICK };
+            let empty = match self.receiver.receive(timeout) {
+                Ok(burst) => {
+                    let empty = burst.is_empty();
+                    for packet in burst {
+                        let received = Timestamp(packet.received_at_us);
+                        let outcome = self.decoder.decode(packet.bytes, packet.source, received);
+                        if let Some(lines) = &mut self.lines {
+                            if let Ok(Some(line)) = lines.line(packet.bytes, packet.source, packet.received_at_us) {
+                                desk.line(line, u64::from(outcome.records), packet.source.ip(), received);
+                            }
+                            self.decoder.flush().into_iter().for_each(|batch| self.decoder.recycle(batch));
+                        }
+                    }
+                    empty
+                }
+                Err(e) => {
+                    desk.shared.failed.store(true, Relaxed);
+                    desk.shared.stop.store(true, Relaxed);
+                    error = Some(e);
+                    break;
+                }
+            };
+            desk.hand_over(&mut self.decoder, &self.spare, false);
+            if ticked.elapsed() >= TICK || deadline.is_some() {
+                ticked = Instant::now();
+                self.decoder.tick(now());
+                desk.hand_over(&mut self.decoder, &self.spare, false);
+                desk.end_lines(false);
+                self.receiver.kernel_drops();
+                published.update(&self.decoder, &self.receiver, &desk.shared);
+            }
+            if deadline.is_some_and(|at| empty || Instant::now() >= at) {
+                break;
+            }
+        }
+        // At the end the writer is waited for: nothing comes in any more.
+        for batch in self.decoder.flush() {
+            desk.rows(batch, true);
+        }
+        desk.hand_over(&mut self.decoder, &self.spare, true);
+        desk.end_lines(true);
+        self.receiver.kernel_drops();
+        published.update(&self.decoder, &self.receiver, &desk.shared);
+        Ended {
+            stats: self.decoder.stats(),
+            exporters: self.decoder.exporters().map(|(ip, s)| (ip, s.clone())).collect(),
+            held: self.decoder.held_sets() as u64,
+            options_dropped: desk.options_dropped,
+            dropped: desk.dropped,
+            net: self.receiver.stats(),
+            error,
+        }
+    }
+}
+
+impl Desk {
+    /// Hands full batches and options records to the writer, and takes back what it is done with.
+    fn hand_over(&mut self, decoder: &mut Decoder, spare: &Inbox<Batch>, wait: bool) {
+        while let Some(batch) = decoder.next_batch() {
+            if let Some(batch) = self.rows(batch, wait) {
+                decoder.recycle(batch);
+            }
+        }
+        if let Some(options) = decoder.next_options()
+            && let Some(Item::Options(options)) = self.send(Item::Options(options), wait)
+        {
+            self.options_dropped += options.len() as u64;
+            decoder.recycle_options(options);
+        }
+        while let Ok(batch) = spare.try_recv() {
+            decoder.recycle(batch);
+        }
+    }
+
+    /// Hands over a batch; it comes back, counted, where the channel is full.
+    fn rows(&mut self, batch: Batch, wait: bool) -> Option<Batch> {
+        if batch.rows() == 0 {
+            return Some(batch);
+        }
+        match self.send(Item::Rows { from: self.index, batch: Arc::new(batch) }, wait)? {
+            Item::Rows { batch, .. } => {
+                for run in batch.runs() {
+                    *self.dropped.entry(run.meta.exporter.ip()).or_default() += u64::from(run.rows);
+                }
+                self.shared.dropped_rows.fetch_add(batch.rows() as u64, Relaxed);
+                Arc::into_inner(batch)
+            }
+            _ => None,
+        }
+    }
+
+    fn line(&mut self, line: &str, rows: u64, exporter: IpAddr, received: Timestamp) {
+        if self.text.is_empty() {
+            self.text_since = received;
+        }
+        self.text.extend_from_slice(line.as_bytes());
+        *self.text_rows.entry(exporter).or_default() += rows;
+        if self.text.len() >= LINES {
+            self.end_lines(false);
+        }
+    }
+
+    fn end_lines(&mut self, wait: bool) {
+        if self.text.is_empty() {
+            return;
+        }
+        let rows = self.text_rows.values().sum();
+        let text = std::mem::take(&mut self.text);
+        if self.send(Item::Lines { text, rows, received: self.text_since }, wait).is_some() {
+            for (exporter, rows) in &self.text_rows {
+                *self.dropped.entry(*exporter).or_default() += rows;
+            }
+            self.shared.dropped_rows.fetch_add(rows, Relaxed);
+        }
+        self.text_rows.clear();
+    }
+
+    /// What could not be sent.
+    fn send(&self, item: Item, wait: bool) -> Option<Item> {
+        if wait {
+            return self.items.send(item).err().map(|e| e.0);
+        }
+        match self.items.try_send(item) {
+            Ok(()) => None,
+            Err(TrySendError::Full(item) | TrySendError::Disconnected(item)) => Some(item),
+        }
+    }
+}
+
+/// What this thread has added to the shared counters.
+#[derive(Default)]
+struct Published {
+    datagrams: u64,
+    bytes: u64,
+    records: u64,
+    kernel_drops: u64,
+    lost: u64,
+    exporters: u64,
+}
+
+impl Published {
+    fn update(&mut self, decoder: &Decoder, receiver: &Receiver, shared: &Shared) {
+        let stats = decoder.stats();
+        let exporters = decoder.exporters().count() as u64;
+        for (counter, mine, new) in [
+            (&shared.datagrams, &mut self.datagrams, stats.datagrams),
+            (&shared.bytes, &mut self.bytes, stats.bytes),
+            (&shared.records, &mut self.records, stats.records),
+            (&shared.kernel_drops, &mut self.kernel_drops, receiver.stats().kernel_drops),
+            (&shared.lost, &mut self.lost, stats.lost),
+            (&shared.exporters, &mut self.exporters, exporters),
+        ] {
+            // The sum over threads wraps as each part does: units found again make one smaller.
+            counter.fetch_add(new.wrapping_sub(*mine), Relaxed);
+            *mine = new;
+        }
+    }
+}
