@@ -52,9 +52,6 @@ impl<'d> Scope<'d> {
     /// Fills in what the exporter's tables say about the message.
     #[inline]
     pub(super) fn begin(&mut self, meta: &mut RunMeta, header: Header<'_>) {
-        if self.stream.tables_seen != Some(self.exporter.tables.generation()) {
-            self.ask_tables();
-        }
         self.stream.last_us = meta.received_at.0;
         self.exporter.last_us = meta.received_at.0;
         if self.stream.plans_seen != self.work.plans.generation
@@ -62,17 +59,23 @@ impl<'d> Scope<'d> {
         {
             self.forget_targets();
         }
-        let header_rate = match header {
-            // The top two bits are the mode.
-            Header::V5(h) => Some(h.sampling.get() & 0x3fff).filter(|r| *r != 0),
-            _ => None,
-        };
-        let sampling = match (self.stream.sampling, header_rate) {
-            (Some((rate, SamplingSource::Domain)), _) => Some((rate, SamplingSource::Domain)),
-            (_, Some(rate)) => Some((f64::from(rate), SamplingSource::Header)),
-            (configured, None) => configured,
-        };
-        if let Some((rate, source)) = sampling {
+        self.resolve(meta);
+        // The top two bits are the mode.
+        if let Header::V5(h) = header
+            && let rate @ 1.. = h.sampling.get() & 0x3fff
+            && meta.sampling_source != SamplingSource::Domain as u8
+        {
+            (meta.sampling_rate, meta.sampling_source) = (f64::from(rate), SamplingSource::Header as u8);
+        }
+    }
+
+    /// What options data say about all records of the stream, from what is known now.
+    #[inline]
+    fn resolve(&mut self, meta: &mut RunMeta) {
+        if self.stream.tables_seen != Some(self.exporter.tables.generation()) {
+            self.ask_tables();
+        }
+        if let Some((rate, source)) = self.stream.sampling {
             (meta.sampling_rate, meta.sampling_source) = (rate, source as u8);
         }
         meta.init_time_ms = self.stream.init_time_ms;
@@ -164,6 +167,9 @@ impl<'d> Scope<'d> {
                 Some(target) => {
                     let done = self.records(&target, set.body, set.offset, meta);
                     self.finish_set(done, set.overrun.is_none(), units, outcome);
+                    if done.options > 0 {
+                        self.resolve(meta);
+                    }
                 }
                 None => self.hold(set, meta, units, outcome),
             }
@@ -277,6 +283,7 @@ impl<'d> Scope<'d> {
             let port = meta.exporter.port();
             let Some(target) = self.target_of(id, port) else { continue };
             meta.late = true;
+            self.resolve(&mut meta);
             let done = self.records(&target, &body, 0, &meta);
             outcome.records += done.records;
             outcome.options_records += done.options;
