@@ -1,2 +1,8 @@
 //! The program.
-fn main() {}
+#![deny(unsafe_code)]
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

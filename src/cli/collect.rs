@@ -1,0 +1,211 @@
+//! `flowlane collect`.
+
+use super::output::{Out, Span, file, standard};
+use super::{on_terminal, say, usage};
+use anyhow::Context;
+use clap::ValueEnum;
+use flowlane::collect::{Collector, Config, MessageLines, Output, Sink, Status};
+use flowlane::elements::Registry;
+use flowlane::net;
+use flowlane::sink::{Format, Writer};
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Arguments of `flowlane collect`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  flowlane collect                                  UDP 2055, Parquet files of 5 minutes in flows/
+  flowlane collect --format ndjson --out -          one flow a line on standard output
+  flowlane collect --listen 192.0.2.1:9995 --listen [::1]:2055
+  flowlane collect --out flows.csv --format csv     one file; Ctrl-C ends it
+  flowlane collect --format none                    count only: is anything lost?
+
+Ctrl-C (or SIGTERM) writes what there is and prints a summary.")]
+pub struct Args {
+    /// Address and port to listen on; a port alone is every address. Repeatable
+    #[arg(short, long, value_name = "ADDRESS:PORT", default_value = "2055", value_parser = listen)]
+    listen: Vec<SocketAddr>,
+    /// What to write
+    #[arg(short, long, value_enum, default_value = "parquet")]
+    format: CollectFormat,
+    /// A folder, a file (a name with an extension), or - for standard output [default: flows; - for ndjson and csv
+    /// is asked for with --out -]
+    #[arg(short, long, value_name = "PATH", default_value = "flows")]
+    out: Out,
+    /// In a folder: begin a new file every so often, by the time received
+    #[arg(long, value_name = "TIME", default_value = "5m")]
+    rotate: Span,
+    /// Receiving threads, each pinned to a core [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Receive buffer of each socket, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    receive_buffer: u32,
+    /// Batches that may wait for the writer, a thread; beyond, rows are dropped and counted
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    queue: u32,
+    /// Sampling rate of exporters that do not tell theirs
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    sampling_rate: Option<f64>,
+    /// Elements to add or override: lines of `pen,id,name,type`
+    #[arg(long, value_name = "FILE")]
+    elements: Option<PathBuf>,
+    /// Stop after so long
+    #[arg(long, value_name = "TIME")]
+    duration: Option<Span>,
+    /// Print the summary as JSON on standard output (standard error where flows go to standard output)
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum CollectFormat {
+    /// Parquet, the full schema
+    Parquet,
+    /// Arrow IPC files, the full schema
+    Arrow,
+    /// One JSON object a line
+    Ndjson,
+    /// Comma-separated, the same header always
+    Csv,
+    /// The gzip file of Python's `netflow` package
+    NetflowJson,
+    /// Nothing: count only
+    None,
+}
+
+impl CollectFormat {
+    fn of_sink(self) -> Option<Format> {
+        Some(match self {
+            Self::Parquet => Format::Parquet,
+            Self::Arrow => Format::Arrow,
+            Self::Ndjson => Format::Ndjson,
+            Self::Csv => Format::Csv,
+            Self::NetflowJson => Format::NetflowJson,
+            Self::None => return None,
+        })
+    }
+}
+
+/// `ADDRESS:PORT`, `[ADDRESS]:PORT`, `PORT`, `:PORT` or `ADDRESS`.
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.trim_start_matches(':').parse() {
+        return Ok(net::any(port));
+    }
+    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Ok(SocketAddr::new(ip, 2055));
+    }
+    text.parse().map_err(|_| "accepted are 2055, 192.0.2.1:2055, [2001:db8::1]:2055, or an address alone".to_string())
+}
+
+pub(super) fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|r: &f64| r.is_finite() && *r >= 1.0);
+    rate.ok_or_else(|| "a rate is a number of at least 1: 1000 where one packet in 1000 is sampled".to_string())
+}
+
+pub(super) fn registry(path: Option<&PathBuf>) -> anyhow::Result<Arc<Registry>> {
+    let Some(path) = path else { return Ok(Registry::standard().clone()) };
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let registry = Registry::with_overrides(&text).with_context(|| format!("in {}", path.display()))?;
+    Ok(Arc::new(registry))
+}
+
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let format = args.format.of_sink();
+    if args.out == Out::Standard && matches!(format, Some(Format::Arrow | Format::Parquet)) && is_terminal() {
+        return Err(usage("a terminal shows no Parquet or Arrow; give --out a file or a folder, or --format ndjson"));
+    }
+    let registry = registry(args.elements.as_ref())?;
+    let mut config = Config { listen: args.listen, ..Config::default() };
+    config.sockets.receive_buffer = args.receive_buffer as usize * (1 << 20);
+    config.threads = args.threads.map_or(0, usize::from);
+    config.queue = args.queue as usize;
+    config.decoder.registry = registry.clone();
+    config.decoder.sampling_rate = args.sampling_rate;
+    config.messages = (args.format == CollectFormat::NetflowJson).then_some(MessageLines::NetflowJson);
+
+    // Both are tried before the first datagram: a port that is taken, and a place that cannot be written to.
+    let collector = Collector::open(config)?;
+    let sink: Box<dyn Sink> = Box::new(match (format, &args.out) {
+        (None, _) => Output::none(),
+        (Some(format), Out::Standard) => Output::one(Writer::to_stream(format, standard())),
+        (Some(format), Out::File(path)) => Output::one(file(format, path)?),
+        (Some(format), Out::Folder(path)) => {
+            let stretch = i64::try_from(args.rotate.seconds).unwrap_or(300).saturating_mul(1_000_000);
+            Output::folder(path, format, stretch, registry).with_context(|| {
+                format!("cannot write to the folder {}; give --out a folder that may be written to", path.display())
+            })?
+        }
+    });
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // The second signal ends the program at once.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())?;
+        signal_hook::flag::register(signal, stop.clone())?;
+    }
+    for warning in collector.warnings() {
+        say(&format!("flowlane: {warning}"));
+    }
+    let to = if format.is_some() { args.out.to_string() } else { "nowhere (counting only)".to_string() };
+    for address in collector.addresses() {
+        say(&format!("listening on {address} with {} threads, writing to {to}; Ctrl-C ends", collector.threads()));
+    }
+    let running = collector.start(sink)?;
+    let began = Instant::now();
+    let line = on_terminal();
+    let (mut shown, mut last) = (Instant::now(), Status::default());
+    while !stop.load(Ordering::Relaxed) && !running.has_failed() {
+        if args.duration.is_some_and(|d| began.elapsed().as_secs() >= d.seconds) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        if line && shown.elapsed() >= Duration::from_secs(1) {
+            let status = running.status();
+            show(&status, &last, shown.elapsed().as_secs_f64());
+            (shown, last) = (Instant::now(), status);
+        }
+    }
+    if line {
+        let _ = write!(io::stderr(), "\r\x1b[K");
+    }
+    let (summary, result) = running.join();
+    let text = if args.json { format!("{}\n", summary.json()) } else { summary.to_string() };
+    if args.json && args.out != Out::Standard {
+        let _ = io::stdout().write_all(text.as_bytes());
+    } else {
+        let _ = io::stderr().write_all(text.as_bytes());
+    }
+    result.context("the collector stopped")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn is_terminal() -> bool {
+    io::IsTerminal::is_terminal(&io::stdout())
+}
+
+/// The status line.
+fn show(now: &Status, last: &Status, seconds: f64) {
+    let rate = |a: u64, b: u64| (a.wrapping_sub(b) as f64 / seconds).round();
+    let mut text = format!(
+        "{} datagrams/s, {} flows/s; {} flows of {} exporters, {} rows written",
+        rate(now.datagrams, last.datagrams),
+        rate(now.records, last.records),
+        now.records,
+        now.exporters,
+        now.written_rows
+    );
+    for (what, n) in
+        [("dropped by the kernel", now.kernel_drops), ("rows dropped", now.dropped_rows), ("missing", now.lost)]
+    {
+        if n > 0 {
+            text += &format!(", {n} {what}");
+        }
+    }
+    let _ = write!(io::stderr(), "\r{text}\x1b[K");
+}

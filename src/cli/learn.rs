@@ -1,0 +1,61 @@
+//! `flowlane help`: the way from a router to a file.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// Arguments of `flowlane help`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A command to explain: collect, decode or demo
+    command: Option<String>,
+}
+
+const TEXT: &str = "\
+flowlane turns what routers say about traffic into files that other programs read.
+
+A router or a probe (the exporter) sends datagrams in NetFlow v1, v5, v7, v9 or IPFIX to a collector. Each holds flow
+records: who talked to whom, when, how many packets and bytes. In v9 and IPFIX the exporter first describes its records
+in templates; a record that comes before its template waits for it.
+
+1. See it work, without a router:
+     flowlane demo
+
+2. Receive. Without flags it listens on UDP port 2055, IPv4 and IPv6, and writes a Parquet file every 5 minutes:
+     flowlane collect
+     flowlane collect --format ndjson --out -              one flow a line on the screen
+     flowlane collect --listen 0.0.0.0:9995 --out /data/flows --rotate 1h
+
+3. Tell the exporter where to send. To try it on this host, with Debian's softflowd (as root):
+     softflowd -i eth0 -v 9 -n 127.0.0.1:2055 -t maxlife=60
+
+4. Ask. The files are plain Parquet:
+     duckdb -c \"select src_ip4, sum(bytes) from 'flows/*.parquet' group by 1 order by 2 desc limit 10\"
+
+5. Look into a capture of the datagrams (tcpdump -w capture.pcap udp port 2055):
+     flowlane decode capture.pcap                          a table
+     flowlane decode capture.pcap --format ndjson          all columns
+     flowlane decode capture.pcap --templates              what each exporter says its records are
+     flowlane decode capture.pcap --format records         every field as it was sent, in hex
+
+No flows? `flowlane collect` counts every datagram, whatever it holds, and says at its end what was lost and why:
+datagrams without records mean templates that have not come yet; none at all, a firewall or a wrong address.
+
+Exit codes: 0 done, 1 it could not be done (the last line says why), 2 the command line is wrong.
+`flowlane help collect` and `flowlane collect --help` list all flags.
+";
+
+pub fn run(args: &Args, cli: &mut clap::Command) -> anyhow::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    match &args.command {
+        None => out.write_all(TEXT.as_bytes())?,
+        Some(name) => {
+            cli.build();
+            let Some(command) = cli.find_subcommand_mut(name) else {
+                return Err(super::usage(format!("no command `{name}`; commands are collect, decode, demo, help")));
+            };
+            write!(out, "{}", command.render_long_help())?;
+        }
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,145 @@
+//! The command line: flags to configuration, results to exit codes.
+//!
+//! 0: done (a closed pipe is done, too). 1: it could not be done. 2: the command line is wrong.
+
+mod collect;
+mod decode;
+mod demo;
+mod learn;
+mod output;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser, Subcommand};
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+/// NetFlow v1, v5, v7, v9 and IPFIX: receive, decode, and write as Parquet, Arrow, NDJSON or CSV.
+#[derive(Parser)]
+#[command(name = "flowlane", version, disable_help_subcommand = true, after_help = AFTER)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER: &str = "\
+Examples:
+  flowlane demo                          see flows within seconds, no router needed
+  flowlane collect                       receive on UDP 2055, write Parquet files into flows/
+  flowlane decode capture.pcap           print the flows of a capture
+  flowlane help                          how NetFlow gets from a router into a file";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Receive from routers over UDP and write files
+    Collect(collect::Args),
+    /// Decode capture files, IPFIX files, or hex text
+    Decode(decode::Args),
+    /// Replay recorded exporters through a real socket and show what comes out
+    Demo(demo::Args),
+    /// Explain how to get from a router to a file
+    Help(learn::Args),
+}
+
+/// The program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    let result = match cli.command {
+        Command::Collect(args) => collect::run(args),
+        Command::Decode(args) => decode::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Help(args) => learn::run(&args, &mut Cli::command()),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            if let Some(usage) = error.downcast_ref::<Usage>() {
+                say(&format!("flowlane: {usage}"));
+                return ExitCode::from(2);
+            }
+            say(&format!("flowlane: {}", one_line(&format!("{error:#}"))));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A command line that is wrong in a way that the parser does not see.
+#[derive(Debug)]
+struct Usage(String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+fn usage(text: impl Into<String>) -> anyhow::Error {
+    Usage(text.into()).into()
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
+}
+
+/// A line on standard error; a reader that is gone is no reason to stop.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// Help and version go out as they are; everything else is one line and exit code 2.
+fn refuse(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            return ExitCode::from(2);
+        }
+        _ => {}
+    }
+    let text = error.to_string();
+    let mut parts: Vec<&str> = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if line.starts_with("Usage:") || line.starts_with("For more information") {
+            break;
+        }
+        if !line.is_empty() {
+            parts.push(line);
+        }
+    }
+    let mut line = parts.join("; ").replacen("error: ", "", 1);
+    let command = std::env::args().nth(1).unwrap_or_default();
+    let mut cli = Cli::command();
+    let known = cli.find_subcommand_mut(&command);
+    match (error.kind(), error.get(ContextKind::ValidValue)) {
+        (ErrorKind::UnknownArgument, _) => {
+            if let Some(known) = known {
+                let flags: Vec<String> =
+                    known.get_arguments().filter_map(|a| a.get_long()).map(|l| format!("--{l}")).collect();
+                line += &format!("; `flowlane {command}` takes {}", flags.join(", "));
+            }
+        }
+        (ErrorKind::InvalidSubcommand, None | Some(ContextValue::None)) => {
+            line += "; commands are collect, decode, demo, help";
+        }
+        _ => {}
+    }
+    say(&format!("flowlane: {line}"));
+    ExitCode::from(2)
+}
+
+/// Whether progress may be shown.
+fn on_terminal() -> bool {
+    io::stderr().is_terminal()
+}

@@ -1,0 +1,107 @@
+//! Where output goes: a folder, a file, or standard output.
+
+use anyhow::Context;
+use flowlane::sink::{Format, Writer};
+use std::fmt;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// The value of `--out`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Out {
+    /// `-`
+    Standard,
+    /// What exists as a folder, ends in `/`, or has no extension.
+    Folder(PathBuf),
+    /// Anything else.
+    File(PathBuf),
+}
+
+impl FromStr for Out {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let path = PathBuf::from(text);
+        Ok(match std::fs::metadata(&path) {
+            _ if text == "-" => Self::Standard,
+            Ok(found) if found.is_dir() => Self::Folder(path),
+            Ok(_) => Self::File(path),
+            Err(_) if text.ends_with('/') || path.extension().is_none() => Self::Folder(path),
+            Err(_) => Self::File(path),
+        })
+    }
+}
+
+impl fmt::Display for Out {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Standard => f.write_str("standard output"),
+            Self::Folder(path) => write!(f, "{}/", path.display().to_string().trim_end_matches('/')),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// A stretch of time: `90s`, `5m`, `1h`, `1d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// In seconds, above zero.
+    pub seconds: u64,
+}
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || "a time is a number with s, m, h or d, like 30s, 5m or 1h".to_string();
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = match text.get(digits.len()..).unwrap_or_default() {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            "d" => 86_400,
+            _ => return Err(wrong()),
+        };
+        let seconds = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).filter(|n| *n <= 86_400 * 366);
+        match seconds {
+            Some(0) | None => Err(wrong()),
+            Some(seconds) => Ok(Self { seconds }),
+        }
+    }
+}
+
+/// Standard output as a sink's stream.
+pub fn standard() -> Box<dyn Write + Send> {
+    Box::new(io::stdout())
+}
+
+/// A writer to a file, with an error that names it.
+pub fn file(format: Format, path: &Path) -> anyhow::Result<Writer> {
+    Writer::to_file(format, path).with_context(|| {
+        format!("cannot write {}; give --out a file in a folder that exists and may be written to", path.display())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans() {
+        assert_eq!("5m".parse(), Ok(Span { seconds: 300 }));
+        assert_eq!("90s".parse(), Ok(Span { seconds: 90 }));
+        for wrong in ["", "5", "0m", "m", "5w", "-1s", "1.5h", "99999999999999999999d", "5\u{e9}"] {
+            assert!(wrong.parse::<Span>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn places() {
+        assert_eq!("-".parse(), Ok(Out::Standard));
+        assert_eq!("no/such/flows".parse(), Ok(Out::Folder("no/such/flows".into())));
+        assert_eq!("no/such/flows.d/".parse(), Ok(Out::Folder("no/such/flows.d/".into())));
+        assert_eq!("no/such/flows.csv".parse(), Ok(Out::File("no/such/flows.csv".into())));
+        assert_eq!("/dev/null".parse(), Ok(Out::File("/dev/null".into())));
+    }
+}
