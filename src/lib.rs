@@ -54,3 +54,8 @@ pub use columns::{Batch, Timestamp};
 pub use decode::{Config, Decoder, Outcome};
 pub use error::{Error, ErrorKind};
 pub use rows::{Session, parse, parse_hex};
+
+/// The README's Rust is compiled and run with the documentation's tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

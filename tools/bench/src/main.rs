@@ -8,17 +8,21 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 fn main() -> ExitCode {
-    let (mut quick, mut json) = (false, false);
-    for arg in std::env::args().skip(1) {
+    let (mut quick, mut json, mut only) = (false, false, String::new());
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
         match arg.as_str() {
+            "--only" => only = args.next().unwrap_or_default(),
             "--quick" => quick = true,
             "--json" => json = true,
             "--help" | "-h" => {
-                println!("bench [--quick] [--json]: decode speed against memcpy, netflow_parser and netgauze-flow-pkt");
+                println!(
+                    "bench [--quick] [--json] [--only TEXT]: decode speed against memcpy, netflow_parser and netgauze-flow-pkt"
+                );
                 return ExitCode::SUCCESS;
             }
             other => {
-                eprintln!("bench: unknown argument {other:?}; there are --quick and --json");
+                eprintln!("bench: unknown argument {other:?}; there are --quick, --json and --only");
                 return ExitCode::from(2);
             }
         }
@@ -33,7 +37,7 @@ fn main() -> ExitCode {
     }
     let memory = if quick { 4 * 1024 } else { 128 * 1024 };
     for (place, datagrams) in [("cache", 256), ("memory", memory)] {
-        for w in workloads(datagrams) {
+        for w in workloads(datagrams).into_iter().filter(|w| w.name.contains(&only)) {
             row(&w, place, budget, json);
         }
     }
