@@ -158,7 +158,7 @@ struct Run {
 
 /// Outputs that are made from messages.
 enum Messages {
-    Records(RecordLines),
+    Records(Box<RecordLines>),
     NetflowJson(Box<NetflowJson>),
 }
 
@@ -184,7 +184,9 @@ impl Run {
         };
         let messages = match args.format {
             _ if args.options || args.templates => None,
-            DecodeFormat::Records => Some(Messages::Records(RecordLines::new(Session::with_registry(registry)))),
+            DecodeFormat::Records => {
+                Some(Messages::Records(Box::new(RecordLines::new(Session::with_registry(registry)))))
+            }
             DecodeFormat::NetflowJson => Some(Messages::NetflowJson(Box::default())),
             _ => None,
         };
@@ -324,7 +326,7 @@ impl Run {
         self.sum_up();
         self.decoder = Decoder::new(self.config.clone());
         if let Some(Messages::Records(records)) = &mut self.messages {
-            *records = RecordLines::new(Session::with_registry(self.config.registry.clone()));
+            **records = RecordLines::new(Session::with_registry(self.config.registry.clone()));
         }
         Ok(())
     }

@@ -1,0 +1,310 @@
+//! The program from outside: exit codes, one-line errors, what goes where.
+
+use serde_json::Value;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const V9: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/demo/softflowd_v9.pcap");
+
+fn flowlane(args: &[&str]) -> Output {
+    flowlane_with(args, b"")
+}
+
+fn flowlane_with(args: &[&str], input: &[u8]) -> Output {
+    let mut child = start(args);
+    let mut stdin = child.stdin.take().expect("an input");
+    let input = input.to_vec();
+    let writing = std::thread::spawn(move || stdin.write_all(&input));
+    let output = child.wait_with_output().expect("it ends");
+    let _ = writing.join();
+    output
+}
+
+fn start(args: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flowlane"));
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("the program")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+/// The only line of standard error.
+fn one_line(output: &Output) -> String {
+    let said = text(&output.stderr);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    said
+}
+
+/// A folder of the test's own, removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("flowlane-cli-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_string_lossy().into_owned()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn wrong_flags_and_values_are_one_line_and_exit_2() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["frobnicate"], "commands are collect, decode, demo, help"),
+        (&["decode", "--frob", "x"], "--format"),
+        (&["decode", "--format", "xml", "x"], "possible values: table, ndjson"),
+        (&["decode", "--port", "70000", "x"], "70000"),
+        (&["decode", "--templates", "--options", "x"], "cannot be used with"),
+        (&["collect", "--listen", "nowhere"], "192.0.2.1:2055"),
+        (&["collect", "--rotate", "5"], "5m"),
+        (&["collect", "--sampling-rate", "0"], "at least 1"),
+        (&["collect", "--threads", "0"], "1..=1024"),
+        (&["help", "frobnicate"], "collect"),
+        (&["decode", "-", "-"], "once"),
+    ];
+    for (args, accepted) in cases {
+        let output = flowlane(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(output.stdout.is_empty());
+        let line = one_line(&output);
+        assert!(line.starts_with("flowlane: ") && line.contains(accepted), "{args:?}: {line}");
+    }
+}
+
+#[test]
+fn help_teaches_and_exits_0() {
+    for args in [&["help"][..], &["--help"], &["decode", "--help"], &["help", "collect"], &["--version"]] {
+        let output = flowlane(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert!(output.stderr.is_empty() && !output.stdout.is_empty());
+    }
+    assert!(text(&flowlane(&["help"]).stdout).contains("flowlane demo"));
+    assert!(text(&flowlane(&["collect", "--help"]).stdout).contains("Examples:"));
+}
+
+#[test]
+fn a_file_that_is_missing_or_foreign_is_named_and_exits_1() {
+    let scratch = Scratch::new("foreign");
+    let output = flowlane(&["decode", "/no/such/file.pcap"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(one_line(&output).contains("/no/such/file.pcap"));
+    let path = scratch.path("foreign");
+    std::fs::write(&path, b"this is no capture").expect("written");
+    let output = flowlane(&["decode", &path]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(one_line(&output).contains("at byte 0"));
+}
+
+#[test]
+fn a_cut_file_gives_what_could_be_read_then_the_position() {
+    let scratch = Scratch::new("cut");
+    let whole = std::fs::read(V9).expect("the fixture");
+    let path = scratch.path("cut.pcap");
+    std::fs::write(&path, &whole[..whole.len() - 100]).expect("written");
+    let all = flowlane(&["decode", "--format", "ndjson", V9]);
+    assert_eq!((all.status.code(), text(&all.stderr).as_str()), (Some(0), ""));
+    let cut = flowlane(&["decode", "--format", "ndjson", &path]);
+    assert_eq!(cut.status.code(), Some(1));
+    let line = one_line(&cut);
+    assert!(line.contains("cut.pcap") && line.contains("at byte"), "{line}");
+    let (all, cut) = (text(&all.stdout), text(&cut.stdout));
+    assert!(cut.lines().count() > 100 && all.starts_with(&cut));
+}
+
+#[test]
+fn ndjson_keys_are_the_schemas() {
+    let output = flowlane(&["decode", "--format", "ndjson", V9]);
+    let names = flowlane::sink::header();
+    for line in text(&output.stdout).lines() {
+        let flow: Value = serde_json::from_str(line).expect("an object");
+        let flow = flow.as_object().expect("an object");
+        assert_eq!(flow["version"], 9);
+        assert!(flow.contains_key("src_addr") && flow.contains_key("time_received"));
+        assert!(flow.keys().all(|k| k == "extras" || names.contains(&k.as_str())));
+        assert!(flow.values().all(|v| !v.is_null()));
+    }
+}
+
+#[test]
+fn every_format_holds_as_many_flows() {
+    let scratch = Scratch::new("formats");
+    let ndjson = text(&flowlane(&["decode", "--format", "ndjson", V9]).stdout);
+    let flows = ndjson.lines().count();
+    let csv = text(&flowlane(&["decode", "--format", "csv", V9]).stdout);
+    assert_eq!(csv::Reader::from_reader(csv.as_bytes()).records().filter(Result::is_ok).count(), flows);
+    assert_eq!(text(&flowlane(&["decode", V9]).stdout).lines().count(), flows + 1);
+    let records = text(&flowlane(&["decode", "--format", "records", V9]).stdout);
+    assert_eq!(records.lines().filter(|l| l.contains("\"kind\":\"data\"")).count(), flows);
+    let path = scratch.path("flows.parquet");
+    let output = flowlane(&["decode", "--format", "parquet", "--out", &path, V9]);
+    assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
+    assert_eq!(parquet_rows(Path::new(&path)), flows);
+}
+
+fn parquet_rows(path: &Path) -> usize {
+    use parquet::file::reader::{FileReader as _, SerializedFileReader};
+    let file = std::fs::File::open(path).expect("the file");
+    let reader = SerializedFileReader::new(file).expect("parquet");
+    usize::try_from(reader.metadata().file_metadata().num_rows()).expect("a count")
+}
+
+#[test]
+fn hex_text_templates_and_options() {
+    let v5 = format!("00050001{}", "00".repeat(20 + 48));
+    let output = flowlane_with(&["decode", "--format", "ndjson"], v5.as_bytes());
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(text(&output.stdout).lines().count(), 1);
+    let output = flowlane_with(&["decode"], b"00050");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(one_line(&output).contains("line 1"));
+    let listed = text(&flowlane(&["decode", "--templates", V9]).stdout);
+    assert!(listed.contains("v9 domain") && listed.contains("sourceIPv4Address"), "{listed}");
+    let options = text(&flowlane(&["decode", "--options", V9]).stdout);
+    for line in options.lines() {
+        let record: Value = serde_json::from_str(line).expect("an object");
+        assert!(record["scope"].is_array() && record["fields"].is_array());
+    }
+}
+
+#[test]
+fn a_port_that_nobody_sent_to_gives_nothing() {
+    let output = flowlane(&["decode", "--format", "ndjson", "--port", "1", V9]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 0));
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let mut child = start(&["decode", "--format", "ndjson", V9]);
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_port_in_use_and_a_folder_that_cannot_be_written_are_said_first() {
+    let taken = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let port = taken.local_addr().expect("an address").port();
+    let output = flowlane(&["collect", "--format", "none", "--listen", &format!("127.0.0.1:{port}")]);
+    assert_eq!(output.status.code(), Some(1));
+    let line = one_line(&output);
+    assert!(line.contains("another program has UDP port"), "{line}");
+    let output = flowlane(&["collect", "--listen", "127.0.0.1:0", "--out", "/dev/null/flows"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(one_line(&output).contains("/dev/null/flows"));
+    let output = flowlane(&["collect", "--listen", "127.0.0.1:0", "--out", "/no/such/flows.csv", "--format", "csv"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(one_line(&output).contains("/no/such/flows.csv"));
+}
+
+/// A collector that runs, and the address that it said it listens on.
+fn collector(args: &[&str]) -> (Child, String, BufReader<std::process::ChildStderr>) {
+    let mut child = start(args);
+    let mut said = BufReader::new(child.stderr.take().expect("standard error"));
+    let mut line = String::new();
+    while !line.starts_with("listening on ") {
+        line.clear();
+        assert!(said.read_line(&mut line).expect("a line") > 0, "it ended");
+    }
+    let address = line.split_whitespace().nth(2).expect("an address").to_string();
+    (child, address, said)
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([name, &child.id().to_string()]).status().expect("kill");
+    assert!(status.success());
+}
+
+fn send(address: &str, datagrams: u32) {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    for i in 0..datagrams {
+        let mut bytes = vec![0, 5, 0, 1, 0, 0, 39, 16, 101, 83, 241, 0, 0, 0, 0, 0];
+        bytes.extend(i.to_be_bytes());
+        bytes.resize(24 + 48, 0);
+        socket.send_to(&bytes, address).expect("sent");
+    }
+}
+
+#[test]
+fn collect_drains_on_sigterm_and_sums_up() {
+    let scratch = Scratch::new("collect");
+    for (format, signal_name) in [("parquet", "-TERM"), ("ndjson", "-INT"), ("netflow-json", "-TERM")] {
+        let out = scratch.path(&format!("flows-{format}"));
+        let args = ["collect", "--listen", "127.0.0.1:0", "--format", format, "--out", &out, "--json"];
+        let (child, address, _said) = collector(&args);
+        send(&address, 50);
+        // What stands in the socket when the signal comes is written, too.
+        signal(&child, signal_name);
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(0));
+        let summary: Value = serde_json::from_slice(&output.stdout).expect("the summary");
+        assert_eq!((&summary["records"], &summary["rows_written"]), (&50.into(), &50.into()), "{summary}");
+        assert_eq!(summary["exporters"][0]["exporter"], "127.0.0.1");
+        let files: Vec<PathBuf> = std::fs::read_dir(&out)
+            .expect("the folder")
+            .map(|e| e.expect("an entry").path())
+            .filter(|p| p.is_file())
+            .collect();
+        assert!(files.iter().all(|f| !f.to_string_lossy().ends_with(".tmp")), "{files:?}");
+        match format {
+            "parquet" => assert_eq!(files.iter().map(|f| parquet_rows(f)).sum::<usize>(), 50),
+            "ndjson" => {
+                let lines = |f: &PathBuf| std::fs::read_to_string(f).expect("text").lines().count();
+                assert_eq!(files.iter().map(lines).sum::<usize>(), 50);
+            }
+            _ => {
+                let lines = |f: &PathBuf| {
+                    let file = std::fs::File::open(f).expect("the file");
+                    BufReader::new(flate2::read::GzDecoder::new(file)).lines().filter(Result::is_ok).count()
+                };
+                assert_eq!(files.iter().map(lines).sum::<usize>(), 50);
+            }
+        }
+    }
+}
+
+#[test]
+fn collect_writes_to_a_pipe_while_it_runs_and_leaves_with_it() {
+    let args = ["collect", "--listen", "127.0.0.1:0", "--format", "ndjson", "--out", "-"];
+    let (mut child, address, _said) = collector(&args);
+    send(&address, 1);
+    let mut out = BufReader::new(child.stdout.take().expect("an output"));
+    let mut line = String::new();
+    out.read_line(&mut line).expect("a line");
+    assert!(line.contains("\"version\":5"));
+    drop(out);
+    let end = Instant::now() + Duration::from_secs(20);
+    let status = loop {
+        send(&address, 1);
+        if let Some(status) = child.try_wait().expect("a status") {
+            break status;
+        }
+        assert!(Instant::now() < end, "it does not notice");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn demo_names_the_protocols() {
+    let output = flowlane(&["demo", "--rows", "3"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let shown = text(&output.stdout);
+    for name in ["NetFlow v5", "NetFlow v9", "IPFIX", "flowlane collect"] {
+        assert!(shown.contains(name), "{name}");
+    }
+    assert!(shown.contains(" 0 lost"), "{shown}");
+}
