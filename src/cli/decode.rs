@@ -280,7 +280,7 @@ impl Run {
         match &mut self.messages {
             Some(Messages::Records(records)) => {
                 // What is wrong is counted by the decoder.
-                let _ = records.message(frame, exporter, bytes, |text| line.extend_from_slice(text.as_bytes()));
+                records.message(frame, exporter, received_us, bytes, line)?;
             }
             Some(Messages::NetflowJson(lines)) => {
                 if let Ok(Some(text)) = lines.line(bytes, exporter, received_us) {
