@@ -173,6 +173,7 @@ fn hex_text_templates_and_options() {
     assert!(one_line(&output).contains("line 1"));
     let listed = text(&flowlane(&["decode", "--templates", V9]).stdout);
     assert!(listed.contains("v9 domain") && listed.contains("sourceIPv4Address"), "{listed}");
+    assert!(!listed.contains('{'), "no flows beside them");
     let options = text(&flowlane(&["decode", "--options", V9]).stdout);
     for line in options.lines() {
         let record: Value = serde_json::from_str(line).expect("an object");

@@ -150,6 +150,8 @@ struct Run {
     decoder: Decoder,
     writer: Writer,
     messages: Option<Messages>,
+    /// Whether rows are what is asked for.
+    flows: bool,
     options: bool,
     templates: BTreeMap<String, String>,
     summary: Summary,
@@ -195,6 +197,7 @@ impl Run {
             config,
             writer,
             messages,
+            flows: !args.options && !args.templates && !format.is_of_messages(),
             options: args.options,
             templates: BTreeMap::new(),
             summary: Summary::default(),
@@ -309,7 +312,7 @@ impl Run {
     /// Writes the rows that were decoded since the last call, in the order of the wire.
     fn write_pending(&mut self) -> anyhow::Result<()> {
         let batches: Vec<Arc<Batch>> = self.decoder.flush().into_iter().map(Arc::new).collect();
-        if self.messages.is_none() && !self.options && !batches.is_empty() {
+        if self.flows && !batches.is_empty() {
             self.writer.write_ordered(&batches)?;
         }
         for batch in batches {

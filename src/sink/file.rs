@@ -3,7 +3,7 @@
 use super::expand::FileSchema;
 use super::lines::{Lines, csv_header};
 use super::table::Table;
-use crate::columns::{Batch, ColumnType, Run};
+use crate::columns::{Batch, Run};
 use crate::decode::wire_order;
 use arrow_array::RecordBatch;
 use arrow_ipc::writer::FileWriter as ArrowFile;
@@ -62,6 +62,8 @@ impl Format {
 
 /// Rows that a columnar file waits for before it decides which extras get a column.
 const FIRST_ROWS: usize = 1 << 16;
+/// Bytes of memory that such rows may keep.
+const FIRST_BYTES: usize = 256 << 20;
 /// Bytes of text that are written at once.
 const TEXT_BYTES: usize = 1 << 18;
 
@@ -92,10 +94,26 @@ enum Encoder {
 struct Columns {
     out: Option<Out>,
     parquet: bool,
-    waiting: Vec<(Arc<Batch>, Vec<Run>)>,
+    waiting: Vec<Waiting>,
     waiting_rows: usize,
+    waiting_bytes: usize,
     schema: Option<FileSchema>,
     file: Option<Columnar>,
+}
+
+/// Rows that came before the file was begun.
+enum Waiting {
+    Runs(Arc<Batch>, Vec<Run>),
+    Ordered(Vec<Arc<Batch>>),
+}
+
+impl Waiting {
+    fn batches(&self) -> &[Arc<Batch>] {
+        match self {
+            Self::Runs(batch, _) => std::slice::from_ref(batch),
+            Self::Ordered(batches) => batches,
+        }
+    }
 }
 
 enum Columnar {
@@ -113,6 +131,7 @@ impl Writer {
                 parquet,
                 waiting: Vec::new(),
                 waiting_rows: 0,
+                waiting_bytes: 0,
                 schema: None,
                 file: None,
             })
@@ -211,21 +230,7 @@ impl Writer {
                 }
                 Ok(())
             }
-            Encoder::Columns(columns) => {
-                columns.begin(batches)?;
-                let schema = columns.schema.as_ref().ok_or_else(|| io::Error::other("no schema"))?;
-                let expanded: Result<Vec<_>, _> = batches.iter().map(|b| schema.expand(b, b.runs())).collect();
-                let expanded = expanded.map_err(io_error)?;
-                let expanded: Vec<&RecordBatch> = expanded.iter().collect();
-                let places = order
-                    .iter()
-                    .flat_map(|o| (o.run.first_row..o.run.first_row + o.run.rows).map(|row| (o.batch, row as usize)));
-                let places: Vec<(usize, usize)> = places.collect();
-                for part in places.chunks(FIRST_ROWS) {
-                    columns.put(&interleave_record_batch(&expanded, part).map_err(io_error)?)?;
-                }
-                Ok(())
-            }
+            Encoder::Columns(columns) => columns.write_ordered(batches),
             Encoder::Gzip(_) => Ok(()),
         }
     }
@@ -316,18 +321,48 @@ fn write_lines(lines: &Lines<'_>, run: &Run, out: &mut Out, text: &mut Vec<u8>, 
 
 impl Columns {
     fn write(&mut self, batch: &Arc<Batch>, runs: &[Run]) -> io::Result<()> {
-        if self.file.is_none() {
-            self.waiting_rows += runs.iter().map(|r| r.rows as usize).sum::<usize>();
-            self.waiting.push((batch.clone(), runs.to_vec()));
-            return if self.waiting_rows >= FIRST_ROWS { self.begin(&[]) } else { Ok(()) };
+        if self.file.is_some() {
+            return self.append(batch, runs);
         }
-        self.append(batch, runs)
+        self.wait(Waiting::Runs(batch.clone(), runs.to_vec()), runs.iter().map(|r| r.rows as usize).sum())
+    }
+
+    fn write_ordered(&mut self, batches: &[Arc<Batch>]) -> io::Result<()> {
+        if self.file.is_some() {
+            return self.append_ordered(batches);
+        }
+        self.wait(Waiting::Ordered(batches.to_vec()), batches.iter().map(|b| b.rows()).sum())
+    }
+
+    fn wait(&mut self, waiting: Waiting, rows: usize) -> io::Result<()> {
+        self.waiting_rows += rows;
+        self.waiting_bytes += waiting.batches().iter().map(|b| b.memory()).sum::<usize>();
+        self.waiting.push(waiting);
+        if self.waiting_rows >= FIRST_ROWS || self.waiting_bytes >= FIRST_BYTES { self.begin() } else { Ok(()) }
     }
 
     fn append(&mut self, batch: &Arc<Batch>, runs: &[Run]) -> io::Result<()> {
         let Some(schema) = &self.schema else { return Ok(()) };
         let rows = schema.expand(batch, runs).map_err(io_error)?;
         self.put(&rows)
+    }
+
+    fn append_ordered(&mut self, batches: &[Arc<Batch>]) -> io::Result<()> {
+        if let [batch] = batches {
+            return self.append(batch, batch.runs());
+        }
+        let Some(schema) = &self.schema else { return Ok(()) };
+        let expanded: Result<Vec<_>, _> = batches.iter().map(|b| schema.expand(b, b.runs())).collect();
+        let expanded = expanded.map_err(io_error)?;
+        let expanded: Vec<&RecordBatch> = expanded.iter().collect();
+        let places: Vec<(usize, usize)> = wire_order(batches.iter().map(|b| &**b))
+            .iter()
+            .flat_map(|o| (o.run.first_row..o.run.first_row + o.run.rows).map(|row| (o.batch, row as usize)))
+            .collect();
+        for part in places.chunks(FIRST_ROWS) {
+            self.put(&interleave_record_batch(&expanded, part).map_err(io_error)?)?;
+        }
+        Ok(())
     }
 
     fn put(&mut self, rows: &RecordBatch) -> io::Result<()> {
@@ -338,10 +373,10 @@ impl Columns {
         }
     }
 
-    /// Begins the file with the extras of what waits and of `more`, and writes what waits.
-    fn begin(&mut self, more: &[Arc<Batch>]) -> io::Result<()> {
+    /// Begins the file with the extras of what waits, and writes that.
+    fn begin(&mut self) -> io::Result<()> {
         let Some(out) = self.out.take() else { return Ok(()) };
-        let batches = self.waiting.iter().map(|w| &*w.0).chain(more.iter().map(|b| &**b));
+        let batches = self.waiting.iter().flat_map(|w| w.batches().iter().map(|b| &**b));
         // An Arrow file takes one dictionary a column, known at its start, so only Parquet gets one.
         let schema = FileSchema::new(batches, self.parquet);
         self.file = Some(if self.parquet {
@@ -351,14 +386,17 @@ impl Columns {
             Columnar::Arrow(Box::new(ArrowFile::try_new(out, schema.arrow()).map_err(io_error)?))
         });
         self.schema = Some(schema);
-        for (batch, runs) in std::mem::take(&mut self.waiting) {
-            self.append(&batch, &runs)?;
+        for waiting in std::mem::take(&mut self.waiting) {
+            match waiting {
+                Waiting::Runs(batch, runs) => self.append(&batch, &runs)?,
+                Waiting::Ordered(batches) => self.append_ordered(&batches)?,
+            }
         }
         Ok(())
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        self.begin(&[])?;
+        self.begin()?;
         match self.file.take() {
             Some(Columnar::Parquet(file)) => {
                 let mut out = file.into_inner().map_err(io_error)?;
@@ -394,7 +432,6 @@ fn properties(schema: &FileSchema) -> WriterProperties {
             _ => properties,
         };
     }
-    debug_assert!(ColumnType::U8.arrow() == D::UInt8);
     properties.build()
 }
 
