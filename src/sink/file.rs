@@ -4,7 +4,6 @@ use super::expand::FileSchema;
 use super::lines::{Lines, csv_header};
 use super::table::Table;
 use crate::columns::{Batch, Run};
-use crate::decode::wire_order;
 use arrow_array::RecordBatch;
 use arrow_ipc::writer::FileWriter as ArrowFile;
 use arrow_select::interleave::interleave_record_batch;
@@ -210,22 +209,22 @@ impl Writer {
         if let [batch] = batches {
             return self.write(batch, batch.runs());
         }
-        let order = wire_order(batches.iter().map(|b| &**b));
-        self.rows += order.iter().map(|r| u64::from(r.run.rows)).sum::<u64>();
+        let order = on_the_wire(batches);
+        self.rows += order.iter().map(|r| u64::from(r.1.rows)).sum::<u64>();
         match &mut self.encoder {
             Encoder::Text { out, text, csv } => {
                 let lines: Vec<Lines<'_>> = batches.iter().map(|b| Lines::new(b)).collect();
-                for ordered in order {
-                    if let Some(lines) = lines.get(ordered.batch) {
-                        write_lines(lines, ordered.run, out, text, *csv)?;
+                for (batch, run) in order {
+                    if let Some(lines) = lines.get(batch) {
+                        write_lines(lines, run, out, text, *csv)?;
                     }
                 }
                 Ok(())
             }
             Encoder::Table { out, table } => {
-                for ordered in order {
-                    if let Some(batch) = batches.get(ordered.batch) {
-                        table.push(batch, ordered.run, out)?;
+                for (batch, run) in order {
+                    if let Some(batch) = batches.get(batch) {
+                        table.push(batch, run, out)?;
                     }
                 }
                 Ok(())
@@ -306,6 +305,13 @@ impl Drop for Writer {
     }
 }
 
+/// The runs of several batches in the order of the wire, each with the place of its batch.
+fn on_the_wire(batches: &[Arc<Batch>]) -> Vec<(usize, &Run)> {
+    let mut runs: Vec<_> = batches.iter().enumerate().flat_map(|(i, b)| b.runs().iter().map(move |r| (i, r))).collect();
+    runs.sort_by_key(|r| r.1.meta.order);
+    runs
+}
+
 fn write_lines(lines: &Lines<'_>, run: &Run, out: &mut Out, text: &mut Vec<u8>, csv: bool) -> io::Result<()> {
     if csv {
         lines.csv(text, run);
@@ -355,10 +361,9 @@ impl Columns {
         let expanded: Result<Vec<_>, _> = batches.iter().map(|b| schema.expand(b, b.runs())).collect();
         let expanded = expanded.map_err(io_error)?;
         let expanded: Vec<&RecordBatch> = expanded.iter().collect();
-        let places: Vec<(usize, usize)> = wire_order(batches.iter().map(|b| &**b))
-            .iter()
-            .flat_map(|o| (o.run.first_row..o.run.first_row + o.run.rows).map(|row| (o.batch, row as usize)))
-            .collect();
+        let order = on_the_wire(batches);
+        let rows = |run: &Run| run.first_row as usize..(run.first_row + run.rows) as usize;
+        let places: Vec<_> = order.iter().flat_map(|(batch, run)| rows(run).map(|row| (*batch, row))).collect();
         for part in places.chunks(FIRST_ROWS) {
             self.put(&interleave_record_batch(&expanded, part).map_err(io_error)?)?;
         }

@@ -5,6 +5,7 @@ use super::text;
 use crate::columns::OptionsRecord;
 use crate::elements::{Registry, v9_scope_name};
 use crate::value::{self, Value};
+use std::ops::Range;
 
 /// Appends an options record as a line of JSON: where it came from, its scope, and its fields with their types.
 ///
@@ -33,14 +34,13 @@ pub fn ndjson(out: &mut Vec<u8>, record: &OptionsRecord, registry: &Registry) {
     }
     let scope = usize::from(record.template.scope_count);
     out.extend_from_slice(b",\"scope\":[");
-    list(out, record, registry, 0..scope);
+    list(out, record, registry, 0..scope, true);
     out.extend_from_slice(b"],\"fields\":[");
-    list(out, record, registry, scope..record.template.fields.len());
+    list(out, record, registry, scope..record.template.fields.len(), false);
     out.extend_from_slice(b"]}\n");
 }
 
-fn list(out: &mut Vec<u8>, record: &OptionsRecord, registry: &Registry, fields: std::ops::Range<usize>) {
-    let scope = fields.start == 0;
+fn list(out: &mut Vec<u8>, record: &OptionsRecord<'_>, registry: &Registry, fields: Range<usize>, scope: bool) {
     let version = record.template.version;
     let context = value::Context::new(record.template, record.meta.export_time.as_micros());
     for (n, i) in fields.enumerate() {

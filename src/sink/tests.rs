@@ -185,7 +185,7 @@ fn an_unfinished_file_does_not_stay() {
 fn a_folder_is_cut_by_the_time_received() {
     let scratch = Scratch::new("folder");
     let minute = 60_000_000;
-    let mut decoder = Decoder::new(Config::default());
+    let mut decoder = Decoder::new(Config { batch_age_us: 60 * minute, ..Config::default() });
     let exporter = "203.0.113.9:2055".parse().expect("an address");
     let start = 1_700_000_000_000_000 / (60 * minute) * 60 * minute;
     for at in [1, 2, 6] {
