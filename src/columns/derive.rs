@@ -77,6 +77,10 @@ pub(crate) enum Derive {
         duration: u16,
         unit: i64,
     },
+    /// A row that counts no flows is one.
+    One {
+        column: u16,
+    },
     /// The column has no value yet in any row; later steps fill it.
     Blank {
         column: u16,
@@ -121,12 +125,17 @@ impl Derive {
                 };
                 for row in 0..rows {
                     let version = version.and_then(|c| batch.uint_at(c, row));
-                    let (of, absent) = match (live(batch, v4, row), live(batch, v6, row)) {
-                        (true, true) => (*first, None),
-                        (true, false) => (Family::V4, Some(v6)),
-                        (false, true) => (Family::V6, Some(v4)),
-                        (false, false) if version == Some(6) => (Family::V6, Some(v4)),
-                        (false, false) => (Family::V4, Some(v6)),
+                    let has = |columns: &[Option<u16>; 2]| columns.iter().flatten().any(|&c| batch.is_valid(c, row));
+                    let (of, absent) = match (has(v4), has(v6)) {
+                        (_, false) => (Family::V4, None),
+                        (false, true) => (Family::V6, None),
+                        (true, true) => match (live(batch, v4, row), live(batch, v6, row)) {
+                            (true, true) => (*first, None),
+                            (true, false) => (Family::V4, Some(v6)),
+                            (false, true) => (Family::V6, Some(v4)),
+                            (false, false) if version == Some(6) => (Family::V6, Some(v4)),
+                            (false, false) => (Family::V4, Some(v6)),
+                        },
                     };
                     for &column in absent.into_iter().flatten().flatten() {
                         batch.set_valid(column, row, false);
@@ -138,8 +147,10 @@ impl Derive {
             }
             Self::NextHop { v4, v6, family } => {
                 for row in 0..rows {
-                    let live = |c| batch.is_valid(c, row) && !batch.is_zero(c, row);
-                    match (live(*v4), live(*v6)) {
+                    if !(batch.is_valid(*v4, row) && batch.is_valid(*v6, row)) {
+                        continue;
+                    }
+                    match (!batch.is_zero(*v4, row), !batch.is_zero(*v6, row)) {
                         (true, true) => {}
                         (true, false) => batch.set_valid(*v6, row, false),
                         (false, true) => batch.set_valid(*v4, row, false),
@@ -190,6 +201,17 @@ impl Derive {
                         *slot = time;
                         batch.set_valid(to, row, true);
                     }
+                }
+            }
+            Self::One { column } => {
+                for row in 0..rows {
+                    if batch.is_valid(*column, row) {
+                        continue;
+                    }
+                    if let Some(slot) = batch.slots_mut::<i64>(*column).get_mut(row) {
+                        *slot = 1;
+                    }
+                    batch.set_valid(*column, row, true);
                 }
             }
             Self::Blank { column } => batch.blank(*column),

@@ -175,6 +175,8 @@ impl<'d> Scope<'d> {
             }
         } else {
             let clean = self.templates(set, outcome) && set.overrun.is_none();
+            // Options data that waited for their template may be known now.
+            self.resolve(meta);
             outcome.sets_decoded += u32::from(clean);
             outcome.sets_malformed += u32::from(!clean);
         }
@@ -209,23 +211,16 @@ impl<'d> Scope<'d> {
 
     #[cold]
     fn find_target(&mut self, id: u16) -> Option<Target> {
-        let target = self.target_of(id, self.key.port)?;
+        let template = match self.key.version {
+            9 | 10 => self.exporter.templates.lookup(self.key.version, self.key.domain, id, self.key.port)?,
+            version => Template::constant(version)?,
+        };
+        let target = target_of(template, self.config, self.work);
         if self.stream.plans_seen != self.work.plans.generation {
             self.forget_targets();
         }
         self.stream.targets.insert(id, target.clone());
         Some(target)
-    }
-
-    fn target_of(&mut self, id: u16, port: u16) -> Option<Target> {
-        let template = match self.key.version {
-            9 | 10 => self.exporter.templates.lookup(self.key.version, self.key.domain, id, port)?,
-            version => Template::constant(version)?,
-        };
-        Some(match template.kind {
-            Kind::Options => Target::Options(template.clone()),
-            Kind::Data => Target::Plan(self.work.plans.slot(template, &self.config.registry, &mut self.work.out)),
-        })
     }
 
     /// A template set: in wire order, what waited for a template is decoded when it comes.
@@ -241,7 +236,7 @@ impl<'d> Scope<'d> {
             match event {
                 Event::Defined { template, changed } => {
                     self.exporter.stats.templates += u64::from(changed);
-                    self.late(template.id, outcome);
+                    self.late(&template, outcome);
                 }
                 Event::Invalid { error, .. } => {
                     clean = false;
@@ -273,15 +268,16 @@ impl<'d> Scope<'d> {
     }
 
     /// Decodes the sets that waited for a template, with their own messages' metadata.
-    fn late(&mut self, id: u16, outcome: &mut Outcome) {
+    fn late(&mut self, template: &Arc<Template>, outcome: &mut Outcome) {
         if self.work.held.is_empty() {
             return;
         }
-        let sets = self.work.held.take((self.key.ip, self.key.version, self.key.domain, id));
+        let sets = self.work.held.take((self.key.ip, self.key.version, self.key.domain, template.id));
+        // By the definition itself: the same set may have removed it again.
+        let target = target_of(template, self.config, self.work);
         for (body, waiting) in sets {
             let mut meta = waiting.meta;
             let port = meta.exporter.port();
-            let Some(target) = self.target_of(id, port) else { continue };
             meta.late = true;
             self.resolve(&mut meta);
             let done = self.records(&target, &body, 0, &meta);
@@ -405,5 +401,13 @@ impl<'d> Scope<'d> {
         }
         self.work.fields = fields;
         done
+    }
+}
+
+/// Where the records of a template go.
+fn target_of(template: &Arc<Template>, config: &Config, work: &mut Work) -> Target {
+    match template.kind {
+        Kind::Options => Target::Options(template.clone()),
+        Kind::Data => Target::Plan(work.plans.slot(template, &config.registry, &mut work.out)),
     }
 }

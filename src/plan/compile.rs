@@ -78,6 +78,9 @@ impl Plan {
         for column in COLUMNS {
             c.generic(column);
         }
+        if let Some(column) = c.has("flows") {
+            c.derive.push(Derive::One { column });
+        }
         c.derived_text();
         c.icmp();
         c.durations();

@@ -184,10 +184,22 @@ impl Record<'_> {
         }
     }
 
+    /// Whether a field is a value of a column's kind at all, be it too large for the column.
+    fn is_of_kind(&self, i: usize, to: Type) -> bool {
+        match to {
+            Type::U8 | Type::U16 | Type::U32 | Type::I64 => number(self.fields[i].raw).is_some(),
+            _ => self.convert(i, to).is_some(),
+        }
+    }
+
     fn generic(&mut self, name: &str, to: Type, elements: &[(u32, u16)]) {
+        let mask = name.ends_with("_mask")
+            && elements.iter().all(|e| self.fields.iter().any(|f| (f.spec.pen, f.spec.id) == *e));
         let present = |&(pen, id): &(u32, u16)| {
             let at = self.fields.iter().position(|f| (f.spec.pen, f.spec.id) == (pen, id))?;
-            (to == Type::Text || !self.fields[at].raw.is_empty()).then_some(at)
+            // One that varies in length, and so is now and then no such value, gives way to the next.
+            let gives_way = (self.fields[at].spec.len == 65535 || mask) && !self.is_of_kind(at, to);
+            ((to == Type::Text || !self.fields[at].raw.is_empty()) && !gives_way).then_some(at)
         };
         let Some(i) = elements.iter().find_map(present) else { return };
         if let Some(v) = self.convert(i, to) {
@@ -399,9 +411,8 @@ impl Record<'_> {
             _ if raw.is_empty() => return None,
             _ => {}
         }
-        let plain = number(raw).map(Val::Unsigned);
-        match kind? {
-            D::Unsigned8 | D::Unsigned16 | D::Unsigned32 | D::Unsigned64 => plain.or_else(bytes),
+        let value = match kind? {
+            D::Unsigned8 | D::Unsigned16 | D::Unsigned32 | D::Unsigned64 => number(raw).map(Val::Unsigned),
             D::Signed8 | D::Signed16 | D::Signed32 | D::Signed64 if raw.len() <= 8 => {
                 let shift = 64 - 8 * raw.len() as u32;
                 Some(Val::Signed(((be(raw) << shift) as i64) >> shift))
@@ -409,19 +420,19 @@ impl Record<'_> {
             D::Float32 | D::Float64 => match raw.len() {
                 4 => Some(Val::Float(f64::from(f32::from_be_bytes(raw.try_into().ok()?)))),
                 8 => Some(Val::Float(f64::from_be_bytes(raw.try_into().ok()?))),
-                _ => bytes(),
+                _ => None,
             },
             D::Boolean => match raw {
                 [1] => Some(Val::Bool(true)),
                 [2] => Some(Val::Bool(false)),
-                // Neither: the number as it is where the width could hold a boolean.
-                _ => plain.or_else(bytes),
+                _ => None,
             },
             D::DateTimeSeconds | D::DateTimeMilliseconds | D::DateTimeMicroseconds | D::DateTimeNanoseconds => {
-                self.convert_extra_time(i).map(Val::Time).or(plain).or_else(bytes)
+                self.convert_extra_time(i).map(Val::Time)
             }
-            _ => bytes(),
-        }
+            _ => return bytes(),
+        };
+        Some(value.unwrap_or_else(|| Val::Misfit(raw.to_vec())))
     }
 }
 
@@ -440,22 +451,19 @@ pub fn row(m: &Message, fields: &[Field<'_>], tables: &Tables) -> Row {
         let order: &[(u32, u16)] = if family == 6 { &[(0, v6), (0, v4)] } else { &[(0, v4), (0, v6)] };
         r.generic(name, Type::U8, order);
     }
-    let initiator =
-        |r: &Record<'_>, id| fields.iter().any(|f| f.spec.pen == 0 && f.spec.id == id) && r.first(0, id).is_some();
+    // Of the template, as what says that counters are running totals is.
+    let has = |id| fields.iter().find(|f| (f.spec.pen, f.spec.id) == (0, id)).is_some_and(|f| f.spec.len != 0);
     let rev: &[(u32, u16)] = &[(29305, 1), (29305, 85), (0, 232)];
-    let with = initiator(&r, 231);
-    r.generic("rev_bytes", Type::I64, if with { rev } else { &rev[..2] });
+    r.generic("rev_bytes", Type::I64, if has(231) { rev } else { &rev[..2] });
     let rev: &[(u32, u16)] = &[(29305, 2), (29305, 86), (0, 299)];
-    let with = initiator(&r, 298);
-    r.generic("rev_packets", Type::I64, if with { rev } else { &rev[..2] });
+    r.generic("rev_packets", Type::I64, if has(298) { rev } else { &rev[..2] });
     r.special();
     r.icmp();
     sampling(&mut r, tables);
     r.put("time_source", Val::Unsigned(time_source.into()));
-    let total = |r: &Record<'_>, delta, total| r.first(0, delta).is_none() && r.first(0, total).is_some();
-    let totals = total(&r, 1, 85) || total(&r, 2, 86);
+    let totals = !has(1) && has(85) || !has(2) && has(86);
     r.put("counters_are_total", Val::Bool(totals));
-    if !r.row.columns.contains_key("flows") && r.first(0, 3).is_none() {
+    if !r.row.columns.contains_key("flows") {
         r.put("flows", Val::Signed(1));
     }
     let mut seen = std::collections::HashMap::new();

@@ -19,6 +19,8 @@ pub enum Val {
     Bytes(Vec<u8>),
     Text(String),
     List(Vec<u32>),
+    /// What is no value of its type: kept as it is, as a number or as bytes.
+    Misfit(Vec<u8>),
     /// An RFC 6313 list: its text is compared elsewhere.
     AnyText,
 }
