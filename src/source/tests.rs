@@ -28,7 +28,10 @@ fn udp(payload: &[u8]) -> Vec<u8> {
     p
 }
 
-fn read(file: Vec<u8>) -> (Vec<(u64, Vec<u8>)>, Option<SourceError>, SourceStats) {
+/// Frame numbers and payloads.
+type Payloads = Vec<(u64, Vec<u8>)>;
+
+fn read(file: Vec<u8>) -> (Payloads, Option<SourceError>, SourceStats) {
     let mut out = Vec::new();
     let mut source = match Source::new(Cursor::new(file)) {
         Ok(source) => source,
