@@ -105,8 +105,10 @@ def sums(path):
 
 
 def same(what, got, want):
+    if isinstance(got, list) and len(got) == len(want):
+        got, want = next(((a, b) for a, b in zip(got, want) if a != b), (0, 0))
     if got != want:
-        raise AssertionError(f"{what}: flowlane {got}, the other {want}")
+        raise AssertionError(f"{what}: flowlane {str(got)[:2000]}, the other {str(want)[:2000]}")
 
 
 def report(name, flows, by_protocol):
@@ -233,9 +235,8 @@ def netflow(flowlane, folder, frames):
         def export(port):
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
                 s.bind(("127.0.0.1", 0))
-                for data in datagrams:
+                for data in datagrams:  # at once: the format's keys are times of receipt, and the analyzer keeps one entry a time
                     s.sendto(data, ("127.0.0.1", port))
-                    time.sleep(0.01)  # the format's keys are times of receipt
                 return s.getsockname()
 
         out, client = collect(flowlane, folder, "netflow_json", "netflow-json", export)
