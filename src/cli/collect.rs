@@ -34,8 +34,8 @@ pub struct Args {
     /// What to write
     #[arg(short, long, value_enum, default_value = "parquet")]
     format: CollectFormat,
-    /// A folder, a file (a name with an extension), or - for standard output [default: flows; - for ndjson and csv
-    /// is asked for with --out -]
+    /// A folder, a file (a name with an extension), or - for standard output. A folder gets options/ beside the flows,
+    /// for what exporters say about themselves
     #[arg(short, long, value_name = "PATH", default_value = "flows")]
     out: Out,
     /// In a folder: begin a new file every so often, by the time received

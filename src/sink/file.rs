@@ -5,7 +5,8 @@ use super::lines::{Lines, csv_header};
 use super::table::Table;
 use crate::columns::{Batch, Run};
 use arrow_array::RecordBatch;
-use arrow_ipc::writer::FileWriter as ArrowFile;
+use arrow_ipc::CompressionType;
+use arrow_ipc::writer::{FileWriter as ArrowFile, IpcWriteOptions};
 use arrow_select::interleave::interleave_record_batch;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -388,7 +389,10 @@ impl Columns {
             let file = ArrowWriter::try_new(out, schema.arrow().clone(), Some(properties(&schema)));
             Columnar::Parquet(Box::new(file.map_err(io_error)?))
         } else {
-            Columnar::Arrow(Box::new(ArrowFile::try_new(out, schema.arrow()).map_err(io_error)?))
+            // Columns that no row has are zeros, which compress to nothing.
+            let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME));
+            let file = options.and_then(|o| ArrowFile::try_new_with_options(out, schema.arrow(), o));
+            Columnar::Arrow(Box::new(file.map_err(io_error)?))
         });
         self.schema = Some(schema);
         for waiting in std::mem::take(&mut self.waiting) {
