@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(long, value_name = "MIB", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
     receive_buffer: u32,
     /// Batches that may wait for the writer, a thread; beyond, rows are dropped and counted
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65536))]
     queue: u32,
     /// Sampling rate of exporters that do not tell theirs
     #[arg(long, value_name = "RATE", value_parser = rate)]

@@ -51,7 +51,7 @@ impl Default for Config {
             sockets: net::Options::default(),
             threads: 0,
             decoder: decode::Config::default(),
-            queue: 256,
+            queue: 128,
             messages: None,
         }
     }
