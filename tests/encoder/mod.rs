@@ -49,7 +49,7 @@ impl Head {
         b
     }
 
-    /// A message of v1, v5 or v7: a header and records of 52, 48 or 52 bytes.
+    /// A message of v1, v5 or v7: a header and records of 48, 48 or 52 bytes.
     pub fn fixed(&self, records: &[Vec<u8>]) -> Vec<u8> {
         let mut b = self.version.to_be_bytes().to_vec();
         b.extend((records.len() as u16).to_be_bytes());
@@ -172,6 +172,10 @@ impl Numbers {
             6 => number(86_400_000 - self.next() % 100_000),
             _ => (0..len).map(|_| self.next() as u8).collect(),
         }
+    }
+
+    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| self.next() as u8).collect()
     }
 
     /// A record of these fields.
