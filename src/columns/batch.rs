@@ -106,6 +106,8 @@ pub struct Batch {
     arena: AlignedBuf,
     storage: Box<[Storage]>,
     validity: Box<[Option<Bitmap>]>,
+    // Bitmaps of rows that were forgotten, for their memory.
+    spare_bits: Vec<Bitmap>,
     runs: Vec<Run>,
     spills: Vec<Spill>,
     spill_octets: VarBuf,
@@ -163,6 +165,7 @@ impl Batch {
             arena: AlignedBuf::zeroed(size),
             storage: storage.collect(),
             validity: vec![None; layout.columns.len()].into(),
+            spare_bits: Vec::new(),
             runs: Vec::new(),
             spills: Vec::new(),
             spill_octets: VarBuf::default(),
@@ -250,7 +253,10 @@ impl Batch {
                 Storage::Bits(b) => b.clear(),
             }
         }
-        self.validity.fill(None);
+        for mut bits in self.validity.iter_mut().filter_map(Option::take) {
+            bits.clear();
+            self.spare_bits.push(bits);
+        }
         self.runs.clear();
         self.spills.clear();
         self.spill_octets.clear();
@@ -346,7 +352,7 @@ impl Batch {
         if slot.is_none() && valid {
             return;
         }
-        let bits = slot.get_or_insert_default();
+        let bits = slot.get_or_insert_with(|| self.spare_bits.pop().unwrap_or_default());
         if bits.len() <= row {
             bits.extend(row + 1 - bits.len(), true);
         }
@@ -356,7 +362,10 @@ impl Batch {
     /// Says that no row of a column has a value yet.
     pub(crate) fn blank(&mut self, column: u16) {
         if let Some(slot) = self.validity.get_mut(usize::from(column)) {
-            *slot = Some(Bitmap::filled(self.rows, false));
+            let mut bits = slot.take().or_else(|| self.spare_bits.pop()).unwrap_or_default();
+            bits.clear();
+            bits.extend(self.rows, false);
+            *slot = Some(bits);
         }
     }
 

@@ -174,9 +174,11 @@ impl Derive {
                 batch.blank(kind.dst);
                 batch.blank(code.dst);
                 // Few flows are ICMP: a scan of one byte a row finds them.
-                let icmp = |(row, proto): (usize, &u8)| matches!(proto, 1 | 58).then_some(row);
-                let found: Vec<usize> = batch.slots::<u8>(*proto).iter().enumerate().filter_map(icmp).collect();
-                for row in found {
+                let mut next = 0;
+                while let Some(rest) = batch.slots::<u8>(*proto).get(next..) {
+                    let Some(found) = rest.iter().position(|p| matches!(p, 1 | 58)) else { break };
+                    let row = next + found;
+                    next = row + 1;
                     let proto = batch.uint_at(*proto, row);
                     let port = dst_port.and_then(|c| batch.uint_at(c, row));
                     kind.fill(batch, row, proto, port, 8);
@@ -264,8 +266,8 @@ fn uptime(
     raw_end: Option<u16>,
     init: Option<u16>,
 ) {
-    let runs = batch.runs().to_vec();
-    for run in runs {
+    for i in 0..batch.runs().len() {
+        let Some(&run) = batch.runs().get(i) else { return };
         let export = run.meta.export_time.as_micros();
         let rows = run.first_row as usize..(run.first_row + run.rows) as usize;
         // Without a base in the record all rows of a message have one.
@@ -278,11 +280,13 @@ fn uptime(
         }
         if let (None, Some(raw_end), Some((raw_start, dst_start)), Some((_, dst_end))) = (init, raw_end, start, end) {
             // Without any base the flow is taken to have ended when it was exported.
-            let ends: Vec<u32> = batch.slots::<u32>(raw_end).get(rows.clone()).unwrap_or(&[]).to_vec();
-            let mut ends = ends.iter();
-            batch.convert(raw_start, dst_start, rows.clone(), |at: u32| {
-                uptime_to_micros(export, ends.next().copied().unwrap_or(at), at)
-            });
+            for row in rows.clone() {
+                let raw = |c| batch.slots::<u32>(c).get(row).copied().unwrap_or(0);
+                let start = uptime_to_micros(export, raw(raw_end), raw(raw_start));
+                if let Some(slot) = batch.slots_mut::<i64>(dst_start).get_mut(row) {
+                    *slot = start;
+                }
+            }
             batch.convert(raw_end, dst_end, rows, |_: u32| export);
             continue;
         }
