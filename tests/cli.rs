@@ -153,6 +153,11 @@ fn every_format_holds_as_many_flows() {
     let output = flowlane(&["decode", "--format", "parquet", "--out", &path, V9]);
     assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
     assert_eq!(parquet_rows(Path::new(&path)), flows);
+    let folder = scratch.path("new");
+    let output = flowlane(&["decode", "--format", "csv", "--out", &folder, V9]);
+    assert_eq!(output.status.code(), Some(0));
+    let written = std::fs::read_to_string(Path::new(&folder).join("flows.csv")).expect("the file");
+    assert_eq!(written, csv);
 }
 
 fn parquet_rows(path: &Path) -> usize {
@@ -171,6 +176,9 @@ fn hex_text_templates_and_options() {
     let output = flowlane_with(&["decode"], b"00050");
     assert_eq!(output.status.code(), Some(1));
     assert!(one_line(&output).contains("line 1"));
+    let output = flowlane(&["decode"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(one_line(&output).contains("is empty"));
     let listed = text(&flowlane(&["decode", "--templates", V9]).stdout);
     assert!(listed.contains("v9 domain") && listed.contains("sourceIPv4Address"), "{listed}");
     assert!(!listed.contains('{'), "no flows beside them");

@@ -169,8 +169,11 @@ impl Run {
         let place = match &args.out {
             Out::Standard => None,
             Out::File(path) => Some(path.clone()),
-            Out::Folder(path) if path.is_dir() => Some(path.join("flows").with_extension(format.extension())),
-            Out::Folder(path) => Some(path.clone()),
+            Out::Folder(path) => {
+                std::fs::create_dir_all(path)
+                    .with_context(|| format!("cannot make the folder {}; give --out another", path.display()))?;
+                Some(path.join("flows").with_extension(format.extension()))
+            }
         };
         let writer = match &place {
             None => Writer::to_stream(format, standard()),
@@ -213,6 +216,9 @@ impl Run {
         let source = if standard {
             let mut bytes = Vec::new();
             io::stdin().lock().read_to_end(&mut bytes).context("cannot read standard input")?;
+            if bytes.trim_ascii().is_empty() {
+                return Ok(Err(format!("{name} is empty; give hex text, a capture, or a FILE")));
+            }
             match hex_datagrams(&bytes) {
                 Some(datagrams) => return self.hex(&datagrams.map_err(|e| anyhow::anyhow!("{name}: {e}"))?).map(Ok),
                 None => Source::new(Cursor::new(bytes)),
@@ -348,7 +354,7 @@ impl Run {
             let text: String = self.templates.into_values().collect();
             self.writer.write_text(text.as_bytes())?;
         }
-        self.writer.finish()?;
+        self.writer.finish().with_context(|| format!("cannot write {}", args.out))?;
         let s = &self.summary.stats;
         if args.json {
             let _ = writeln!(io::stderr(), "{}", self.summary.json());
