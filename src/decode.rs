@@ -342,6 +342,3 @@ impl Decoder {
         self.streams.retain(|_, s| !idle(s.last_us) && exporters.at(s.exporter).is_some());
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,1 +1,0 @@
-//! Cases of real exporters that concern the decoder's state.
