@@ -32,7 +32,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use stream::{Exporters, LateUnits, Stream, StreamKey};
+use stream::{Exporters, LateUnits, Stream, StreamId, StreamKey};
 
 /// What a decoder may use, and what it is told beside the datagrams.
 #[derive(Clone, Debug)]
@@ -104,7 +104,7 @@ const SWEEP_US: i64 = 60_000_000;
 #[derive(Debug)]
 pub struct Decoder {
     config: Config,
-    streams: HashMap<StreamKey, Stream, Keyed>,
+    streams: HashMap<StreamId, Stream, Keyed>,
     exporters: Exporters,
     work: Work,
     next_sweep_us: i64,
@@ -171,7 +171,7 @@ impl Decoder {
             // All start anew: the oldest are not worth a search.
             self.streams.clear();
         }
-        let stream = match self.streams.entry(key) {
+        let stream = match self.streams.entry(key.id()) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => match self.exporters.admit(key.ip) {
                 Some(exporter) => entry.insert(Stream::new(exporter)),
@@ -319,14 +319,14 @@ impl Decoder {
                 units.lost |= !set.whole;
                 continue;
             }
-            let Some(stream) = self.streams.get_mut(&StreamKey { port: set.port, ..key }) else { continue };
+            let Some(stream) = self.streams.get_mut(&StreamKey { port: set.port, ..key }.id()) else { continue };
             let settled = stream.sequence.settle(set.message, set.units, set.whole);
             if let (Settled::Gap(gap), Some(known)) = (settled, self.exporters.at(stream.exporter)) {
                 known.stats.settle(gap);
             }
         }
         self.work.late = late;
-        if let Some(stream) = self.streams.get_mut(&key) {
+        if let Some(stream) = self.streams.get_mut(&key.id()) {
             outcome.sequence = stream.sequence.step(number, units, uptime);
         }
     }

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What names a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct StreamKey {
     pub(super) ip: IpAddr,
     pub(super) port: u16,
@@ -19,18 +19,31 @@ pub(super) struct StreamKey {
     pub(super) domain: u32,
 }
 
-impl Hash for StreamKey {
+/// A stream's key as plain words, which compare and hash without branches: the address as IPv6 (an IPv4-mapped one was
+/// made IPv4 before, so no two are confused), then domain, port and version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StreamId([u64; 3]);
+
+impl StreamKey {
+    #[inline]
+    pub(super) fn id(&self) -> StreamId {
+        let (high, low) = match self.ip {
+            IpAddr::V4(ip) => (0, 0xffff << 32 | u64::from(ip.to_bits())),
+            IpAddr::V6(ip) => ((ip.to_bits() >> 64) as u64, ip.to_bits() as u64),
+        };
+        StreamId([low, high, u64::from(self.domain) << 32 | u64::from(self.port) << 16 | u64::from(self.version)])
+    }
+}
+
+impl Hash for StreamId {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        match self.ip {
-            IpAddr::V4(ip) => state.write_u64(u64::from(ip.to_bits()) | 1 << 40),
-            IpAddr::V6(ip) => {
-                let bits = ip.to_bits();
-                state.write_u64(bits as u64);
-                state.write_u64((bits >> 64) as u64);
-            }
+        let [low, high, rest] = self.0;
+        state.write_u64(low);
+        if high != 0 {
+            state.write_u64(high);
         }
-        state.write_u64(u64::from(self.domain) << 32 | u64::from(self.port) << 16 | u64::from(self.version));
+        state.write_u64(rest);
     }
 }
 
