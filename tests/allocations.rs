@@ -133,3 +133,28 @@ fn no_allocation_for_options_records() {
     ])];
     assert_eq!(steady(&messages), 0);
 }
+
+#[test]
+fn reading_rows_costs_no_allocation() {
+    // An address, a name that varies in length, a counter; 100 records.
+    let template = [0, 2, 0, 20, 1, 0, 0, 3, 0, 8, 0, 4, 0, 82, 255, 255, 0, 1, 0, 4];
+    let records = [192, 0, 2, 1, 2, b'e', b'0', 0, 0, 0, 42].repeat(100);
+    let length = (records.len() + 4) as u16;
+    let sets = [&template[..], &[1, 0], &length.to_be_bytes(), &records].concat();
+    let total = (sets.len() + 16) as u16;
+    let message = [&[0, 10][..], &total.to_be_bytes(), &[0; 12], &sets].concat();
+    let message = flowlane::rows::parse(&message).expect("a message");
+    let before = ALLOCATIONS.with(Cell::get);
+    let (mut sum, mut found) = (0, 0);
+    for record in message.records() {
+        for field in record.fields() {
+            found += usize::from(field.element().is_some());
+            if let flowlane::value::Value::Unsigned(v) = field.value() {
+                sum += v;
+            }
+        }
+        found += usize::from(record.value("octetDeltaCount") == record.by_id(0, 1));
+    }
+    assert_eq!((sum, found), (4200, 400));
+    assert_eq!(ALLOCATIONS.with(Cell::get), before);
+}
