@@ -167,7 +167,7 @@ impl Decoder {
             version: message.version(),
             domain: message.domain_id(),
         };
-        if self.streams.len() >= self.config.exporters.saturating_mul(4).max(1) {
+        if self.streams.len() >= self.config.exporters.saturating_mul(4).max(4096) {
             // All start anew: the oldest are not worth a search.
             self.streams.clear();
         }
