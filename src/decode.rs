@@ -19,6 +19,7 @@ pub use order::{OrderedRun, wire_order};
 pub use sequence::SequenceEvent;
 pub use stats::{Outcome, Stats};
 
+use crate::columns::gather::Kernel;
 use crate::columns::{Batch, OptionsBatch, RunMeta, Timestamp};
 use crate::elements::Registry;
 use crate::error::{Error, ErrorKind};
@@ -59,6 +60,9 @@ pub struct Config {
     pub options_records: usize,
     /// The sampling rate of records of which nothing else says it.
     pub sampling_rate: Option<f64>,
+    /// The instruction set of the plans: the fastest of this machine, or the one that the environment variable
+    /// `FLOWLANE_KERNEL` names. The scalar kernels stand in for one that the machine lacks.
+    pub kernel: Kernel,
 }
 
 impl Default for Config {
@@ -75,6 +79,7 @@ impl Default for Config {
             message_bytes: 32 << 20,
             options_records: 65_536,
             sampling_rate: None,
+            kernel: Kernel::chosen(),
         }
     }
 }

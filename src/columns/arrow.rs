@@ -137,6 +137,7 @@ impl AsRef<[u8]> for Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::columns::gather::Kernel;
     use crate::columns::{RunMeta, Timestamp};
     use crate::elements::Registry;
     use crate::plan::{Lookups, Plan};
@@ -150,7 +151,7 @@ mod tests {
             [(8, 4), (12, 4), (27, 16), (56, 6), (1, 8), (4, 1), (7, 2), (11, 2), (82, 8), (70, 3), (104, 5), (276, 1)];
         let fields = fields.map(|(id, len)| FieldSpec { pen: 0, id, len }).into();
         let template = Template::new(10, 256, Kind::Data, 0, fields).expect("a length");
-        let plan = Plan::compile(&template, Registry::standard());
+        let plan = Plan::compile(&template, Registry::standard(), Kernel::best());
         let mut batch = Batch::new(plan.layout().clone(), 8192);
         let mut body = Vec::new();
         for i in 0..rows * template.min_len() as usize {

@@ -1,6 +1,7 @@
 //! A batch: rows of one layout, column by column.
 
 use super::buffer::{AlignedBuf, Bitmap, VarBuf};
+use super::gather::window::{SLACK, Slots};
 use super::layout::{ColumnDef, ColumnType, Layout};
 use super::run::{Run, RunMeta};
 use std::sync::Arc;
@@ -99,11 +100,13 @@ struct Spilled {
 #[derive(Clone, Debug)]
 pub struct Batch {
     layout: Arc<Layout>,
-    // INVARIANT: rows <= capacity <= limit; every fixed column has capacity slots in the arena.
+    // INVARIANT: rows <= capacity <= limit; every fixed column has capacity + SLACK slots in the arena.
     rows: usize,
     capacity: usize,
     limit: usize,
     arena: AlignedBuf,
+    // Where fixed columns start in the arena, as in `storage`; past all memory for others.
+    starts: Box<[usize]>,
     storage: Box<[Storage]>,
     validity: Box<[Option<Bitmap>]>,
     // Bitmaps of rows that were forgotten, for their memory.
@@ -139,7 +142,7 @@ fn arrange(layout: &Layout, capacity: usize) -> (Vec<Option<usize>>, usize) {
         let want = i * 192 % 4096;
         let start = at.next_multiple_of(64);
         let start = start + (want + 4096 - start % 4096) % 4096;
-        at = start + width * capacity;
+        at = start + width * (capacity + SLACK);
         Some(start)
     });
     let starts = starts.collect();
@@ -151,8 +154,9 @@ impl Batch {
     pub fn new(layout: Arc<Layout>, limit: usize) -> Self {
         let limit = limit.clamp(1, 1 << 20);
         let capacity = limit.min(FIRST_ROWS);
-        let (starts, size) = arrange(&layout, capacity);
-        let storage = layout.columns.iter().zip(starts).map(|(c, start)| match (start, c.data_type) {
+        let (places, size) = arrange(&layout, capacity);
+        let starts = places.iter().map(|p| p.unwrap_or(usize::MAX)).collect();
+        let storage = layout.columns.iter().zip(places).map(|(c, start)| match (start, c.data_type) {
             (Some(at), _) => Storage::Fixed(at),
             (None, ColumnType::Bool) => Storage::Bits(Bitmap::default()),
             (None, ColumnType::ListU32) => Storage::Var(VarBuf::of_words()),
@@ -163,6 +167,7 @@ impl Batch {
             capacity,
             limit,
             arena: AlignedBuf::zeroed(size),
+            starts,
             storage: storage.collect(),
             validity: vec![None; layout.columns.len()].into(),
             spare_bits: Vec::new(),
@@ -279,9 +284,10 @@ impl Batch {
             capacity *= 4;
         }
         let capacity = capacity.min(self.limit).max(need);
-        let (starts, size) = arrange(&self.layout, capacity);
+        let (places, size) = arrange(&self.layout, capacity);
+        self.starts = places.iter().map(|p| p.unwrap_or(usize::MAX)).collect();
         let mut arena = AlignedBuf::zeroed(size);
-        for ((storage, start), def) in self.storage.iter_mut().zip(starts).zip(&self.layout.columns) {
+        for ((storage, start), def) in self.storage.iter_mut().zip(places).zip(&self.layout.columns) {
             if let (Storage::Fixed(old), Some(new)) = (storage, start) {
                 let bytes = self.rows * def.data_type.width().unwrap_or(0);
                 arena.as_mut_bytes()[new..new + bytes].copy_from_slice(&self.arena.as_bytes()[*old..*old + bytes]);
@@ -290,6 +296,12 @@ impl Batch {
         }
         self.arena = arena;
         self.capacity = capacity;
+    }
+
+    /// Where the next rows of all fixed columns go, after [`reserve`](Self::reserve).
+    #[inline]
+    pub(crate) fn next_slots(&mut self) -> Slots<'_> {
+        Slots::new(self.arena.as_mut_bytes(), &self.starts, self.rows)
     }
 
     /// The slots of the next `n` rows of a fixed column, after [`reserve`](Self::reserve).
@@ -389,8 +401,8 @@ impl Batch {
 
     /// Makes the `n` rows that were written part of the batch, as one run.
     #[inline]
-    pub(crate) fn commit(&mut self, n: usize, meta: &RunMeta) {
-        self.runs.push(Run { first_row: self.rows as u32, rows: n as u32, meta: *meta });
+    pub(crate) fn commit(&mut self, n: usize, meta: &RunMeta, time_source: u8) {
+        self.runs.push(Run { first_row: self.rows as u32, rows: n as u32, meta: RunMeta { time_source, ..*meta } });
         self.rows += n;
     }
 

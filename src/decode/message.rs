@@ -408,6 +408,6 @@ impl<'d> Scope<'d> {
 fn target_of(template: &Arc<Template>, config: &Config, work: &mut Work) -> Target {
     match template.kind {
         Kind::Options => Target::Options(template.clone()),
-        Kind::Data => Target::Plan(work.plans.slot(template, &config.registry, &mut work.out)),
+        Kind::Data => Target::Plan(work.plans.slot(template, config, &mut work.out)),
     }
 }

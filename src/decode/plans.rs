@@ -1,7 +1,7 @@
 //! Plans by the content of their templates, their open batches, and batches on their way out.
 
+use super::Config;
 use crate::columns::{Batch, OptionsBatch};
-use crate::elements::Registry;
 use crate::plan::Plan;
 use crate::template::Template;
 use std::collections::{HashMap, VecDeque};
@@ -34,7 +34,7 @@ pub(super) struct Slot {
 impl Plans {
     /// The slot of a template's plan, compiled when it is new.
     #[cold]
-    pub(super) fn slot(&mut self, template: &Arc<Template>, registry: &Registry, out: &mut Output) -> usize {
+    pub(super) fn slot(&mut self, template: &Arc<Template>, config: &Config, out: &mut Output) -> usize {
         if let Some(&slot) = self.by_template.get(template) {
             return slot;
         }
@@ -42,7 +42,7 @@ impl Plans {
             self.flush(out);
             self.prune();
         }
-        let plan = Plan::compile(template, registry);
+        let plan = Plan::compile(template, &config.registry, config.kernel);
         let row_bytes = plan.row_bytes();
         self.slots.push(Slot { plan, batch: None, opened_us: 0, used_us: i64::MIN, row_bytes });
         self.by_template.insert(template.clone(), self.slots.len() - 1);

@@ -3,6 +3,8 @@
 use super::time::TimeKind;
 use super::{Convert, Op, Plan, SamplingOps, Source, TimeRule};
 use crate::columns::derive::{Derive, FamilyOf, IcmpSources};
+use crate::columns::gather::Kernel;
+use crate::columns::gather::window::Simd;
 use crate::columns::schema::{COLUMNS, SchemaColumn, rank};
 use crate::columns::{ColumnDef, ColumnType, Family, Layout, TimeSource, extra_column_name};
 use crate::elements::{DataType, Registry};
@@ -55,8 +57,8 @@ struct Compiler {
 }
 
 impl Plan {
-    /// Compiles a template of data records.
-    pub fn compile(template: &Template, registry: &Registry) -> Self {
+    /// Compiles a template of data records for an instruction set; the scalar one does what this machine lacks.
+    pub fn compile(template: &Template, registry: &Registry, kernel: Kernel) -> Self {
         let (fields, segments) = fields(template, registry);
         let min_len = (segments.iter().sum::<usize>() + segments.len() - 1).max(1);
         let netscaler = fields.iter().any(|f| f.pen == 5951);
@@ -101,6 +103,7 @@ impl Plan {
             Source::Fixed { segment, rel, .. } => (segment, rel),
             Source::Varying(v) => (v, usize::MAX),
         });
+        let groups = super::windows::group(&mut c.ops, &segments, Simd::new(kernel));
         let columns: Box<[ColumnDef]> = c.columns.into_iter().map(|(_, def)| def).collect();
         let layout = Layout {
             has_var: columns.iter().any(|d| d.data_type.width().is_none()),
@@ -115,7 +118,7 @@ impl Plan {
             first_bgp_next_hop,
             first_nat,
         };
-        Self { layout: Arc::new(layout), min_len, segments, ops: c.ops.into(), sampling, time }
+        Self { layout: Arc::new(layout), min_len, segments, ops: c.ops.into(), groups, sampling, time }
     }
 }
 

@@ -8,10 +8,12 @@
 mod compile;
 mod run;
 mod time;
+mod windows;
 
 pub use run::{Lookups, Ran};
 
 use crate::columns::Layout;
+use crate::columns::gather::window::{Simd, Windows};
 use std::sync::Arc;
 use time::TimeKind;
 
@@ -24,7 +26,9 @@ pub struct Plan {
     // Fixed bytes between fields of varying length: segment i ends at varying field i. One for fixed records.
     // INVARIANT: segments.len() == number of varying fields + 1; their sum + that number == min_len.
     segments: Box<[usize]>,
+    // What no window takes.
     ops: Box<[Op]>,
+    groups: Box<[Group]>,
     sampling: Option<SamplingOps>,
     time: TimeRule,
 }
@@ -91,6 +95,18 @@ struct Op {
     data_type: crate::columns::ColumnType,
     // The field's index in the template: the key of its extras.
     field: u16,
+}
+
+/// The operations on a segment that vectors do together.
+#[derive(Debug)]
+struct Group {
+    simd: Simd,
+    segment: u16,
+    windows: Windows,
+    // All of them, for records near the end of the bytes.
+    ops: Box<[Op]>,
+    // Those whose column holds bare integers after the windows: still to be checked or made times.
+    raw: Box<[Op]>,
 }
 
 /// The columns that hold a record's own sampling elements, and those to fill.

@@ -1,11 +1,13 @@
 //! Runs a plan over the records of a set.
 
-use super::{Convert, Op, Plan, SamplingOps, Source, TimeRule};
+use super::{Convert, Group, Op, Plan, SamplingOps, Source, TimeRule};
 use crate::columns::derive::uptime_to_micros;
+use crate::columns::gather::window::{At, Clock, Rows};
 use crate::columns::gather::{Listed, Strided, scalar};
 use crate::columns::{Batch, ColumnType, RunMeta, SamplingSource, Scratch, TimeSource};
 use crate::template::Template;
 use std::sync::Arc;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// What a plan asks of the tables that options data and templates fill.
 pub struct Lookups<'a> {
@@ -31,10 +33,47 @@ pub struct Ran {
     pub overrun: bool,
 }
 
-/// The records of a set and where their fields stand.
-enum View<'b> {
+/// Records of a set and where their fields stand.
+#[derive(Clone, Copy)]
+struct View<'b> {
+    // The place of the first record among the rows that the run appends.
+    from: usize,
+    n: usize,
+    records: Records<'b>,
+}
+
+#[derive(Clone, Copy)]
+enum Records<'b> {
     Strided(Strided<'b>),
     Listed { bytes: &'b [u8], at: &'b Scratch },
+}
+
+impl<'b> View<'b> {
+    /// The records from `skip` on.
+    fn rest(self, skip: usize) -> Self {
+        Self { from: self.from + skip, n: self.n.saturating_sub(skip), ..self }
+    }
+
+    /// The first `n` records.
+    fn first(self, n: usize) -> Self {
+        Self { n: self.n.min(n), ..self }
+    }
+
+    /// The rows that the records become, of a fixed column.
+    #[inline]
+    fn slots<'a, T: FromBytes + IntoBytes + Immutable + KnownLayout>(
+        &self,
+        batch: &'a mut Batch,
+        column: u16,
+    ) -> &'a mut [T] {
+        batch.next_rows::<T>(column, self.from + self.n).get_mut(self.from..).unwrap_or(&mut [])
+    }
+
+    /// The segment's start in each record.
+    fn starts(&self, at: &'b Scratch, segment: u16) -> &'b [u32] {
+        let starts = at.starts.get(usize::from(segment)).and_then(|s| s.get(self.from..self.from + self.n));
+        starts.unwrap_or(&[])
+    }
 }
 
 impl Plan {
@@ -46,14 +85,16 @@ impl Plan {
             let n = (body.len() / self.min_len).min(room);
             let Some(records) = body.get(..n * self.min_len).filter(|r| !r.is_empty()) else { return Ran::default() };
             batch.reserve(n);
-            self.fill(&View::Strided(Strided::new(records, self.min_len)), n, meta, lookups, batch);
-            return Ran { records: n, consumed: records.len(), overrun: false };
+            let records = Records::Strided(Strided::new(records, self.min_len));
+            self.fill(View { from: 0, n, records }, meta, lookups, batch);
+            return Ran { records: n, consumed: n * self.min_len, overrun: false };
         }
         let mut at = std::mem::take(&mut batch.scratch);
         let ran = self.locate(body, room, &mut at);
         if ran.records > 0 {
             batch.reserve(ran.records);
-            self.fill(&View::Listed { bytes: body, at: &at }, ran.records, meta, lookups, batch);
+            let records = Records::Listed { bytes: body, at: &at };
+            self.fill(View { from: 0, n: ran.records, records }, meta, lookups, batch);
         }
         batch.scratch = at;
         ran
@@ -100,20 +141,43 @@ impl Plan {
         (pos <= body.len()).then_some(pos)
     }
 
-    fn fill(&self, view: &View<'_>, n: usize, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) {
-        for op in &self.ops {
-            op.run(view, n, meta, lookups, batch);
+    #[inline]
+    fn fill(&self, view: View<'_>, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) {
+        for group in &self.groups {
+            group.run(view, meta, lookups, batch);
         }
-        let mut meta = *meta;
-        meta.time_source = match self.time {
+        for op in &self.ops {
+            op.run(view, meta, lookups, batch);
+        }
+        let time_source = match self.time {
             TimeRule::Always(code) => code,
             TimeRule::ByInitTime if meta.init_time_ms.is_some() => TimeSource::UptimeInitInOptions as u8,
             TimeRule::ByInitTime => TimeSource::UptimeNoBase as u8,
         };
         let first = batch.rows();
-        batch.commit(n, &meta);
+        batch.commit(view.n, meta, time_source);
         if let Some(sampling) = &self.sampling {
-            sampling.fill(first, &meta, lookups, batch);
+            sampling.fill(first, meta, lookups, batch);
+        }
+    }
+}
+
+impl Group {
+    #[inline]
+    fn run(&self, view: View<'_>, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) {
+        let rows = match view.records {
+            Records::Strided(records) => Rows { bytes: records.bytes, at: At::Stride(records.stride()) },
+            Records::Listed { bytes, at } => Rows { bytes, at: At::Starts(view.starts(at, self.segment)) },
+        };
+        let clock = Clock { export_us: meta.export_time.as_micros(), uptime_ms: meta.uptime_ms.unwrap_or(0) };
+        let done = self.windows.run(self.simd, rows, view.n, clock, batch.next_slots());
+        for op in &self.raw {
+            op.finish(view.first(done), meta, lookups, batch);
+        }
+        if done < view.n {
+            for op in &self.ops {
+                op.run(view.rest(done), meta, lookups, batch);
+            }
         }
     }
 }
@@ -121,13 +185,13 @@ impl Plan {
 /// Calls a kernel with the positions of a field in either kind of set.
 macro_rules! kernel {
     ($view:expr, $segment:expr, $at:ident => $call:expr) => {
-        match $view {
-            View::Strided(records) => {
-                let $at = *records;
+        match $view.records {
+            Records::Strided(records) => {
+                let $at = records.skip($view.from);
                 $call
             }
-            View::Listed { bytes, at } => {
-                let $at = Listed { bytes, starts: at.starts.get(usize::from($segment)).map_or(&[][..], |s| s) };
+            Records::Listed { bytes, at } => {
+                let $at = Listed { bytes, starts: $view.starts(at, $segment) };
                 $call
             }
         }
@@ -136,79 +200,71 @@ macro_rules! kernel {
 
 impl Op {
     #[inline]
-    fn run(&self, view: &View<'_>, n: usize, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) {
+    fn run(&self, view: View<'_>, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) {
         let data_type = self.data_type;
         if let Source::Fixed { segment, rel, width } = self.source {
             let c = self.column;
             let done = match (self.convert, data_type) {
                 (Convert::Unsigned, _) if width > 8 || width == 0 => {
-                    return self.each_value(view, n, data_type, meta, lookups, batch);
+                    return self.each_value(view, meta, lookups, batch);
                 }
                 (Convert::Unsigned, ColumnType::U8) => {
-                    kernel!(view, segment, at => scalar::unsigned(at, rel, width, batch.next_rows::<u8>(c, n)))
+                    kernel!(view, segment, at => scalar::unsigned(at, rel, width, view.slots::<u8>(batch, c)))
                 }
                 (Convert::Unsigned, ColumnType::U16) => {
-                    kernel!(view, segment, at => scalar::unsigned(at, rel, width, batch.next_rows::<u16>(c, n)))
+                    kernel!(view, segment, at => scalar::unsigned(at, rel, width, view.slots::<u16>(batch, c)))
                 }
                 (Convert::Unsigned, ColumnType::U32 | ColumnType::Ip4) => {
-                    kernel!(view, segment, at => scalar::unsigned(at, rel, width, batch.next_rows::<u32>(c, n)))
+                    kernel!(view, segment, at => scalar::unsigned(at, rel, width, view.slots::<u32>(batch, c)))
                 }
                 (Convert::Unsigned, ColumnType::U64) => {
-                    kernel!(view, segment, at => scalar::unsigned(at, rel, width, batch.next_rows::<u64>(c, n)))
+                    kernel!(view, segment, at => scalar::unsigned(at, rel, width, view.slots::<u64>(batch, c)))
                 }
                 (Convert::Unsigned, ColumnType::I64) => {
-                    kernel!(view, segment, at => scalar::unsigned(at, rel, width, batch.next_rows::<i64>(c, n)))
+                    kernel!(view, segment, at => scalar::unsigned(at, rel, width, view.slots::<i64>(batch, c)))
                 }
                 (Convert::Uptime, ColumnType::Timestamp) => {
                     let (export, uptime) = (meta.export_time.as_micros(), meta.uptime_ms.unwrap_or(0));
                     let to = |v: u64| Some(uptime_to_micros(export, uptime, v as u32));
-                    kernel!(view, segment, at => scalar::time(at, rel, width, batch.next_rows::<i64>(c, n), to))
+                    kernel!(view, segment, at => scalar::time(at, rel, width, view.slots::<i64>(batch, c), to))
                 }
                 (Convert::Time(kind), ColumnType::Timestamp) => {
                     let export = meta.export_time.as_micros();
                     let to = |v: u64| kind.to_micros(v, export);
-                    kernel!(view, segment, at => scalar::time(at, rel, width, batch.next_rows::<i64>(c, n), to))
+                    kernel!(view, segment, at => scalar::time(at, rel, width, view.slots::<i64>(batch, c), to))
                 }
                 (Convert::Bytes, ColumnType::Ip6) if width == 16 => {
-                    kernel!(view, segment, at => scalar::bytes(at, rel, batch.next_rows::<[u8; 16]>(c, n)));
+                    kernel!(view, segment, at => scalar::bytes(at, rel, view.slots::<[u8; 16]>(batch, c)));
                     true
                 }
                 (Convert::Bytes, ColumnType::Mac) if width == 6 => {
-                    kernel!(view, segment, at => scalar::bytes(at, rel, batch.next_rows::<[u8; 6]>(c, n)));
+                    kernel!(view, segment, at => scalar::bytes(at, rel, view.slots::<[u8; 6]>(batch, c)));
                     true
                 }
                 (Convert::Signed, ColumnType::I64) => {
-                    kernel!(view, segment, at => scalar::signed(at, rel, width, batch.next_rows::<i64>(c, n)));
+                    kernel!(view, segment, at => scalar::signed(at, rel, width, view.slots::<i64>(batch, c)));
                     true
                 }
                 (Convert::Float, ColumnType::F64) => {
-                    kernel!(view, segment, at => scalar::float(at, rel, width, batch.next_rows::<f64>(c, n)));
+                    kernel!(view, segment, at => scalar::float(at, rel, width, view.slots::<f64>(batch, c)));
                     true
                 }
-                _ => return self.each_value(view, n, data_type, meta, lookups, batch),
+                _ => return self.each_value(view, meta, lookups, batch),
             };
             if done {
                 return;
             }
         }
         // Some value does not fit, or lengths vary: row by row.
-        self.each_value(view, n, data_type, meta, lookups, batch);
+        self.each_value(view, meta, lookups, batch);
     }
 
     #[cold]
-    fn each_value(
-        &self,
-        view: &View<'_>,
-        n: usize,
-        data_type: ColumnType,
-        meta: &RunMeta,
-        lookups: &Lookups<'_>,
-        batch: &mut Batch,
-    ) {
-        let first = batch.rows();
-        self.each_field(view, n, |i, bytes| {
+    fn each_value(&self, view: View<'_>, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) {
+        let first = batch.rows() + view.from;
+        self.each_field(view, |i, bytes| {
             let row = first + i;
-            let put = self.one(bytes, i, n, data_type, meta, lookups, batch);
+            let put = self.one(bytes, view, i, meta, lookups, batch);
             match put {
                 Put::Value => {}
                 Put::Absent => batch.set_valid(self.column, row, false),
@@ -220,16 +276,30 @@ impl Op {
         });
     }
 
-    fn each_field(&self, view: &View<'_>, n: usize, mut f: impl FnMut(usize, &[u8])) {
+    /// Makes times of a column's bare integers, and sees that counters are not beyond 63 bits.
+    #[inline]
+    fn finish(&self, view: View<'_>, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) {
+        let values = view.slots::<i64>(batch, self.column);
+        let done = match self.convert {
+            Convert::Time(kind) => kind.finish(values, meta.export_time.as_micros()),
+            _ => values.iter().fold(0, |all, v| all | v) >= 0,
+        };
+        if !done {
+            self.each_value(view, meta, lookups, batch);
+        }
+    }
+
+    fn each_field(&self, view: View<'_>, mut f: impl FnMut(usize, &[u8])) {
         use crate::columns::gather::Positions;
         match self.source {
-            Source::Fixed { width: 0, .. } => (0..n).for_each(|i| f(i, &[])),
+            Source::Fixed { width: 0, .. } => (0..view.n).for_each(|i| f(i, &[])),
             Source::Fixed { segment, rel, width } => kernel!(view, segment, at => {
-                at.fields(rel, width).take(n).enumerate().for_each(|(i, b)| f(i, b));
+                at.fields(rel, width).take(view.n).enumerate().for_each(|(i, b)| f(i, b));
             }),
             Source::Varying(v) => {
-                let View::Listed { bytes, at } = view else { return };
-                for (i, &(start, len)) in at.fields.get(usize::from(v)).into_iter().flatten().enumerate() {
+                let Records::Listed { bytes, at } = view.records else { return };
+                let fields = at.fields.get(usize::from(v)).into_iter().flatten();
+                for (i, &(start, len)) in fields.skip(view.from).take(view.n).enumerate() {
                     f(i, bytes.get(start as usize..(start + len) as usize).unwrap_or(&[]));
                 }
             }
@@ -237,20 +307,11 @@ impl Op {
     }
 
     #[expect(clippy::too_many_arguments, reason = "the row-by-row path sees what a set's and a field's path see")]
-    fn one(
-        &self,
-        b: &[u8],
-        i: usize,
-        n: usize,
-        to: ColumnType,
-        meta: &RunMeta,
-        lookups: &Lookups<'_>,
-        batch: &mut Batch,
-    ) -> Put {
-        let c = self.column;
+    fn one(&self, b: &[u8], view: View<'_>, i: usize, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) -> Put {
+        let (c, to) = (self.column, self.data_type);
         macro_rules! slot {
             ($t:ty, $v:expr) => {
-                match ($v, batch.next_rows::<$t>(c, n).get_mut(i)) {
+                match ($v, view.slots::<$t>(batch, c).get_mut(i)) {
                     (Some(v), Some(slot)) => {
                         *slot = v;
                         Put::Value

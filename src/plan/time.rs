@@ -32,6 +32,32 @@ impl TimeKind {
         }
     }
 
+    /// Turns the integers of fields into times where they stand; false, and some of them spoilt, where one is beyond
+    /// 64 bits of microseconds.
+    pub(super) fn finish(self, values: &mut [i64], export_us: i64) -> bool {
+        // One bound for all values keeps the loop free of branches; a value just under the limit goes the slow way.
+        let linear = |values: &mut [i64], bound: u64, to: fn(i64, i64) -> i64| {
+            let mut most = 0;
+            for v in values {
+                most |= v.cast_unsigned();
+                *v = to(*v, export_us);
+            }
+            most <= bound
+        };
+        match self {
+            Self::Seconds => linear(values, (1 << 43) - 1, |v, _| v.wrapping_mul(1_000_000)),
+            Self::Milliseconds => linear(values, (1 << 53) - 1, |v, _| v.wrapping_mul(1000)),
+            Self::BeforeExport => linear(values, (1 << 62) - 1, |v, export| export.wrapping_sub(v)),
+            _ => values.iter_mut().all(|v| match self.to_micros(v.cast_unsigned(), export_us) {
+                Some(time) => {
+                    *v = time;
+                    true
+                }
+                None => false,
+            }),
+        }
+    }
+
     /// Whether a field of this width can hold such a time.
     pub(super) fn takes(self, width: usize) -> bool {
         match self {

@@ -2,9 +2,17 @@
 //!
 //! The contract is the same for every instruction set: `dst[i]` becomes the converted field of record `i`. Positions
 //! were checked before, so a kernel cannot fail; a value that does not fit is reported by the kernel's result and
-//! dealt with by its caller, row by row. [`scalar`] is the reference.
+//! dealt with by its caller, row by row. [`scalar`] is the reference; where the machine has vectors, [`window`] does most
+//! columns of a plan.
 
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub mod scalar;
+pub mod window;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use window::{Kernel, UnknownKernel};
 
 /// Where a field of each record stands.
 pub trait Positions: Copy {
@@ -30,6 +38,17 @@ impl<'b> Strided<'b> {
     /// Records of `stride` bytes each; a stride of zero is taken as one.
     pub fn new(bytes: &'b [u8], stride: usize) -> Self {
         Self { bytes, stride: stride.max(1) }
+    }
+
+    /// The length of a record.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// The records after the first `n`.
+    #[inline]
+    pub fn skip(self, n: usize) -> Self {
+        Self { bytes: self.bytes.get(n * self.stride..).unwrap_or(&[]), ..self }
     }
 }
 

@@ -1,0 +1,396 @@
+//! Windows: sixteen bytes of every record at once.
+//!
+//! A window is loaded from several records, its bytes are shuffled so that each 32-bit lane holds what one column or
+//! several narrow ones take, the lanes of the records are transposed, and whole vectors go to the columns. What a lane
+//! becomes is its [`Lane`]; the lanes of a window in order are its shape, and each shape is a kernel of its own, so
+//! that nothing is decided while records pass.
+//!
+//! Kernels write whole vectors: up to [`SLACK`] rows after the last are scratch, and every column has room for them.
+
+use std::marker::PhantomData;
+use std::sync::LazyLock;
+
+/// Bytes of a window.
+pub const WIDTH: usize = 16;
+/// Rows after the last one that a kernel may write to.
+pub const SLACK: usize = 8;
+/// Columns that a window can fill.
+const SLOTS: usize = 16;
+
+/// An instruction set that the kernels are written for.
+///
+/// ```
+/// use flowlane::columns::gather::Kernel;
+///
+/// assert!(Kernel::Scalar.is_available() && Kernel::best().is_available());
+/// assert_eq!("avx2".parse(), Ok(Kernel::Avx2));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kernel {
+    /// Plain loops, on every machine: the reference.
+    Scalar,
+    /// AVX2, on x86-64.
+    Avx2,
+    /// NEON, on aarch64.
+    Neon,
+}
+
+impl Kernel {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Neon];
+
+    /// The fastest that this machine has.
+    pub fn best() -> Self {
+        [Self::Avx2, Self::Neon].into_iter().find(|k| k.is_available()).unwrap_or(Self::Scalar)
+    }
+
+    /// The one that the environment variable `FLOWLANE_KERNEL` names, if it names one; else the fastest.
+    pub fn chosen() -> Self {
+        static CHOSEN: LazyLock<Kernel> = LazyLock::new(|| {
+            std::env::var("FLOWLANE_KERNEL").ok().and_then(|name| name.parse().ok()).unwrap_or_else(Kernel::best)
+        });
+        *CHOSEN
+    }
+
+    /// Whether this machine has it.
+    pub fn is_available(self) -> bool {
+        self == Self::Scalar || Simd::new(self).is_some()
+    }
+
+    /// Its name: `scalar`, `avx2` or `neon`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            Self::Avx2 => "avx2",
+            Self::Neon => "neon",
+        }
+    }
+}
+
+impl std::fmt::Display for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Kernel {
+    type Err = UnknownKernel;
+
+    fn from_str(name: &str) -> Result<Self, UnknownKernel> {
+        Self::ALL.into_iter().find(|k| k.name() == name).ok_or(UnknownKernel)
+    }
+}
+
+/// A name that is no [`Kernel`]'s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownKernel;
+
+impl std::fmt::Display for UnknownKernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("unknown kernel: there are scalar, avx2 and neon")
+    }
+}
+
+impl std::error::Error for UnknownKernel {}
+
+/// Vector instructions that this machine was seen to have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Simd {
+    #[cfg(target_arch = "x86_64")]
+    run: super::x86::Runner,
+    #[cfg(target_arch = "aarch64")]
+    run: super::neon::Runner,
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    run: std::convert::Infallible,
+}
+
+impl Simd {
+    /// `None` where the machine lacks it, and for the scalar kernel.
+    pub(crate) fn new(kernel: Kernel) -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        return super::x86::Runner::new(kernel).map(|run| Self { run });
+        #[cfg(target_arch = "aarch64")]
+        return super::neon::Runner::new(kernel).map(|run| Self { run });
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        return None;
+    }
+}
+
+/// What a lane of 32 bits becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lane {
+    Empty,
+    /// One value of 32 bits.
+    Word,
+    /// One value of 64 bits with zeros above.
+    Widen,
+    /// An uptime in milliseconds, to microseconds UTC.
+    Uptime,
+    /// Two values of 16 bits.
+    Pair,
+    /// Two values of 16 bits, to 32 bits each.
+    WidenPair,
+    /// Four values of 8 bits.
+    Quad,
+    /// With the lane after it one value of 64 bits.
+    Wide,
+}
+
+impl Lane {
+    /// Values of a lane.
+    pub(crate) const fn values(self) -> usize {
+        match self {
+            Self::Empty => 0,
+            Self::Word | Self::Widen | Self::Uptime | Self::Wide => 1,
+            Self::Pair | Self::WidenPair => 2,
+            Self::Quad => 4,
+        }
+    }
+
+    /// Bytes that a value takes in its column.
+    pub(crate) const fn bytes(self) -> usize {
+        match self {
+            Self::Empty => 0,
+            Self::Quad => 1,
+            Self::Pair => 2,
+            Self::Word | Self::WidenPair => 4,
+            Self::Widen | Self::Uptime | Self::Wide => 8,
+        }
+    }
+
+    /// Bytes that a value takes in its lane.
+    const fn room(self) -> usize {
+        match self {
+            Self::Empty => 0,
+            Self::Quad => 1,
+            Self::Pair | Self::WidenPair => 2,
+            Self::Word | Self::Widen | Self::Uptime => 4,
+            Self::Wide => 8,
+        }
+    }
+}
+
+const SINGLE: [Lane; 7] = [Lane::Empty, Lane::Word, Lane::Widen, Lane::Uptime, Lane::Pair, Lane::WidenPair, Lane::Quad];
+
+/// The shapes: lanes are free to trade places, so each multiset of them stands once; wide ones come first.
+pub(crate) const SHAPES: [[Lane; 4]; 239] = {
+    let mut shapes = [[Lane::Empty; 4]; 239];
+    let (mut n, mut a) = (0, 0);
+    while a < 7 {
+        let mut b = a;
+        while b < 7 {
+            shapes[n] = [Lane::Wide, Lane::Empty, SINGLE[a], SINGLE[b]];
+            n += 1;
+            let mut c = b;
+            while c < 7 {
+                let mut d = c;
+                while d < 7 {
+                    shapes[n] = [SINGLE[a], SINGLE[b], SINGLE[c], SINGLE[d]];
+                    n += 1;
+                    d += 1;
+                }
+                c += 1;
+            }
+            b += 1;
+        }
+        a += 1;
+    }
+    shapes[n] = [Lane::Wide, Lane::Empty, Lane::Wide, Lane::Empty];
+    shapes
+};
+
+/// The shape of a window that goes to one column of 16 bytes as it is.
+pub(crate) const WHOLE: usize = SHAPES.len();
+
+/// A field that a window can take: a big-endian unsigned integer, or sixteen bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Field {
+    /// Where it starts in the record or segment.
+    pub(crate) rel: usize,
+    /// Its bytes, at most as many as a value has in the lane.
+    pub(crate) width: usize,
+    /// What it becomes; `None` for sixteen bytes that are copied.
+    pub(crate) lane: Option<Lane>,
+    pub(crate) column: u16,
+}
+
+/// Sixteen bytes of every record, and what they become.
+#[derive(Clone, Debug)]
+pub(crate) struct Window {
+    pub(super) rel: usize,
+    /// For each byte of the lanes the byte of the window that it is; 128 for zero.
+    pub(super) mask: [u8; WIDTH],
+    // INVARIANT: at most WHOLE.
+    pub(super) shape: usize,
+    /// The column of each value: four places a lane. A lane that is not full repeats a value.
+    pub(super) columns: [u16; SLOTS],
+}
+
+/// The windows over one run of bytes of each record.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Windows {
+    windows: Box<[Window]>,
+    // INVARIANT: every window's rel + WIDTH is at most this.
+    reach: usize,
+}
+
+impl Windows {
+    /// Windows for all fields of a segment of `len` bytes, which they do not leave if it is long enough.
+    pub(crate) fn pack(fields: &[Field], len: usize) -> Self {
+        let mut fields: Vec<Field> = fields.to_vec();
+        fields.sort_by_key(|f| f.rel);
+        let mut windows = Vec::new();
+        while let Some(first) = fields.first() {
+            let rel = first.rel.min(len.saturating_sub(WIDTH));
+            let mut packing = Packing::default();
+            fields.retain(|f| !(f.rel >= rel && f.rel + f.width <= rel + WIDTH && packing.take(f)));
+            match packing.window(rel) {
+                Some(window) => windows.push(window),
+                None => break,
+            }
+        }
+        let reach = windows.iter().map(|w| w.rel + WIDTH).max().unwrap_or(0);
+        Self { windows: windows.into(), reach }
+    }
+
+    /// How many windows there are.
+    pub(crate) fn len(&self) -> usize {
+        self.windows.len()
+    }
+
+    /// Fills the columns from the first `n` records; returns how many rows are done. The others are so near the end of
+    /// the bytes that a window would leave them.
+    #[inline]
+    pub(crate) fn run(&self, simd: Simd, rows: Rows<'_>, n: usize, clock: Clock, slots: Slots<'_>) -> usize {
+        let Some(room) = rows.bytes.len().checked_sub(self.reach) else { return 0 };
+        let n = match rows.at {
+            At::Stride(stride) if n <= 1 || (n - 1).checked_mul(stride).is_some_and(|last| last <= room) => n,
+            At::Stride(stride) => n.min(room / stride.max(1) + 1),
+            At::Starts(starts) => {
+                let starts = starts.get(..n).unwrap_or(starts);
+                let fits = |start: u32| start as usize <= room;
+                match starts.iter().max() {
+                    Some(&most) if fits(most) => starts.len(),
+                    _ => starts.iter().position(|&s| !fits(s)).unwrap_or(0),
+                }
+            }
+        };
+        if n > 0 {
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+            simd.run.run(&self.windows, &Fitting { rows, n }, clock, slots);
+            #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+            match simd.run {}
+        }
+        n
+    }
+}
+
+/// Records whose windows are inside the bytes; only [`Windows::run`] makes it, for the kernels it calls.
+pub(super) struct Fitting<'b> {
+    // INVARIANT: record i < n starts at i * stride or starts[i], and that + the reach of the windows is in the bytes.
+    pub(super) rows: Rows<'b>,
+    // INVARIANT: > 0.
+    pub(super) n: usize,
+}
+
+/// A window being filled.
+#[derive(Default)]
+struct Packing {
+    lanes: Vec<(Lane, Vec<Field>)>,
+    whole: Option<Field>,
+}
+
+impl Packing {
+    fn take(&mut self, field: &Field) -> bool {
+        let Some(lane) = field.lane else {
+            let free = self.lanes.is_empty() && self.whole.is_none();
+            self.whole = self.whole.or(free.then_some(*field));
+            return free;
+        };
+        if self.whole.is_some() {
+            return false;
+        }
+        if let Some((_, fields)) = self.lanes.iter_mut().find(|(l, f)| *l == lane && f.len() < lane.values()) {
+            fields.push(*field);
+            return true;
+        }
+        let used: usize = self.lanes.iter().map(|(l, _)| l.room().max(4)).sum();
+        let free = used + lane.room().max(4) <= WIDTH;
+        if free {
+            self.lanes.push((lane, vec![*field]));
+        }
+        free
+    }
+
+    fn window(mut self, rel: usize) -> Option<Window> {
+        if let Some(field) = self.whole {
+            let columns = [field.column; SLOTS];
+            return Some(Window { rel: field.rel, mask: std::array::from_fn(|i| i as u8), shape: WHOLE, columns });
+        }
+        if self.lanes.is_empty() {
+            return None;
+        }
+        // Wide ones first; the others as in `SHAPES`, empty ones before all.
+        self.lanes.sort_by_key(|(lane, _)| (*lane != Lane::Wide, *lane));
+        let wide = self.lanes.iter().filter(|(l, _)| *l == Lane::Wide).count();
+        let empty = 4 - wide - self.lanes.len();
+        let mut lanes = self.lanes.into_iter();
+        let mut shape = [Lane::Empty; 4];
+        let (mut mask, mut columns) = ([0x80; WIDTH], [0; SLOTS]);
+        let places = (0..wide).map(|i| 2 * i).chain(2 * wide + empty..4);
+        for (place, (lane, fields)) in places.zip(lanes.by_ref()) {
+            shape[place] = lane;
+            for value in 0..lane.values() {
+                let field = fields.get(value).or(fields.last())?;
+                columns[4 * place + value] = field.column;
+                for byte in 0..field.width {
+                    // The last byte of the field is the lowest of the value.
+                    mask[4 * place + lane.room() * value + byte] = (field.rel - rel + field.width - 1 - byte) as u8;
+                }
+            }
+        }
+        let shape = SHAPES.iter().position(|s| *s == shape)?;
+        Some(Window { rel, mask, shape, columns })
+    }
+}
+
+/// Where records start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum At<'b> {
+    /// One after the other, each of this many bytes.
+    Stride(usize),
+    /// At these bytes, ascending.
+    Starts(&'b [u32]),
+}
+
+/// Records, or the part of them that windows see.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows<'b> {
+    pub(crate) bytes: &'b [u8],
+    pub(crate) at: At<'b>,
+}
+
+/// The message's clock, for uptimes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    pub(crate) export_us: i64,
+    pub(crate) uptime_ms: u32,
+}
+
+/// Where columns start in a batch's memory, and the row to write first.
+pub(crate) struct Slots<'a> {
+    // INVARIANT: `len` bytes that nobody else has for 'a.
+    pub(super) arena: *mut u8,
+    pub(super) len: usize,
+    pub(super) starts: &'a [usize],
+    pub(super) first: usize,
+    memory: PhantomData<&'a mut [u8]>,
+}
+
+impl<'a> Slots<'a> {
+    #[inline]
+    pub(crate) fn new(arena: &'a mut [u8], starts: &'a [usize], first: usize) -> Self {
+        Self { len: arena.len(), arena: arena.as_mut_ptr(), starts, first, memory: PhantomData }
+    }
+}

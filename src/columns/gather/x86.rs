@@ -1,0 +1,335 @@
+//! Windows with AVX2: eight records at a time.
+#![expect(unsafe_code, reason = "vector loads and stores")]
+
+use super::window::{At, Clock, Fitting, Kernel, Lane, SHAPES, SLACK, Slots, WHOLE, Window};
+use std::arch::x86_64::*;
+
+/// Records of a block.
+const BLOCK: usize = 8;
+const _: () = assert!(BLOCK <= SLACK);
+
+/// AVX2, which this machine was seen to have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Runner(());
+
+impl Runner {
+    pub(super) fn new(kernel: Kernel) -> Option<Self> {
+        (kernel == Kernel::Avx2 && is_x86_feature_detected!("avx2")).then_some(Self(()))
+    }
+
+    /// Fills the columns of the windows.
+    #[inline]
+    pub(super) fn run(self, windows: &[Window], records: &Fitting<'_>, clock: Clock, slots: Slots<'_>) {
+        let out = Out { clock, n: records.n, slots };
+        let (bytes, last) = (records.rows.bytes.as_ptr(), records.n - 1);
+        for window in windows {
+            // SAFETY: AVX2 was detected by `new`. Reads stay in the bytes by the invariant of `Fitting`, and writes in
+            // the arena by the check of `Out::column`.
+            unsafe {
+                let bytes = bytes.add(window.rel);
+                match records.rows.at {
+                    At::Stride(stride) => {
+                        let kernel = STRIDED.get(window.shape).unwrap_or(&STRIDED[0]);
+                        kernel(window, Strided { bytes, stride, last }, &out);
+                    }
+                    At::Starts(starts) => listed(window, Listed { bytes, starts: starts.as_ptr(), last }, &out),
+                }
+            }
+        }
+    }
+}
+
+/// Where values go.
+struct Out<'a> {
+    slots: Slots<'a>,
+    n: usize,
+    clock: Clock,
+}
+
+impl Out<'_> {
+    /// The first row's slot in a column of values of `bytes`.
+    ///
+    /// # Panics
+    /// Where the column does not have room for the rows and [`SLACK`] more: a batch is then not one of the plan's.
+    #[inline]
+    fn column(&self, column: u16, bytes: usize) -> *mut u8 {
+        let start = self.slots.starts[usize::from(column)] + self.slots.first * bytes;
+        assert!(start + (self.n + SLACK) * bytes <= self.slots.len);
+        self.slots.arena.wrapping_add(start)
+    }
+}
+
+/// Addresses of a window in each record.
+trait Place: Copy {
+    /// In eight records from `i` on.
+    ///
+    /// # Safety
+    /// They are there.
+    unsafe fn eight(self, i: usize) -> [*const u8; BLOCK];
+
+    /// In record `i`, in the last one where there is none.
+    ///
+    /// # Safety
+    /// There is a record.
+    unsafe fn clamped(self, i: usize) -> *const u8;
+}
+
+#[derive(Clone, Copy)]
+struct Strided {
+    bytes: *const u8,
+    stride: usize,
+    last: usize,
+}
+
+impl Place for Strided {
+    #[inline]
+    unsafe fn eight(self, i: usize) -> [*const u8; BLOCK] {
+        // SAFETY: within the records.
+        unsafe {
+            let p = self.bytes.add(i * self.stride);
+            let q = p.add(4 * self.stride);
+            let (s, t) = (self.stride, 3 * self.stride);
+            [p, p.add(s), p.add(2 * s), p.add(t), q, q.add(s), q.add(2 * s), q.add(t)]
+        }
+    }
+
+    #[inline]
+    unsafe fn clamped(self, i: usize) -> *const u8 {
+        // SAFETY: record `last` is there.
+        unsafe { self.bytes.add(i.min(self.last) * self.stride) }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Listed {
+    bytes: *const u8,
+    starts: *const u32,
+    last: usize,
+}
+
+impl Place for Listed {
+    #[inline]
+    unsafe fn eight(self, i: usize) -> [*const u8; BLOCK] {
+        // SAFETY: within the starts.
+        unsafe {
+            let s = self.starts.add(i);
+            std::array::from_fn(|j| self.bytes.add(*s.add(j) as usize))
+        }
+    }
+
+    #[inline]
+    unsafe fn clamped(self, i: usize) -> *const u8 {
+        // SAFETY: start `last` is there.
+        unsafe { self.bytes.add(*self.starts.add(i.min(self.last)) as usize) }
+    }
+}
+
+type Fill = unsafe fn(&Window, Strided, &Out<'_>);
+
+/// The kernel of each shape, over records of one length.
+static STRIDED: [Fill; SHAPES.len() + 1] = {
+    macro_rules! shapes {
+        ($($tens:literal)*) => {[$(
+            fill::<{ $tens * 10 }>, fill::<{ $tens * 10 + 1 }>, fill::<{ $tens * 10 + 2 }>, fill::<{ $tens * 10 + 3 }>,
+            fill::<{ $tens * 10 + 4 }>, fill::<{ $tens * 10 + 5 }>, fill::<{ $tens * 10 + 6 }>, fill::<{ $tens * 10 + 7 }>,
+            fill::<{ $tens * 10 + 8 }>, fill::<{ $tens * 10 + 9 }>,
+        )*]};
+    }
+    shapes!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23)
+};
+
+/// # Safety
+/// AVX2; the window stays in the bytes for all records.
+#[target_feature(enable = "avx2")]
+unsafe fn fill<const SHAPE: usize>(window: &Window, place: Strided, out: &Out<'_>) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        if SHAPE == WHOLE {
+            whole(window, place, out);
+        } else {
+            blocks(const { SHAPES[if SHAPE == WHOLE { 0 } else { SHAPE }] }, window, place, out);
+        }
+    }
+}
+
+/// # Safety
+/// As for [`fill`].
+#[target_feature(enable = "avx2")]
+unsafe fn listed(window: &Window, place: Listed, out: &Out<'_>) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        match SHAPES.get(window.shape) {
+            Some(&lanes) => blocks(lanes, window, place, out),
+            None => whole(window, place, out),
+        }
+    }
+}
+
+/// # Safety
+/// As for [`fill`].
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn whole<P: Place>(window: &Window, place: P, out: &Out<'_>) {
+    let to = out.column(window.columns[0], 16);
+    for i in 0..out.n {
+        // SAFETY: the record is there, and so is its slot.
+        unsafe {
+            let value = _mm_loadu_si128(place.clamped(i).cast());
+            _mm_storeu_si128(to.cast::<__m128i>().add(i), value);
+        }
+    }
+}
+
+/// # Safety
+/// As for [`fill`].
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn blocks<P: Place>(lanes: [Lane; 4], window: &Window, place: P, out: &Out<'_>) {
+    let to = |lane: usize| -> [*mut u8; 4] {
+        let kind = lanes[lane];
+        std::array::from_fn(|j| match j < kind.values() {
+            true => out.column(window.columns[4 * lane + j], kind.bytes()),
+            false => std::ptr::null_mut(),
+        })
+    };
+    let to = [to(0), to(1), to(2), to(3)];
+    let constants = Constants {
+        // SAFETY: sixteen bytes.
+        mask: _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(window.mask.as_ptr().cast()) }),
+        uptime: _mm256_set1_epi32(out.clock.uptime_ms.cast_signed()),
+        export: _mm256_set1_epi64x(out.clock.export_us),
+    };
+    let mut i = 0;
+    while i + BLOCK <= out.n {
+        // SAFETY: eight more records, and their slots.
+        unsafe { block(lanes, place.eight(i), &constants, &to, i) };
+        i += BLOCK;
+    }
+    if i < out.n {
+        // SAFETY: at least one more record, and slots for eight, the last ones in the slack.
+        unsafe {
+            let from = std::array::from_fn(|j| place.clamped(i + j));
+            block(lanes, from, &constants, &to, i);
+        }
+    }
+}
+
+struct Constants {
+    mask: __m256i,
+    uptime: __m256i,
+    export: __m256i,
+}
+
+/// Eight records' windows to rows `i..i + 8`.
+///
+/// # Safety
+/// AVX2; sixteen bytes at each address of `from`; slots for the rows at the addresses of `to` that the lanes use.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn block(lanes: [Lane; 4], from: [*const u8; BLOCK], c: &Constants, to: &[[*mut u8; 4]; 4], i: usize) {
+    // SAFETY: sixteen bytes each.
+    let load = |low: usize| unsafe { _mm256_loadu2_m128i(from[low + 4].cast(), from[low].cast()) };
+    // Records 0 and 4, 1 and 5, ...: unpacking works in halves of 128 bits, so they end up in order.
+    let [r0, r1, r2, r3] = [load(0), load(1), load(2), load(3)].map(|r| _mm256_shuffle_epi8(r, c.mask));
+    // SAFETY: slots as the caller promises.
+    unsafe {
+        if matches!(lanes[0], Lane::Wide) {
+            wide(_mm256_unpacklo_epi64(r0, r1), _mm256_unpacklo_epi64(r2, r3), to[0][0], i);
+        } else {
+            let (low, high) = (_mm256_unpacklo_epi32(r0, r1), _mm256_unpacklo_epi32(r2, r3));
+            store(lanes[0], _mm256_unpacklo_epi64(low, high), c, &to[0], i);
+            store(lanes[1], _mm256_unpackhi_epi64(low, high), c, &to[1], i);
+        }
+        if matches!(lanes[2], Lane::Wide) {
+            wide(_mm256_unpackhi_epi64(r0, r1), _mm256_unpackhi_epi64(r2, r3), to[2][0], i);
+        } else {
+            let (low, high) = (_mm256_unpackhi_epi32(r0, r1), _mm256_unpackhi_epi32(r2, r3));
+            store(lanes[2], _mm256_unpacklo_epi64(low, high), c, &to[2], i);
+            store(lanes[3], _mm256_unpackhi_epi64(low, high), c, &to[3], i);
+        }
+    }
+}
+
+/// Rows 0, 1, 4, 5 and 2, 3, 6, 7 of 64 bits each.
+///
+/// # Safety
+/// AVX2; eight slots of 8 bytes from row `i` on.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn wide(low: __m256i, high: __m256i, to: *mut u8, i: usize) {
+    let parts = [_mm256_permute2x128_si256::<0x20>(low, high), _mm256_permute2x128_si256::<0x31>(low, high)];
+    // SAFETY: as the caller promises.
+    unsafe { eight_wide(parts, to, i) }
+}
+
+/// # Safety
+/// AVX2; eight slots of 8 bytes from row `i` on.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn eight_wide([low, high]: [__m256i; 2], to: *mut u8, i: usize) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let to = to.add(8 * i).cast::<__m256i>();
+        _mm256_storeu_si256(to, low);
+        _mm256_storeu_si256(to.add(1), high);
+    }
+}
+
+/// Eight rows of a lane.
+///
+/// # Safety
+/// AVX2; eight slots from row `i` on at each address that the lane uses.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn store(lane: Lane, rows: __m256i, c: &Constants, to: &[*mut u8; 4], i: usize) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        match lane {
+            Lane::Empty | Lane::Wide => {}
+            Lane::Word => _mm256_storeu_si256(to[0].add(4 * i).cast(), rows),
+            Lane::Widen => {
+                let low = _mm256_cvtepu32_epi64(_mm256_castsi256_si128(rows));
+                let high = _mm256_cvtepu32_epi64(_mm256_extracti128_si256::<1>(rows));
+                eight_wide([low, high], to[0], i);
+            }
+            Lane::Uptime => {
+                // Signed: right across the wrap of the clock, and for times just after it.
+                let ago = _mm256_sub_epi32(c.uptime, rows);
+                let time = |ago: __m128i| {
+                    let us = _mm256_mul_epi32(_mm256_cvtepi32_epi64(ago), _mm256_set1_epi64x(1000));
+                    _mm256_sub_epi64(c.export, us)
+                };
+                let low = time(_mm256_castsi256_si128(ago));
+                let high = time(_mm256_extracti128_si256::<1>(ago));
+                eight_wide([low, high], to[0], i);
+            }
+            Lane::Pair => {
+                let order = _mm256_setr_epi8(
+                    0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15, 0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11,
+                    14, 15,
+                );
+                let both = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_shuffle_epi8(rows, order));
+                _mm_storeu_si128(to[0].add(2 * i).cast(), _mm256_castsi256_si128(both));
+                _mm_storeu_si128(to[1].add(2 * i).cast(), _mm256_extracti128_si256::<1>(both));
+            }
+            Lane::WidenPair => {
+                let low = _mm256_and_si256(rows, _mm256_set1_epi32(0xffff));
+                _mm256_storeu_si256(to[0].add(4 * i).cast(), low);
+                _mm256_storeu_si256(to[1].add(4 * i).cast(), _mm256_srli_epi32::<16>(rows));
+            }
+            Lane::Quad => {
+                let order = _mm256_setr_epi8(
+                    0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7,
+                    11, 15,
+                );
+                let order_of_rows = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+                let all = _mm256_permutevar8x32_epi32(_mm256_shuffle_epi8(rows, order), order_of_rows);
+                let (low, high) = (_mm256_castsi256_si128(all), _mm256_extracti128_si256::<1>(all));
+                _mm_storel_epi64(to[0].add(i).cast(), low);
+                _mm_storeh_pd(to[1].add(i).cast(), _mm_castsi128_pd(low));
+                _mm_storel_epi64(to[2].add(i).cast(), high);
+                _mm_storeh_pd(to[3].add(i).cast(), _mm_castsi128_pd(high));
+            }
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Which operations of a plan vectors do, and how they are packed into windows.
+
+use super::{Convert, Group, Op, Source};
+use crate::columns::ColumnType;
+use crate::columns::gather::window::{Field, Lane, Simd, Windows};
+
+/// What a window makes of an operation's field, and whether its integers are to be checked or converted after it.
+fn lane(op: &Op) -> Option<(Field, bool)> {
+    let Source::Fixed { rel, width, .. } = op.source else { return None };
+    let field = |lane| Some(Field { rel, width, lane, column: op.column });
+    let bytes = op.data_type.width()?;
+    let (lane, raw) = match (op.convert, op.data_type) {
+        (Convert::Bytes, ColumnType::Ip6) if width == 16 => return Some((field(None)?, false)),
+        (Convert::Uptime, ColumnType::Timestamp) if (1..=4).contains(&width) => (Lane::Uptime, false),
+        (Convert::Time(kind), ColumnType::Timestamp) if kind.takes(width) => (wide(width), true),
+        (Convert::Unsigned, ColumnType::I64) if (1..=8).contains(&width) => (wide(width), width == 8),
+        (Convert::Unsigned, ColumnType::U64) if (1..=8).contains(&width) => (wide(width), false),
+        // What is wider than its column is narrowed with a check, which the scalar kernels do.
+        (Convert::Unsigned, _) if width == 0 || width > bytes => return None,
+        (Convert::Unsigned, ColumnType::U8) => (Lane::Quad, false),
+        (Convert::Unsigned, ColumnType::U16) => (Lane::Pair, false),
+        (Convert::Unsigned, ColumnType::U32) if width <= 2 => (Lane::WidenPair, false),
+        (Convert::Unsigned, ColumnType::U32 | ColumnType::Ip4) => (Lane::Word, false),
+        _ => return None,
+    };
+    Some((field(Some(lane))?, raw))
+}
+
+fn wide(width: usize) -> Lane {
+    if width > 4 { Lane::Wide } else { Lane::Widen }
+}
+
+/// Takes the operations that windows do out of `ops`.
+pub(super) fn group(ops: &mut Vec<Op>, segments: &[usize], simd: Option<Simd>) -> Box<[Group]> {
+    let Some(simd) = simd else { return Box::default() };
+    let groups = segments.iter().enumerate().filter_map(|(segment, &len)| {
+        let here = |op: &Op| matches!(op.source, Source::Fixed { segment: s, .. } if usize::from(s) == segment);
+        let (mut fields, mut mine, mut raw) = (Vec::new(), Vec::new(), Vec::new());
+        ops.retain(|op| match lane(op).filter(|_| here(op)) {
+            Some((field, check)) => {
+                fields.push(field);
+                mine.push(*op);
+                raw.extend(check.then_some(*op));
+                false
+            }
+            None => true,
+        });
+        let segment = segment as u16;
+        let windows = Windows::pack(&fields, len);
+        (windows.len() > 0).then_some(Group { simd, segment, windows, ops: mine.into(), raw: raw.into() })
+    });
+    groups.collect()
+}
