@@ -334,6 +334,16 @@ impl Batch {
         }
     }
 
+    /// The memory of several fixed columns at once, each with the bytes of a value; `None` where one is named twice.
+    pub(crate) fn disjoint<const N: usize>(&mut self, columns: [(u16, usize); N]) -> Option<[&mut [u8]; N]> {
+        let (starts, rows) = (&self.starts, self.rows);
+        let ranges = columns.map(|(c, width)| {
+            let start = starts.get(usize::from(c)).copied().unwrap_or(usize::MAX);
+            start..start.saturating_add(rows * width)
+        });
+        self.arena.as_mut_bytes().get_disjoint_mut(ranges).ok()
+    }
+
     /// A column of varying length, to append to.
     pub(crate) fn var_mut(&mut self, column: u16) -> Option<&mut VarBuf> {
         match self.storage.get_mut(usize::from(column)) {

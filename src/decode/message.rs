@@ -280,7 +280,7 @@ impl<'d> Scope<'d> {
             let port = meta.exporter.port();
             meta.late = true;
             self.resolve(&mut meta);
-            let done = self.records(&target, &body, 0, &meta);
+            let done = self.records(&target, &body, 0, &mut meta);
             outcome.records += done.records;
             outcome.options_records += done.options;
             outcome.late_records += done.records;
@@ -303,7 +303,7 @@ impl<'d> Scope<'d> {
 
     /// The records of a set that starts at byte `offset` of the datagram.
     #[inline]
-    fn records(&mut self, target: &Target, body: &[u8], offset: usize, meta: &RunMeta) -> Done {
+    fn records(&mut self, target: &Target, body: &[u8], offset: usize, meta: &mut RunMeta) -> Done {
         match target {
             Target::Plan(slot) => self.run(*slot, body, offset, meta),
             Target::Options(template) => self.options(template, body, offset, meta),
@@ -311,7 +311,7 @@ impl<'d> Scope<'d> {
     }
 
     #[inline]
-    fn run(&mut self, slot: usize, body: &[u8], offset: usize, meta: &RunMeta) -> Done {
+    fn run(&mut self, slot: usize, body: &[u8], offset: usize, meta: &mut RunMeta) -> Done {
         let mut done = Done { records: 0, options: 0, error: None };
         let (plans, out) = (&mut self.work.plans, &mut self.work.out);
         let Some(slot) = plans.slots.get_mut(slot) else { return done };
@@ -323,7 +323,6 @@ impl<'d> Scope<'d> {
             template: &|id| templates.lookup(version, domain, id, port).cloned(),
         };
         let (mut at, mut left) = (0, self.config.set_records);
-        let mut meta = *meta;
         loop {
             let batch = match &mut slot.batch {
                 Some(batch) => batch,
@@ -336,7 +335,7 @@ impl<'d> Scope<'d> {
             self.work.order += 1;
             let affordable = self.budget / slot.row_bytes;
             let rest = body.get(at..).unwrap_or(&[]);
-            let ran = slot.plan.run(rest, left.min(affordable), &meta, &lookups, batch);
+            let ran = slot.plan.run(rest, left.min(affordable), meta, &lookups, batch);
             let full = batch.is_full();
             at += ran.consumed;
             left -= ran.records.min(left);
@@ -371,14 +370,13 @@ impl<'d> Scope<'d> {
 
     /// Options records fill tables and go to the second stream.
     #[cold]
-    fn options(&mut self, template: &Arc<Template>, body: &[u8], offset: usize, meta: &RunMeta) -> Done {
+    fn options(&mut self, template: &Arc<Template>, body: &[u8], offset: usize, meta: &mut RunMeta) -> Done {
         let mut done = Done { records: 0, options: 0, error: None };
         let mut fields = std::mem::take(&mut self.work.fields);
         let (mut at, need) = (0, template.min_len() as usize);
-        let mut meta = *meta;
         meta.order = self.work.order;
         self.work.order += 1;
-        self.work.out.options.begin(&meta, template);
+        self.work.out.options.begin(meta, template);
         while body.len() - at >= need {
             if done.options as usize >= self.config.set_records {
                 let limit = self.config.set_records;

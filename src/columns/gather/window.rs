@@ -139,6 +139,7 @@ pub(crate) enum Lane {
 
 impl Lane {
     /// Values of a lane.
+    #[inline(always)]
     pub(crate) const fn values(self) -> usize {
         match self {
             Self::Empty => 0,
@@ -149,6 +150,7 @@ impl Lane {
     }
 
     /// Bytes that a value takes in its column.
+    #[inline(always)]
     pub(crate) const fn bytes(self) -> usize {
         match self {
             Self::Empty => 0,

@@ -51,11 +51,24 @@ impl Out<'_> {
     ///
     /// # Panics
     /// Where the column does not have room for the rows and [`SLACK`] more: a batch is then not one of the plan's.
-    #[inline]
+    #[inline(always)]
     fn column(&self, column: u16, bytes: usize) -> *mut u8 {
         let start = self.slots.starts[usize::from(column)] + self.slots.first * bytes;
         assert!(start + (self.n + SLACK) * bytes <= self.slots.len);
         self.slots.arena.wrapping_add(start)
+    }
+
+    /// The first row's slots of the values of a lane.
+    #[inline(always)]
+    fn lane(&self, window: &Window, lane: Lane, place: usize) -> [*mut u8; 4] {
+        let (n, bytes, at) = (lane.values(), lane.bytes(), 4 * place);
+        let none = std::ptr::null_mut();
+        [
+            if n > 0 { self.column(window.columns[at], bytes) } else { none },
+            if n > 1 { self.column(window.columns[at + 1], bytes) } else { none },
+            if n > 2 { self.column(window.columns[at + 2], bytes) } else { none },
+            if n > 3 { self.column(window.columns[at + 3], bytes) } else { none },
+        ]
     }
 }
 
@@ -82,7 +95,7 @@ struct Strided {
 }
 
 impl Place for Strided {
-    #[inline]
+    #[inline(always)]
     unsafe fn eight(self, i: usize) -> [*const u8; BLOCK] {
         // SAFETY: within the records.
         unsafe {
@@ -93,7 +106,7 @@ impl Place for Strided {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn clamped(self, i: usize) -> *const u8 {
         // SAFETY: record `last` is there.
         unsafe { self.bytes.add(i.min(self.last) * self.stride) }
@@ -108,16 +121,16 @@ struct Listed {
 }
 
 impl Place for Listed {
-    #[inline]
+    #[inline(always)]
     unsafe fn eight(self, i: usize) -> [*const u8; BLOCK] {
         // SAFETY: within the starts.
         unsafe {
-            let s = self.starts.add(i);
-            std::array::from_fn(|j| self.bytes.add(*s.add(j) as usize))
+            let at = |j: usize| self.bytes.add(*self.starts.add(i + j) as usize);
+            [at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)]
         }
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn clamped(self, i: usize) -> *const u8 {
         // SAFETY: start `last` is there.
         unsafe { self.bytes.add(*self.starts.add(i.min(self.last)) as usize) }
@@ -138,6 +151,31 @@ static STRIDED: [Fill; SHAPES.len() + 1] = {
     shapes!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23)
 };
 
+/// The lanes of a window: known to the compiler, or told.
+trait Lanes: Copy {
+    fn lanes(self) -> [Lane; 4];
+}
+
+#[derive(Clone, Copy)]
+struct Known<const SHAPE: usize>;
+
+impl<const SHAPE: usize> Lanes for Known<SHAPE> {
+    #[inline(always)]
+    fn lanes(self) -> [Lane; 4] {
+        const { SHAPES[if SHAPE == WHOLE { 0 } else { SHAPE }] }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Told([Lane; 4]);
+
+impl Lanes for Told {
+    #[inline(always)]
+    fn lanes(self) -> [Lane; 4] {
+        self.0
+    }
+}
+
 /// # Safety
 /// AVX2; the window stays in the bytes for all records.
 #[target_feature(enable = "avx2")]
@@ -147,7 +185,7 @@ unsafe fn fill<const SHAPE: usize>(window: &Window, place: Strided, out: &Out<'_
         if SHAPE == WHOLE {
             whole(window, place, out);
         } else {
-            blocks(const { SHAPES[if SHAPE == WHOLE { 0 } else { SHAPE }] }, window, place, out);
+            blocks(Known::<SHAPE>, window, place, out);
         }
     }
 }
@@ -159,16 +197,17 @@ unsafe fn listed(window: &Window, place: Listed, out: &Out<'_>) {
     // SAFETY: as the caller promises.
     unsafe {
         match SHAPES.get(window.shape) {
-            Some(&lanes) => blocks(lanes, window, place, out),
+            Some(&lanes) => blocks(Told(lanes), window, place, out),
             None => whole(window, place, out),
         }
     }
 }
 
+// What follows is inlined into the two above, whose instructions it may then use.
+
 /// # Safety
 /// As for [`fill`].
-#[inline]
-#[target_feature(enable = "avx2")]
+#[inline(always)]
 unsafe fn whole<P: Place>(window: &Window, place: P, out: &Out<'_>) {
     let to = out.column(window.columns[0], 16);
     for i in 0..out.n {
@@ -182,22 +221,22 @@ unsafe fn whole<P: Place>(window: &Window, place: P, out: &Out<'_>) {
 
 /// # Safety
 /// As for [`fill`].
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn blocks<P: Place>(lanes: [Lane; 4], window: &Window, place: P, out: &Out<'_>) {
-    let to = |lane: usize| -> [*mut u8; 4] {
-        let kind = lanes[lane];
-        std::array::from_fn(|j| match j < kind.values() {
-            true => out.column(window.columns[4 * lane + j], kind.bytes()),
-            false => std::ptr::null_mut(),
-        })
-    };
-    let to = [to(0), to(1), to(2), to(3)];
-    let constants = Constants {
-        // SAFETY: sixteen bytes.
-        mask: _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(window.mask.as_ptr().cast()) }),
-        uptime: _mm256_set1_epi32(out.clock.uptime_ms.cast_signed()),
-        export: _mm256_set1_epi64x(out.clock.export_us),
+#[inline(always)]
+unsafe fn blocks<L: Lanes, P: Place>(lanes: L, window: &Window, place: P, out: &Out<'_>) {
+    let kinds = lanes.lanes();
+    let to = [
+        out.lane(window, kinds[0], 0),
+        out.lane(window, kinds[1], 1),
+        out.lane(window, kinds[2], 2),
+        out.lane(window, kinds[3], 3),
+    ];
+    // SAFETY: AVX2; the mask is sixteen bytes.
+    let constants = unsafe {
+        Constants {
+            mask: _mm256_broadcastsi128_si256(_mm_loadu_si128(window.mask.as_ptr().cast())),
+            uptime: _mm256_set1_epi32(out.clock.uptime_ms.cast_signed()),
+            export: _mm256_set1_epi64x(out.clock.export_us),
+        }
     };
     let mut i = 0;
     while i + BLOCK <= out.n {
@@ -205,10 +244,25 @@ unsafe fn blocks<P: Place>(lanes: [Lane; 4], window: &Window, place: P, out: &Ou
         unsafe { block(lanes, place.eight(i), &constants, &to, i) };
         i += BLOCK;
     }
-    if i < out.n {
+    if i == out.n {
+        return;
+    }
+    if out.n >= BLOCK {
+        // SAFETY: the last eight records, some of which were done before, and their slots.
+        unsafe { block(lanes, place.eight(out.n - BLOCK), &constants, &to, out.n - BLOCK) };
+    } else {
         // SAFETY: at least one more record, and slots for eight, the last ones in the slack.
         unsafe {
-            let from = std::array::from_fn(|j| place.clamped(i + j));
+            let from = [
+                place.clamped(i),
+                place.clamped(i + 1),
+                place.clamped(i + 2),
+                place.clamped(i + 3),
+                place.clamped(i + 4),
+                place.clamped(i + 5),
+                place.clamped(i + 6),
+                place.clamped(i + 7),
+            ];
             block(lanes, from, &constants, &to, i);
         }
     }
@@ -224,15 +278,16 @@ struct Constants {
 ///
 /// # Safety
 /// AVX2; sixteen bytes at each address of `from`; slots for the rows at the addresses of `to` that the lanes use.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn block(lanes: [Lane; 4], from: [*const u8; BLOCK], c: &Constants, to: &[[*mut u8; 4]; 4], i: usize) {
-    // SAFETY: sixteen bytes each.
-    let load = |low: usize| unsafe { _mm256_loadu2_m128i(from[low + 4].cast(), from[low].cast()) };
-    // Records 0 and 4, 1 and 5, ...: unpacking works in halves of 128 bits, so they end up in order.
-    let [r0, r1, r2, r3] = [load(0), load(1), load(2), load(3)].map(|r| _mm256_shuffle_epi8(r, c.mask));
-    // SAFETY: slots as the caller promises.
+#[inline(always)]
+unsafe fn block<L: Lanes>(lanes: L, from: [*const u8; BLOCK], c: &Constants, to: &[[*mut u8; 4]; 4], i: usize) {
+    let lanes = lanes.lanes();
+    // SAFETY: as the caller promises.
     unsafe {
+        // Records 0 and 4, 1 and 5, ...: unpacking works in halves of 128 bits, so they end up in order.
+        let r0 = _mm256_shuffle_epi8(_mm256_loadu2_m128i(from[4].cast(), from[0].cast()), c.mask);
+        let r1 = _mm256_shuffle_epi8(_mm256_loadu2_m128i(from[5].cast(), from[1].cast()), c.mask);
+        let r2 = _mm256_shuffle_epi8(_mm256_loadu2_m128i(from[6].cast(), from[2].cast()), c.mask);
+        let r3 = _mm256_shuffle_epi8(_mm256_loadu2_m128i(from[7].cast(), from[3].cast()), c.mask);
         if matches!(lanes[0], Lane::Wide) {
             wide(_mm256_unpacklo_epi64(r0, r1), _mm256_unpacklo_epi64(r2, r3), to[0][0], i);
         } else {
@@ -254,19 +309,18 @@ unsafe fn block(lanes: [Lane; 4], from: [*const u8; BLOCK], c: &Constants, to: &
 ///
 /// # Safety
 /// AVX2; eight slots of 8 bytes from row `i` on.
-#[inline]
-#[target_feature(enable = "avx2")]
+#[inline(always)]
 unsafe fn wide(low: __m256i, high: __m256i, to: *mut u8, i: usize) {
-    let parts = [_mm256_permute2x128_si256::<0x20>(low, high), _mm256_permute2x128_si256::<0x31>(low, high)];
     // SAFETY: as the caller promises.
-    unsafe { eight_wide(parts, to, i) }
+    unsafe {
+        eight_wide(_mm256_permute2x128_si256::<0x20>(low, high), _mm256_permute2x128_si256::<0x31>(low, high), to, i);
+    }
 }
 
 /// # Safety
 /// AVX2; eight slots of 8 bytes from row `i` on.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn eight_wide([low, high]: [__m256i; 2], to: *mut u8, i: usize) {
+#[inline(always)]
+unsafe fn eight_wide(low: __m256i, high: __m256i, to: *mut u8, i: usize) {
     // SAFETY: as the caller promises.
     unsafe {
         let to = to.add(8 * i).cast::<__m256i>();
@@ -279,8 +333,7 @@ unsafe fn eight_wide([low, high]: [__m256i; 2], to: *mut u8, i: usize) {
 ///
 /// # Safety
 /// AVX2; eight slots from row `i` on at each address that the lane uses.
-#[inline]
-#[target_feature(enable = "avx2")]
+#[inline(always)]
 unsafe fn store(lane: Lane, rows: __m256i, c: &Constants, to: &[*mut u8; 4], i: usize) {
     // SAFETY: as the caller promises.
     unsafe {
@@ -290,18 +343,16 @@ unsafe fn store(lane: Lane, rows: __m256i, c: &Constants, to: &[*mut u8; 4], i: 
             Lane::Widen => {
                 let low = _mm256_cvtepu32_epi64(_mm256_castsi256_si128(rows));
                 let high = _mm256_cvtepu32_epi64(_mm256_extracti128_si256::<1>(rows));
-                eight_wide([low, high], to[0], i);
+                eight_wide(low, high, to[0], i);
             }
             Lane::Uptime => {
                 // Signed: right across the wrap of the clock, and for times just after it.
                 let ago = _mm256_sub_epi32(c.uptime, rows);
-                let time = |ago: __m128i| {
-                    let us = _mm256_mul_epi32(_mm256_cvtepi32_epi64(ago), _mm256_set1_epi64x(1000));
-                    _mm256_sub_epi64(c.export, us)
-                };
-                let low = time(_mm256_castsi256_si128(ago));
-                let high = time(_mm256_extracti128_si256::<1>(ago));
-                eight_wide([low, high], to[0], i);
+                let low = _mm256_cvtepi32_epi64(_mm256_castsi256_si128(ago));
+                let high = _mm256_cvtepi32_epi64(_mm256_extracti128_si256::<1>(ago));
+                let low = _mm256_sub_epi64(c.export, _mm256_mul_epi32(low, _mm256_set1_epi64x(1000)));
+                let high = _mm256_sub_epi64(c.export, _mm256_mul_epi32(high, _mm256_set1_epi64x(1000)));
+                eight_wide(low, high, to[0], i);
             }
             Lane::Pair => {
                 let order = _mm256_setr_epi8(

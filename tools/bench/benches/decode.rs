@@ -4,7 +4,7 @@ use bench::workloads;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 fn decode(c: &mut Criterion) {
-    for w in workloads(256) {
+    for w in workloads(256, "") {
         assert_eq!(bench::flowlane_sums(&w), (w.records, w.bytes));
         let mut group = c.benchmark_group(w.name);
         group.throughput(Throughput::Elements(w.records));

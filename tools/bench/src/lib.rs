@@ -84,28 +84,35 @@ impl Random {
     }
 }
 
-/// All workloads of `datagrams` datagrams each.
-pub fn workloads(datagrams: usize) -> Vec<Workload> {
-    vec![
-        v5(datagrams),
-        templated("v9, 14 fields", 9, FIELDS_40, 35, datagrams),
-        templated("v9, 23 fields", 9, FIELDS_76, 18, datagrams),
-        templated("IPFIX, 14 fields", 10, FIELDS_40, 35, datagrams),
-        templated("IPFIX, 23 fields", 10, FIELDS_76, 18, datagrams),
-        templated("IPFIX, variable", 10, FIELDS_VARIABLE, 30, datagrams),
-    ]
+/// The workloads of `datagrams` datagrams each whose name contains `only`.
+pub fn workloads(datagrams: usize, only: &str) -> Vec<Workload> {
+    type Templated = (&'static str, u16, &'static [(u16, u16)], usize);
+    const TEMPLATED: [Templated; 6] = [
+        ("v9, 14 fields", 9, FIELDS_40, 35),
+        ("v9, 23 fields", 9, FIELDS_76, 18),
+        ("IPFIX, 14 fields", 10, FIELDS_40, 35),
+        ("IPFIX, 23 fields", 10, FIELDS_76, 18),
+        ("IPFIX, variable", 10, FIELDS_VARIABLE, 30),
+        ("IPFIX, 1 record", 10, FIELDS_40, 1),
+    ];
+    let first = [("v5", 30), ("v5, 1 record", 1)].into_iter().filter(|w| w.0.contains(only));
+    let others = TEMPLATED.into_iter().filter(|t| t.0.contains(only));
+    first
+        .map(|(name, per)| v5(name, per, datagrams))
+        .chain(others.map(|(name, v, f, per)| templated(name, v, f, per, datagrams)))
+        .collect()
 }
 
 const NOW: u32 = 1_700_000_000;
 
-fn v5(datagrams: usize) -> Workload {
+fn v5(name: &'static str, per: usize, datagrams: usize) -> Workload {
     let (mut random, mut out, mut bytes) = (Random(5), Vec::new(), 0);
     for d in 0..datagrams {
-        let mut m = vec![0, 5, 0, 30];
-        for word in [3_600_000u32, NOW, 0, d as u32 * 30, 0] {
+        let mut m = vec![0, 5, 0, per as u8];
+        for word in [3_600_000u32, NOW, 0, (d * per) as u32, 0] {
             m.extend(word.to_be_bytes());
         }
-        for _ in 0..30 {
+        for _ in 0..per {
             let start = m.len();
             (0..6).for_each(|_| m.extend(random.next().to_be_bytes()));
             let octets = (random.next() % 100_000) as u32;
@@ -115,7 +122,7 @@ fn v5(datagrams: usize) -> Workload {
         }
         out.push(m);
     }
-    Workload { name: "v5", template: None, header: 24, records: datagrams as u64 * 30, bytes, datagrams: out }
+    Workload { name, template: None, header: 24, records: (datagrams * per) as u64, bytes, datagrams: out }
 }
 
 fn templated(name: &'static str, version: u16, fields: &[(u16, u16)], per: usize, datagrams: usize) -> Workload {
