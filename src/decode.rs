@@ -25,15 +25,12 @@ use crate::elements::Registry;
 use crate::error::{Error, ErrorKind};
 use crate::template::{Event, Held, HeldLimits, Limits, OptionsTables, Template};
 use crate::wire::Message;
-use hash::Keyed;
 use message::{Scope, Waiting};
 use plans::{Output, Plans};
 use sequence::{Settled, Units};
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
-use stream::{Exporters, LateUnits, Stream, StreamId, StreamKey};
+use stream::{Exporters, LateUnits, Stream, StreamId, Streams};
 
 /// What a decoder may use, and what it is told beside the datagrams.
 #[derive(Clone, Debug)]
@@ -109,7 +106,7 @@ const SWEEP_US: i64 = 60_000_000;
 #[derive(Debug)]
 pub struct Decoder {
     config: Config,
-    streams: HashMap<StreamId, Stream, Keyed>,
+    streams: Streams,
     exporters: Exporters,
     work: Work,
     next_sweep_us: i64,
@@ -135,7 +132,7 @@ impl Decoder {
     /// A decoder that knows no template yet.
     pub fn new(config: Config) -> Self {
         Self {
-            streams: HashMap::default(),
+            streams: Streams::default(),
             exporters: Exporters::new(config.exporters, config.templates),
             work: Work {
                 plans: Plans::default(),
@@ -157,46 +154,44 @@ impl Decoder {
     ///
     /// Full batches wait in [`next_batch`](Self::next_batch), to be taken after each call. Nothing in a datagram makes
     /// this panic; what is wrong with it is in the outcome, and costs nothing beside it.
+    #[inline]
     pub fn decode(&mut self, datagram: &[u8], exporter: SocketAddr, received_at: Timestamp) -> Outcome {
-        let exporter = SocketAddr::new(exporter.ip().to_canonical(), exporter.port());
+        // Written in place: a copy of what was just stored piece by piece would wait for all the stores.
+        let mut outcome = Outcome::default();
+        self.message(datagram, &exporter, received_at, &mut outcome);
+        outcome
+    }
+
+    #[inline(never)]
+    fn message(&mut self, datagram: &[u8], exporter: &SocketAddr, received_at: Timestamp, outcome: &mut Outcome) {
+        let exporter = match exporter {
+            SocketAddr::V4(v4) => SocketAddr::V4(SocketAddrV4::new(*v4.ip(), v4.port())),
+            SocketAddr::V6(v6) => SocketAddr::new(v6.ip().to_canonical(), v6.port()),
+        };
         let message = match Message::parse(datagram) {
             Ok(message) => message,
-            Err(error) => return self.refuse(error, exporter.ip(), datagram.len()),
+            Err(error) => return self.refuse(error, exporter.ip(), datagram.len(), outcome),
         };
         if received_at.0 >= self.next_tick_us {
             self.tick(received_at);
         }
-        let key = StreamKey {
-            ip: exporter.ip(),
-            port: exporter.port(),
-            version: message.version(),
-            domain: message.domain_id(),
+        let (version, domain_id) = (message.version(), message.domain_id());
+        let id = StreamId::new(&exporter, version, domain_id);
+        let Some(place) = self.streams.find(&id).or_else(|| self.admit(id, exporter.ip())) else {
+            let limit = Error::new(ErrorKind::ExporterLimit, 0, self.config.exporters, self.config.exporters);
+            return self.refuse(limit, exporter.ip(), datagram.len(), outcome);
         };
-        if self.streams.len() >= self.config.exporters.saturating_mul(4).max(4096) {
-            // All start anew: the oldest are not worth a search.
-            self.streams.clear();
-        }
-        let stream = match self.streams.entry(key.id()) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => match self.exporters.admit(key.ip) {
-                Some(exporter) => entry.insert(Stream::new(exporter)),
-                None => {
-                    let limit = Error::new(ErrorKind::ExporterLimit, 0, self.config.exporters, self.config.exporters);
-                    return self.refuse(limit, key.ip, datagram.len());
-                }
-            },
-        };
+        let Some(stream) = self.streams.at(place) else { return };
         let at = stream.exporter;
         // Streams are forgotten with their exporter.
-        let Some(known) = self.exporters.at(at) else { return Outcome::default() };
+        let Some(known) = self.exporters.at(at) else { return };
         self.work.messages += 1;
-        let mut outcome = Outcome::default();
         let mut meta = RunMeta {
             received_at,
             export_time: Timestamp(message.export_time_us()),
             exporter,
-            version: key.version,
-            domain_id: key.domain,
+            version,
+            domain_id,
             sequence: message.sequence(),
             template_id: 0,
             uptime_ms: message.uptime_ms(),
@@ -207,20 +202,33 @@ impl Decoder {
             order: 0,
             late: false,
         };
-        let mut scope = Scope::new(key, &self.config, stream, known, &mut self.work);
+        let mut units = Units { message: self.work.messages, known: 0, held: 0, lost: false };
+        let mut scope = Scope::new(&self.config, stream, known, &mut self.work);
         scope.begin(&mut meta, message.header());
-        let units = scope.decode(&message, &mut meta, &mut outcome);
-        if let Some(units) = units {
-            if self.work.late.is_empty() {
-                outcome.sequence = stream.sequence.step(meta.sequence, units, meta.uptime_ms);
-            } else {
-                self.settle(key, meta.uptime_ms, meta.sequence, units, &mut outcome);
-            }
+        scope.decode(&message, &mut meta, &mut units, outcome);
+        if version == 9 {
+            // v9 counts messages.
+            (units.known, units.held, units.lost) = (1, 0, false);
+        }
+        if !self.work.late.is_empty() {
+            self.settle(&meta, &mut units, outcome);
+        } else if version != 1 {
+            outcome.sequence = stream.sequence.step(meta.sequence, &units, meta.uptime_ms);
         }
         if let Some(known) = self.exporters.at(at) {
-            known.stats.add(&outcome, datagram.len());
+            known.stats.add(outcome, datagram.len());
         }
-        outcome
+    }
+
+    /// The place of a new stream; `None` where its exporter is one too many.
+    #[cold]
+    fn admit(&mut self, id: StreamId, ip: IpAddr) -> Option<u32> {
+        if self.streams.len() >= self.config.exporters.saturating_mul(4).max(4096) {
+            // All start anew: the oldest are not worth a search.
+            self.streams.clear();
+        }
+        let exporter = self.exporters.admit(ip)?;
+        Some(self.streams.insert(id, Stream::new(exporter)))
     }
 
     /// A full batch, if there is one. Its derived columns are computed here.
@@ -305,16 +313,15 @@ impl Decoder {
 
     /// A datagram of which nothing can be decoded.
     #[cold]
-    fn refuse(&mut self, error: Error, ip: IpAddr, bytes: usize) -> Outcome {
-        let outcome = Outcome { error: Some(error), refused: true, ..Outcome::default() };
-        let stats = self.exporters.stats_of(ip);
-        stats.add(&outcome, bytes);
-        outcome
+    fn refuse(&mut self, error: Error, ip: IpAddr, bytes: usize, outcome: &mut Outcome) {
+        (outcome.error, outcome.refused) = (Some(error), true);
+        self.exporters.stats_of(ip).add(outcome, bytes);
     }
 
     /// Judges the message after the units of sets decoded late are known, of its own stream or another port's.
     #[cold]
-    fn settle(&mut self, key: StreamKey, uptime: Option<u32>, number: u32, mut units: Units, outcome: &mut Outcome) {
+    fn settle(&mut self, meta: &RunMeta, units: &mut Units, outcome: &mut Outcome) {
+        let id = |port| StreamId::new(&SocketAddr::new(meta.exporter.ip(), port), meta.version, meta.domain_id);
         let mut late = std::mem::take(&mut self.work.late);
         for set in late.drain(..) {
             if set.message == units.message {
@@ -324,15 +331,15 @@ impl Decoder {
                 units.lost |= !set.whole;
                 continue;
             }
-            let Some(stream) = self.streams.get_mut(&StreamKey { port: set.port, ..key }.id()) else { continue };
+            let Some(stream) = self.streams.get_mut(&id(set.port)) else { continue };
             let settled = stream.sequence.settle(set.message, set.units, set.whole);
             if let (Settled::Gap(gap), Some(known)) = (settled, self.exporters.at(stream.exporter)) {
                 known.stats.settle(gap);
             }
         }
         self.work.late = late;
-        if let Some(stream) = self.streams.get_mut(&key.id()) {
-            outcome.sequence = stream.sequence.step(number, units, uptime);
+        if let Some(stream) = self.streams.get_mut(&id(meta.exporter.port())) {
+            outcome.sequence = stream.sequence.step(meta.sequence, units, meta.uptime_ms);
         }
     }
 
@@ -344,6 +351,6 @@ impl Decoder {
         self.work.held.expire(now_us, |ip| exporters.stats_of(ip).held_expired += 1);
         let idle = |last: i64| now_us.saturating_sub(last) > IDLE_US;
         exporters.forget(idle);
-        self.streams.retain(|_, s| !idle(s.last_us) && exporters.at(s.exporter).is_some());
+        self.streams.retain(|s| !idle(s.last_us) && exporters.at(s.exporter).is_some());
     }
 }

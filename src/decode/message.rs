@@ -2,7 +2,7 @@
 
 use super::sequence::Units;
 use super::stats::Outcome;
-use super::stream::{Exporter, LateUnits, Stream, StreamKey, Target};
+use super::stream::{Exporter, LateUnits, Stream, Target};
 use super::{Config, Work};
 use crate::columns::{RunMeta, SamplingSource};
 use crate::error::{Error, ErrorKind};
@@ -28,7 +28,6 @@ struct Done {
 
 /// The parts of a decoder that one message works on.
 pub(super) struct Scope<'d> {
-    key: StreamKey,
     config: &'d Config,
     stream: &'d mut Stream,
     exporter: &'d mut Exporter,
@@ -40,13 +39,12 @@ pub(super) struct Scope<'d> {
 impl<'d> Scope<'d> {
     #[inline]
     pub(super) fn new(
-        key: StreamKey,
         config: &'d Config,
         stream: &'d mut Stream,
         exporter: &'d mut Exporter,
         work: &'d mut Work,
     ) -> Self {
-        Self { key, stream, exporter, work, budget: config.message_bytes, config }
+        Self { stream, exporter, work, budget: config.message_bytes, config }
     }
 
     /// Fills in what the exporter's tables say about the message.
@@ -73,7 +71,7 @@ impl<'d> Scope<'d> {
     #[inline]
     fn resolve(&mut self, meta: &mut RunMeta) {
         if self.stream.tables_seen != Some(self.exporter.tables.generation()) {
-            self.ask_tables();
+            self.ask_tables(meta.domain_id);
         }
         if let Some((rate, source)) = self.stream.sampling {
             (meta.sampling_rate, meta.sampling_source) = (rate, source as u8);
@@ -82,13 +80,13 @@ impl<'d> Scope<'d> {
     }
 
     #[cold]
-    fn ask_tables(&mut self) {
+    fn ask_tables(&mut self, domain: u32) {
         let tables = &self.exporter.tables;
         self.stream.tables_seen = Some(tables.generation());
-        let domain = tables.domain_rate(self.key.domain).map(|r| (r, SamplingSource::Domain));
+        let rate = tables.domain_rate(domain).map(|r| (r, SamplingSource::Domain));
         let configured = self.config.sampling_rate.map(|r| (r, SamplingSource::Configured));
-        self.stream.sampling = domain.or(configured);
-        self.stream.init_time_ms = tables.init_time_ms(self.key.domain);
+        self.stream.sampling = rate.or(configured);
+        self.stream.init_time_ms = tables.init_time_ms(domain);
     }
 
     #[cold]
@@ -105,25 +103,30 @@ impl<'d> Scope<'d> {
         self.exporter.stats.error(&error);
     }
 
-    /// Decodes the message; what its sequence number counts, but for v1, which has none.
+    /// Decodes the message; what its records and sets count goes to `units`.
     #[inline]
-    pub(super) fn decode(&mut self, message: &Message<'_>, meta: &mut RunMeta, outcome: &mut Outcome) -> Option<Units> {
-        let mut units = Units { message: self.work.messages, known: 0, held: 0, lost: false };
+    pub(super) fn decode(
+        &mut self,
+        message: &Message<'_>,
+        meta: &mut RunMeta,
+        units: &mut Units,
+        outcome: &mut Outcome,
+    ) {
         if let Some(damage) = message.damage() {
             units.lost = true;
             self.wrong(outcome, damage);
         }
         if let Some(records) = message.fixed() {
             outcome.sets = 1;
-            if let Some(target) = self.target(0) {
+            if let Some(target) = self.target(0, meta) {
                 let done = self.records(&target, records.bytes, records.offset, meta);
-                self.finish_set(done, message.damage().is_none(), &mut units, outcome);
+                self.finish_set(done, message.damage().is_none(), units, outcome);
             }
         } else {
             for set in message.sets() {
                 outcome.sets += 1;
                 match set {
-                    Ok(set) => self.set(&set, meta, &mut units, outcome),
+                    Ok(set) => self.set(&set, meta, units, outcome),
                     Err(error) => {
                         // A reserved id is passed over, and so is not all that was sent.
                         units.lost = true;
@@ -134,11 +137,6 @@ impl<'d> Scope<'d> {
                     }
                 }
             }
-        }
-        match self.key.version {
-            1 => None,
-            9 => Some(Units { known: 1, held: 0, lost: false, ..units }),
-            _ => Some(units),
         }
     }
 
@@ -163,7 +161,7 @@ impl<'d> Scope<'d> {
         }
         if set.id >= 256 {
             meta.template_id = set.id;
-            match self.target(set.id) {
+            match self.target(set.id, meta) {
                 Some(target) => {
                     let done = self.records(&target, set.body, set.offset, meta);
                     self.finish_set(done, set.overrun.is_none(), units, outcome);
@@ -174,7 +172,7 @@ impl<'d> Scope<'d> {
                 None => self.hold(set, meta, units, outcome),
             }
         } else {
-            let clean = self.templates(set, outcome) && set.overrun.is_none();
+            let clean = self.templates(set, meta, outcome) && set.overrun.is_none();
             // Options data that waited for their template may be known now.
             self.resolve(meta);
             outcome.sets_decoded += u32::from(clean);
@@ -189,7 +187,7 @@ impl<'d> Scope<'d> {
         let error = Error::new(ErrorKind::UnknownTemplate, set.offset.saturating_sub(4), 0, usize::from(set.id));
         self.exporter.stats.error(&error);
         let waiting = Waiting { meta: *meta, message: units.message };
-        let key = (self.key.ip, self.key.version, self.key.domain, set.id);
+        let key = (meta.exporter.ip(), meta.version, meta.domain_id, set.id);
         if self.work.held.hold(key, set.body, meta.received_at.0, waiting) {
             outcome.sets_held += 1;
             units.held += 1;
@@ -202,17 +200,17 @@ impl<'d> Scope<'d> {
 
     /// Where the records of a template id of this stream go.
     #[inline]
-    fn target(&mut self, id: u16) -> Option<Target> {
+    fn target(&mut self, id: u16, meta: &RunMeta) -> Option<Target> {
         match self.stream.targets.find(id) {
             Some(target) => Some(target.clone()),
-            None => self.find_target(id),
+            None => self.find_target(id, meta),
         }
     }
 
     #[cold]
-    fn find_target(&mut self, id: u16) -> Option<Target> {
-        let template = match self.key.version {
-            9 | 10 => self.exporter.templates.lookup(self.key.version, self.key.domain, id, self.key.port)?,
+    fn find_target(&mut self, id: u16, meta: &RunMeta) -> Option<Target> {
+        let template = match meta.version {
+            9 | 10 => self.exporter.templates.lookup(meta.version, meta.domain_id, id, meta.exporter.port())?,
             version => Template::constant(version)?,
         };
         let target = target_of(template, self.config, self.work);
@@ -225,9 +223,9 @@ impl<'d> Scope<'d> {
 
     /// A template set: in wire order, what waited for a template is decoded when it comes.
     #[cold]
-    fn templates(&mut self, set: &Set<'_>, outcome: &mut Outcome) -> bool {
+    fn templates(&mut self, set: &Set<'_>, meta: &RunMeta, outcome: &mut Outcome) -> bool {
         let mut events = std::mem::take(&mut self.work.events);
-        self.exporter.templates.apply(set, self.key.domain, self.key.port, |e| events.push(e));
+        self.exporter.templates.apply(set, meta.domain_id, meta.exporter.port(), |e| events.push(e));
         if self.stream.templates_seen != self.exporter.templates.generation() {
             self.forget_targets();
         }
@@ -236,19 +234,19 @@ impl<'d> Scope<'d> {
             match event {
                 Event::Defined { template, changed } => {
                     self.exporter.stats.templates += u64::from(changed);
-                    self.late(&template, outcome);
+                    self.late(&template, meta, outcome);
                 }
                 Event::Invalid { error, .. } => {
                     clean = false;
                     self.wrong(outcome, error);
                 }
-                Event::Withdrawn { id } => self.withdrawn(Some(id)),
+                Event::Withdrawn { id } => self.withdrawn(Some(id), meta),
                 Event::WithdrawnAll { .. } => {
                     // Nothing is held anew within a template set: one look is enough.
                     if all_dropped {
                         self.exporter.stats.withdrawals += 1;
                     } else {
-                        self.withdrawn(None);
+                        self.withdrawn(None, meta);
                     }
                     all_dropped = true;
                 }
@@ -259,8 +257,8 @@ impl<'d> Scope<'d> {
     }
 
     /// Drops what waited for one template of the domain, or for any.
-    fn withdrawn(&mut self, id: Option<u16>) {
-        let StreamKey { ip, version, domain, .. } = self.key;
+    fn withdrawn(&mut self, id: Option<u16>, meta: &RunMeta) {
+        let (ip, version, domain) = (meta.exporter.ip(), meta.version, meta.domain_id);
         self.exporter.stats.withdrawals += 1;
         if !self.work.held.is_empty() {
             self.exporter.stats.held_dropped += self.work.held.drop_domain(ip, version, domain, id) as u64;
@@ -268,11 +266,12 @@ impl<'d> Scope<'d> {
     }
 
     /// Decodes the sets that waited for a template, with their own messages' metadata.
-    fn late(&mut self, template: &Arc<Template>, outcome: &mut Outcome) {
+    fn late(&mut self, template: &Arc<Template>, now: &RunMeta, outcome: &mut Outcome) {
         if self.work.held.is_empty() {
             return;
         }
-        let sets = self.work.held.take((self.key.ip, self.key.version, self.key.domain, template.id));
+        let key = (now.exporter.ip(), now.version, now.domain_id, template.id);
+        let sets = self.work.held.take(key);
         // By the definition itself: the same set may have removed it again.
         let target = target_of(template, self.config, self.work);
         for (body, waiting) in sets {
@@ -290,7 +289,7 @@ impl<'d> Scope<'d> {
                 // Its position is in a datagram that is gone: counted, not reported.
                 self.exporter.stats.error(&error);
             }
-            if self.key.version == 10 {
+            if now.version == 10 {
                 self.work.late.push(LateUnits {
                     port,
                     message: waiting.message,
@@ -317,7 +316,7 @@ impl<'d> Scope<'d> {
         let Some(slot) = plans.slots.get_mut(slot) else { return done };
         slot.used_us = meta.received_at.0;
         let (tables, templates) = (&self.exporter.tables, &self.exporter.templates);
-        let StreamKey { version, domain, port, .. } = self.key;
+        let (version, domain, port) = (meta.version, meta.domain_id, meta.exporter.port());
         let lookups = Lookups {
             rate: &|id| tables.sampler_rate(domain, id).map(|r| (r, SamplingSource::Sampler as u8)),
             template: &|id| templates.lookup(version, domain, id, port).cloned(),
@@ -333,8 +332,10 @@ impl<'d> Scope<'d> {
             };
             meta.order = self.work.order;
             self.work.order += 1;
-            let affordable = self.budget / slot.row_bytes;
             let rest = body.get(at..).unwrap_or(&[]);
+            // A record has a byte at least: most sets are affordable without a division.
+            let affordable =
+                if rest.len() * slot.row_bytes <= self.budget { left } else { self.budget / slot.row_bytes };
             let ran = slot.plan.run(rest, left.min(affordable), meta, &lookups, batch);
             let full = batch.is_full();
             at += ran.consumed;
@@ -388,7 +389,7 @@ impl<'d> Scope<'d> {
                 done.error = Some(Error::new(ErrorKind::RecordOverrun, offset + at, need, body.len() - at));
                 break;
             };
-            self.exporter.tables.learn(self.key.domain, template, body, &fields);
+            self.exporter.tables.learn(meta.domain_id, template, body, &fields);
             if self.work.out.options_full() {
                 self.exporter.stats.options_dropped += 1;
             } else {

@@ -90,7 +90,7 @@ pub(super) struct Units {
 impl Sequence {
     /// Takes a message's number and what it holds.
     #[inline]
-    pub(super) fn step(&mut self, number: u32, units: Units, uptime: Option<u32>) -> SequenceEvent {
+    pub(super) fn step(&mut self, number: u32, units: &Units, uptime: Option<u32>) -> SequenceEvent {
         let whole = units.held == 0 && !units.lost;
         if !(self.sure && number == self.expected && whole) {
             return self.judge(number, units, uptime);
@@ -114,7 +114,7 @@ impl Sequence {
     }
 
     #[cold]
-    fn judge(&mut self, number: u32, units: Units, uptime: Option<u32>) -> SequenceEvent {
+    fn judge(&mut self, number: u32, units: &Units, uptime: Option<u32>) -> SequenceEvent {
         let event = self.event(number, units.known, uptime);
         if matches!(event, SequenceEvent::Reordered(_) | SequenceEvent::Duplicate) {
             self.remember(number, units.known);
@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn gaps_reorders_duplicates_and_resets_are_told_apart() {
         let mut s = Sequence::default();
-        let mut step = |n, u| s.step(n, whole(u), Some(1000));
+        let mut step = |n, u| s.step(n, &whole(u), Some(1000));
         assert_eq!(step(100, 30), SequenceEvent::InOrder);
         assert_eq!(step(130, 30), SequenceEvent::InOrder);
         assert_eq!(step(220, 30), SequenceEvent::Gap(60));
@@ -236,26 +236,26 @@ mod tests {
     #[test]
     fn the_counter_wraps() {
         let mut s = Sequence::default();
-        assert_eq!(s.step(u32::MAX - 9, whole(10), None), SequenceEvent::InOrder);
-        assert_eq!(s.step(0, whole(10), None), SequenceEvent::InOrder);
-        assert_eq!(s.step(10, whole(10), None), SequenceEvent::InOrder);
+        assert_eq!(s.step(u32::MAX - 9, &whole(10), None), SequenceEvent::InOrder);
+        assert_eq!(s.step(0, &whole(10), None), SequenceEvent::InOrder);
+        assert_eq!(s.step(10, &whole(10), None), SequenceEvent::InOrder);
     }
 
     #[test]
     fn an_undecodable_set_is_no_loss() {
         let mut s = Sequence::default();
         let held = Units { message: 1, known: 0, held: 1, lost: false };
-        assert_eq!(s.step(0, held, None), SequenceEvent::InOrder);
-        assert_eq!(s.step(25, whole(5), None), SequenceEvent::Unverifiable);
-        assert_eq!(s.step(30, whole(5), None), SequenceEvent::InOrder);
+        assert_eq!(s.step(0, &held, None), SequenceEvent::InOrder);
+        assert_eq!(s.step(25, &whole(5), None), SequenceEvent::Unverifiable);
+        assert_eq!(s.step(30, &whole(5), None), SequenceEvent::InOrder);
         assert_eq!(s.settle(1, 25, true), Settled::Gap(0));
     }
 
     #[test]
     fn a_set_decoded_late_shows_a_loss_after_it() {
         let mut s = Sequence::default();
-        assert_eq!(s.step(0, Units { message: 1, known: 2, held: 2, lost: false }, None), SequenceEvent::InOrder);
-        assert_eq!(s.step(25, whole(5), None), SequenceEvent::Unverifiable);
+        assert_eq!(s.step(0, &Units { message: 1, known: 2, held: 2, lost: false }, None), SequenceEvent::InOrder);
+        assert_eq!(s.step(25, &whole(5), None), SequenceEvent::Unverifiable);
         assert_eq!(s.settle(1, 10, true), Settled::No);
         assert_eq!(s.settle(1, 10, true), Settled::Gap(3));
         assert_eq!(s.settle(1, 10, true), Settled::No);
@@ -264,43 +264,43 @@ mod tests {
     #[test]
     fn a_set_decoded_before_the_next_message_leaves_no_doubt() {
         let mut s = Sequence::default();
-        assert_eq!(s.step(0, Units { message: 1, known: 0, held: 1, lost: false }, None), SequenceEvent::InOrder);
+        assert_eq!(s.step(0, &Units { message: 1, known: 0, held: 1, lost: false }, None), SequenceEvent::InOrder);
         assert_eq!(s.settle(1, 10, true), Settled::InTime);
-        assert_eq!(s.step(10, whole(5), None), SequenceEvent::InOrder);
-        assert_eq!(s.step(16, whole(5), None), SequenceEvent::Gap(1));
+        assert_eq!(s.step(10, &whole(5), None), SequenceEvent::InOrder);
+        assert_eq!(s.step(16, &whole(5), None), SequenceEvent::Gap(1));
     }
 
     #[test]
     fn an_exporter_that_restarts_is_no_loss() {
         let mut s = Sequence::default();
-        s.step(1000, whole(1), Some(9_000_000));
-        assert_eq!(s.step(1, whole(1), Some(5_000)), SequenceEvent::Reset);
-        assert_eq!(s.step(2, whole(1), Some(6_000)), SequenceEvent::InOrder);
+        s.step(1000, &whole(1), Some(9_000_000));
+        assert_eq!(s.step(1, &whole(1), Some(5_000)), SequenceEvent::Reset);
+        assert_eq!(s.step(2, &whole(1), Some(6_000)), SequenceEvent::InOrder);
     }
 
     #[test]
     fn the_wrap_of_the_uptime_is_no_restart() {
         let mut s = Sequence::default();
-        s.step(1000, whole(1), Some(u32::MAX - 500));
-        assert_eq!(s.step(1002, whole(1), Some(5_000)), SequenceEvent::Gap(1));
+        s.step(1000, &whole(1), Some(u32::MAX - 500));
+        assert_eq!(s.step(1002, &whole(1), Some(5_000)), SequenceEvent::Gap(1));
     }
 
     #[test]
     fn one_stray_message_is_no_gap() {
         let mut s = Sequence::default();
-        s.step(1_000_000, whole(10), None);
-        assert_eq!(s.step(7, whole(10), None), SequenceEvent::Reset);
-        assert_eq!(s.step(1_000_010, whole(10), None), SequenceEvent::InOrder);
-        assert_eq!(s.step(1_000_020, whole(10), None), SequenceEvent::InOrder);
+        s.step(1_000_000, &whole(10), None);
+        assert_eq!(s.step(7, &whole(10), None), SequenceEvent::Reset);
+        assert_eq!(s.step(1_000_010, &whole(10), None), SequenceEvent::InOrder);
+        assert_eq!(s.step(1_000_020, &whole(10), None), SequenceEvent::InOrder);
     }
 
     #[test]
     fn templates_alone_do_not_move_the_number() {
         let mut s = Sequence::default();
         for _ in 0..3 {
-            assert_eq!(s.step(40, whole(0), None), SequenceEvent::InOrder);
+            assert_eq!(s.step(40, &whole(0), None), SequenceEvent::InOrder);
         }
-        assert_eq!(s.step(40, whole(3), None), SequenceEvent::InOrder);
-        assert_eq!(s.step(43, whole(3), None), SequenceEvent::InOrder);
+        assert_eq!(s.step(40, &whole(3), None), SequenceEvent::InOrder);
+        assert_eq!(s.step(43, &whole(3), None), SequenceEvent::InOrder);
     }
 }

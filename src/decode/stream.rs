@@ -7,31 +7,33 @@ use crate::columns::SamplingSource;
 use crate::template::{Limits, OptionsTables, Template, Templates};
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-/// What names a stream.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct StreamKey {
-    pub(super) ip: IpAddr,
-    pub(super) port: u16,
-    pub(super) version: u8,
-    pub(super) domain: u32,
-}
-
-/// A stream's key as plain words, which compare and hash without branches: the address as IPv6 (an IPv4-mapped one was
-/// made IPv4 before, so no two are confused), then domain, port and version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What names a stream, as plain words, which compare and hash without branches: the address as IPv6 (an IPv4-mapped one
+/// was made IPv4 before, so no two are confused), then domain, port and version.
+#[derive(Clone, Copy, Debug, Eq)]
 pub(super) struct StreamId([u64; 3]);
 
-impl StreamKey {
+impl PartialEq for StreamId {
     #[inline]
-    pub(super) fn id(&self) -> StreamId {
-        let (high, low) = match self.ip {
-            IpAddr::V4(ip) => (0, 0xffff << 32 | u64::from(ip.to_bits())),
-            IpAddr::V6(ip) => ((ip.to_bits() >> 64) as u64, ip.to_bits() as u64),
+    fn eq(&self, other: &Self) -> bool {
+        // Word by word, in registers: an id was just made when it is compared.
+        let ([a, b, c], [d, e, f]) = (self.0, other.0);
+        (a ^ d) | (b ^ e) | (c ^ f) == 0
+    }
+}
+
+impl StreamId {
+    /// The stream of a message: exporter, port, version and domain.
+    #[inline]
+    pub(super) fn new(exporter: &SocketAddr, version: u8, domain: u32) -> Self {
+        let (high, low) = match exporter {
+            SocketAddr::V4(v4) => (0, 0xffff << 32 | u64::from(v4.ip().to_bits())),
+            SocketAddr::V6(v6) => ((v6.ip().to_bits() >> 64) as u64, v6.ip().to_bits() as u64),
         };
-        StreamId([low, high, u64::from(self.domain) << 32 | u64::from(self.port) << 16 | u64::from(self.version)])
+        let rest = u64::from(domain) << 32 | u64::from(exporter.port()) << 16 | u64::from(version);
+        Self([low, high, rest])
     }
 }
 
@@ -77,6 +79,62 @@ impl Stream {
             init_time_ms: None,
             last_us: 0,
         }
+    }
+}
+
+/// All streams.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    by_id: HashMap<StreamId, u32, Keyed>,
+    // INVARIANT: by_id leads every id to its place.
+    places: Vec<(StreamId, Stream)>,
+    // Where the last message was found: exporters send in bursts.
+    last: u32,
+}
+
+impl Streams {
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.by_id.clear();
+        self.places.clear();
+    }
+
+    /// The place of a stream.
+    #[inline]
+    pub(super) fn find(&mut self, id: &StreamId) -> Option<u32> {
+        if self.places.get(self.last as usize).is_none_or(|p| p.0 != *id) {
+            self.last = *self.by_id.get(id)?;
+        }
+        Some(self.last)
+    }
+
+    /// Adds a stream that is not there.
+    #[cold]
+    pub(super) fn insert(&mut self, id: StreamId, stream: Stream) -> u32 {
+        let place = self.places.len() as u32;
+        self.places.push((id, stream));
+        self.by_id.insert(id, place);
+        place
+    }
+
+    #[inline]
+    pub(super) fn at(&mut self, place: u32) -> Option<&mut Stream> {
+        self.places.get_mut(place as usize).map(|p| &mut p.1)
+    }
+
+    /// The stream of an id.
+    pub(super) fn get_mut(&mut self, id: &StreamId) -> Option<&mut Stream> {
+        self.find(id).and_then(|place| self.at(place))
+    }
+
+    /// Forgets the streams that are not kept.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&Stream) -> bool) {
+        self.places.retain(|(_, s)| keep(s));
+        self.by_id.clear();
+        self.by_id.extend(self.places.iter().zip(0..).map(|((id, _), place)| (*id, place)));
     }
 }
 

@@ -118,7 +118,8 @@ impl Plan {
             first_bgp_next_hop,
             first_nat,
         };
-        Self { layout: Arc::new(layout), min_len, segments, ops: c.ops.into(), groups, sampling, time }
+        let reciprocal = (1 << 32) / min_len as u64 + 1;
+        Self { layout: Arc::new(layout), min_len, reciprocal, segments, ops: c.ops.into(), groups, sampling, time }
     }
 }
 

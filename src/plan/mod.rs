@@ -23,6 +23,8 @@ pub struct Plan {
     layout: Arc<Layout>,
     // INVARIANT: > 0; the record length, or the shortest record where lengths vary.
     min_len: usize,
+    // 2^32 / min_len, rounded up: for records of lengths below 2^16 a multiplication counts those in a set.
+    reciprocal: u64,
     // Fixed bytes between fields of varying length: segment i ends at varying field i. One for fixed records.
     // INVARIANT: segments.len() == number of varying fields + 1; their sum + that number == min_len.
     segments: Box<[usize]>,
@@ -37,6 +39,17 @@ impl Plan {
     /// Roughly the bytes that a record becomes.
     pub fn row_bytes(&self) -> usize {
         self.layout.columns.iter().map(|c| c.data_type.width().unwrap_or(16)).sum::<usize>().max(1)
+    }
+
+    /// How many records of the shortest length are in `len` bytes.
+    #[inline]
+    fn count(&self, len: usize) -> usize {
+        if (len | self.min_len) >> 16 == 0 {
+            // Exact: the error is below len / 2^32, less than the 1 / min_len that separates two quotients.
+            (len as u64 * self.reciprocal >> 32) as usize
+        } else {
+            len / self.min_len
+        }
     }
 
     /// The layout of the batches that this plan fills.
@@ -133,4 +146,25 @@ enum TimeRule {
     Always(u8),
     /// IPFIX 21/22 without a base in the record.
     ByInitTime,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::columns::gather::Kernel;
+    use crate::elements::Registry;
+    use crate::template::{FieldSpec, Kind, Template};
+
+    #[test]
+    fn records_are_counted_without_a_division() {
+        for record in [1usize, 2, 3, 7, 40, 48, 52, 76, 255, 1464, 32_767, 65_534, 65_535, 65_536, 131_070] {
+            let parts = [record.min(65_534), (record - record.min(65_534)).min(65_534), record.saturating_sub(131_068)];
+            let fields = parts.iter().filter(|&&n| n > 0).map(|&n| FieldSpec { pen: 0, id: 82, len: n as u16 });
+            let template = Template::new(10, 256, Kind::Data, 0, fields.collect()).expect("has a length");
+            let plan = Plan::compile(&template, Registry::standard(), Kernel::Scalar);
+            for len in (0..=65_536).chain([131_069, 131_070, 200_000]) {
+                assert_eq!(plan.count(len), len / record, "{len} bytes of records of {record}");
+            }
+        }
+    }
 }

@@ -82,7 +82,7 @@ impl Plan {
     pub fn run(&self, body: &[u8], limit: usize, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) -> Ran {
         let room = batch.room().min(limit);
         if self.segments.len() == 1 {
-            let n = (body.len() / self.min_len).min(room);
+            let n = self.count(body.len()).min(room);
             let Some(records) = body.get(..n * self.min_len).filter(|r| !r.is_empty()) else { return Ran::default() };
             batch.reserve(n);
             let records = Records::Strided(Strided::new(records, self.min_len));

@@ -84,9 +84,8 @@ impl<'a> Message<'a> {
         };
         let mut message = Self { header, bytes, end, damage };
         if let Some((head, stride, count)) = message.shape() {
-            let (fits, left) = ((end - head) / stride, (end - head) % stride);
-            if count != fits || left != 0 {
-                message.damage = Some(Error::new(ErrorKind::CountMismatch, 2, count, fits));
+            if count * stride != end - head {
+                message.damage = Some(Error::new(ErrorKind::CountMismatch, 2, count, (end - head) / stride));
             }
         }
         Ok(message)
@@ -182,7 +181,8 @@ impl<'a> Message<'a> {
     #[inline]
     pub fn fixed(&self) -> Option<FixedRecords<'a>> {
         let (offset, stride, count) = self.shape()?;
-        let count = count.min((self.end - offset) / stride);
+        let there = self.end - offset;
+        let count = if count * stride <= there { count } else { there / stride };
         let bytes = self.bytes.get(offset..offset + count * stride)?;
         Some(FixedRecords { bytes, stride, count, offset })
     }
