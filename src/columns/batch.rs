@@ -1,7 +1,8 @@
 //! A batch: rows of one layout, column by column.
 
 use super::buffer::{AlignedBuf, Bitmap, VarBuf};
-use super::gather::window::{SLACK, Slots};
+use super::gather::places::Places;
+use super::gather::window::Slots;
 use super::layout::{ColumnDef, ColumnType, Layout};
 use super::run::{Run, RunMeta};
 use std::sync::Arc;
@@ -100,13 +101,12 @@ struct Spilled {
 #[derive(Clone, Debug)]
 pub struct Batch {
     layout: Arc<Layout>,
-    // INVARIANT: rows <= capacity <= limit; every fixed column has capacity + SLACK slots in the arena.
+    // INVARIANT: rows <= capacity <= limit; the arena has the places of capacity rows.
     rows: usize,
     capacity: usize,
     limit: usize,
     arena: AlignedBuf,
-    // Where fixed columns start in the arena, as in `storage`; past all memory for others.
-    starts: Box<[usize]>,
+    places: Places,
     storage: Box<[Storage]>,
     validity: Box<[Option<Bitmap>]>,
     // Bitmaps of rows that were forgotten, for their memory.
@@ -128,47 +128,25 @@ pub(crate) struct Scratch {
     pub(crate) fields: Vec<Vec<(u32, u32)>>,
 }
 
-/// The byte at which each fixed column starts in an arena of `capacity` rows, and the arena's size.
-///
-/// Columns that start at the same offset modulo 4096 would share the sets of an L1 cache, so each starts 192 bytes
-/// further than the one before it would.
-fn arrange(layout: &Layout, capacity: usize) -> (Vec<Option<usize>>, usize) {
-    let mut at = 0usize;
-    let starts = layout.columns.iter().enumerate().map(|(i, c)| {
-        if c.data_type == ColumnType::Bool {
-            return None;
-        }
-        let width = c.data_type.width()?;
-        let want = i * 192 % 4096;
-        let start = at.next_multiple_of(64);
-        let start = start + (want + 4096 - start % 4096) % 4096;
-        at = start + width * (capacity + SLACK);
-        Some(start)
-    });
-    let starts = starts.collect();
-    (starts, at)
-}
-
 impl Batch {
     /// An empty batch that takes up to `limit` rows.
     pub fn new(layout: Arc<Layout>, limit: usize) -> Self {
         let limit = limit.clamp(1, 1 << 20);
         let capacity = limit.min(FIRST_ROWS);
-        let (places, size) = arrange(&layout, capacity);
-        let starts = places.iter().map(|p| p.unwrap_or(usize::MAX)).collect();
-        let storage = layout.columns.iter().zip(places).map(|(c, start)| match (start, c.data_type) {
-            (Some(at), _) => Storage::Fixed(at),
-            (None, ColumnType::Bool) => Storage::Bits(Bitmap::default()),
-            (None, ColumnType::ListU32) => Storage::Var(VarBuf::of_words()),
-            (None, _) => Storage::Var(VarBuf::default()),
+        let places = Places::new(&layout.widths, capacity);
+        let storage = layout.columns.iter().enumerate().map(|(i, c)| match c.data_type {
+            ColumnType::Bool => Storage::Bits(Bitmap::default()),
+            ColumnType::ListU32 => Storage::Var(VarBuf::of_words()),
+            ColumnType::Text | ColumnType::Octets => Storage::Var(VarBuf::default()),
+            _ => Storage::Fixed(places.start(i)),
         });
         Self {
             rows: 0,
             capacity,
             limit,
-            arena: AlignedBuf::zeroed(size),
-            starts,
+            arena: AlignedBuf::zeroed(places.len()),
             storage: storage.collect(),
+            places,
             validity: vec![None; layout.columns.len()].into(),
             spare_bits: Vec::new(),
             runs: Vec::new(),
@@ -284,24 +262,24 @@ impl Batch {
             capacity *= 4;
         }
         let capacity = capacity.min(self.limit).max(need);
-        let (places, size) = arrange(&self.layout, capacity);
-        self.starts = places.iter().map(|p| p.unwrap_or(usize::MAX)).collect();
-        let mut arena = AlignedBuf::zeroed(size);
-        for ((storage, start), def) in self.storage.iter_mut().zip(places).zip(&self.layout.columns) {
-            if let (Storage::Fixed(old), Some(new)) = (storage, start) {
+        let places = Places::new(&self.layout.widths, capacity);
+        let mut arena = AlignedBuf::zeroed(places.len());
+        for (i, (storage, def)) in self.storage.iter_mut().zip(&self.layout.columns).enumerate() {
+            if let Storage::Fixed(old) = storage {
+                let new = places.start(i);
                 let bytes = self.rows * def.data_type.width().unwrap_or(0);
                 arena.as_mut_bytes()[new..new + bytes].copy_from_slice(&self.arena.as_bytes()[*old..*old + bytes]);
                 *old = new;
             }
         }
-        self.arena = arena;
+        (self.arena, self.places) = (arena, places);
         self.capacity = capacity;
     }
 
     /// Where the next rows of all fixed columns go, after [`reserve`](Self::reserve).
     #[inline]
     pub(crate) fn next_slots(&mut self) -> Slots<'_> {
-        Slots::new(self.arena.as_mut_bytes(), &self.starts, self.rows)
+        Slots::new(self.arena.as_mut_bytes(), &self.places, self.rows)
     }
 
     /// The slots of the next `n` rows of a fixed column, after [`reserve`](Self::reserve).
@@ -336,9 +314,9 @@ impl Batch {
 
     /// The memory of several fixed columns at once, each with the bytes of a value; `None` where one is named twice.
     pub(crate) fn disjoint<const N: usize>(&mut self, columns: [(u16, usize); N]) -> Option<[&mut [u8]; N]> {
-        let (starts, rows) = (&self.starts, self.rows);
+        let (places, rows) = (&self.places, self.rows);
         let ranges = columns.map(|(c, width)| {
-            let start = starts.get(usize::from(c)).copied().unwrap_or(usize::MAX);
+            let start = places.start(usize::from(c));
             start..start.saturating_add(rows * width)
         });
         self.arena.as_mut_bytes().get_disjoint_mut(ranges).ok()

@@ -1,6 +1,7 @@
 //! What a batch's columns are: types, definitions, and the steps that finish a batch.
 
 use super::derive::Derive;
+use super::gather::places::Widths;
 use std::sync::Arc;
 
 /// The type of a column's values.
@@ -53,6 +54,13 @@ impl ColumnType {
     }
 }
 
+impl ColumnType {
+    /// The width of a column that stands in a batch's arena; 0 for others.
+    pub(crate) fn place_width(self) -> u8 {
+        self.width().filter(|_| self != Self::Bool).map_or(0, |w| w as u8)
+    }
+}
+
 /// A column of a layout.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ColumnDef {
@@ -79,6 +87,7 @@ pub enum Family {
 #[derive(Debug)]
 pub struct Layout {
     pub(crate) columns: Box<[ColumnDef]>,
+    pub(crate) widths: Widths,
     // The visible columns: the schema's in its order, then extras.
     pub(crate) order: Box<[u16]>,
     pub(crate) derive: Box<[Derive]>,

@@ -4,6 +4,7 @@ use super::time::TimeKind;
 use super::{Convert, Op, Plan, SamplingOps, Source, TimeRule};
 use crate::columns::derive::{Derive, FamilyOf, IcmpSources};
 use crate::columns::gather::Kernel;
+use crate::columns::gather::places::Widths;
 use crate::columns::gather::window::Simd;
 use crate::columns::schema::{COLUMNS, SchemaColumn, rank};
 use crate::columns::{ColumnDef, ColumnType, Family, Layout, TimeSource, extra_column_name};
@@ -103,7 +104,8 @@ impl Plan {
             Source::Fixed { segment, rel, .. } => (segment, rel),
             Source::Varying(v) => (v, usize::MAX),
         });
-        let groups = super::windows::group(&mut c.ops, &segments, Simd::new(kernel));
+        let widths = Widths::new(c.columns.iter().map(|(_, def)| def.data_type.place_width()));
+        let groups = super::windows::group(&mut c.ops, &segments, &widths, Simd::new(kernel));
         let columns: Box<[ColumnDef]> = c.columns.into_iter().map(|(_, def)| def).collect();
         let layout = Layout {
             has_var: columns.iter().any(|d| d.data_type.width().is_none()),
@@ -113,6 +115,7 @@ impl Plan {
             derive: c.derive.into(),
             spill_keys: c.fields.iter().map(|f| (f.key.clone(), f.data_type.is_none_or(|t| !is_bytes(t)))).collect(),
             columns,
+            widths,
             first_family,
             first_next_hop,
             first_bgp_next_hop,

@@ -79,16 +79,22 @@ impl<'b> View<'b> {
 impl Plan {
     /// Appends the records at the start of `body` to `batch` as one run: all whole records, or as many as the batch
     /// has room for and `limit` allows. Call it again with the rest while `records` is not 0.
+    #[inline]
     pub fn run(&self, body: &[u8], limit: usize, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) -> Ran {
         let room = batch.room().min(limit);
-        if self.segments.len() == 1 {
-            let n = self.count(body.len()).min(room);
-            let Some(records) = body.get(..n * self.min_len).filter(|r| !r.is_empty()) else { return Ran::default() };
-            batch.reserve(n);
-            let records = Records::Strided(Strided::new(records, self.min_len));
-            self.fill(View { from: 0, n, records }, meta, lookups, batch);
-            return Ran { records: n, consumed: n * self.min_len, overrun: false };
+        if self.segments.len() != 1 {
+            return self.run_varying(body, room, meta, lookups, batch);
         }
+        let n = self.count(body.len()).min(room);
+        let Some(records) = body.get(..n * self.min_len).filter(|r| !r.is_empty()) else { return Ran::default() };
+        batch.reserve(n);
+        let records = Records::Strided(Strided::new(records, self.min_len));
+        self.fill(View { from: 0, n, records }, meta, lookups, batch);
+        Ran { records: n, consumed: n * self.min_len, overrun: false }
+    }
+
+    #[inline(never)]
+    fn run_varying(&self, body: &[u8], room: usize, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) -> Ran {
         let mut at = std::mem::take(&mut batch.scratch);
         let ran = self.locate(body, room, &mut at);
         if ran.records > 0 {
@@ -141,7 +147,7 @@ impl Plan {
         (pos <= body.len()).then_some(pos)
     }
 
-    #[inline]
+    #[inline(always)]
     fn fill(&self, view: View<'_>, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) {
         for group in &self.groups {
             group.run(view, meta, lookups, batch);
@@ -175,9 +181,14 @@ impl Group {
             op.finish(view.first(done), meta, lookups, batch);
         }
         if done < view.n {
-            for op in &self.ops {
-                op.run(view.rest(done), meta, lookups, batch);
-            }
+            self.scalar(view.rest(done), meta, lookups, batch);
+        }
+    }
+
+    #[cold]
+    fn scalar(&self, view: View<'_>, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) {
+        for op in &self.ops {
+            op.run(view, meta, lookups, batch);
         }
     }
 }
@@ -199,7 +210,7 @@ macro_rules! kernel {
 }
 
 impl Op {
-    #[inline]
+    #[inline(never)]
     fn run(&self, view: View<'_>, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) {
         let data_type = self.data_type;
         if let Source::Fixed { segment, rel, width } = self.source {

@@ -2,6 +2,7 @@
 
 use super::{Convert, Group, Op, Source};
 use crate::columns::ColumnType;
+use crate::columns::gather::places::Widths;
 use crate::columns::gather::window::{Field, Lane, Simd, Windows};
 
 /// What a window makes of an operation's field, and whether its integers are to be checked or converted after it.
@@ -31,7 +32,7 @@ fn wide(width: usize) -> Lane {
 }
 
 /// Takes the operations that windows do out of `ops`.
-pub(super) fn group(ops: &mut Vec<Op>, segments: &[usize], simd: Option<Simd>) -> Box<[Group]> {
+pub(super) fn group(ops: &mut Vec<Op>, segments: &[usize], widths: &Widths, simd: Option<Simd>) -> Box<[Group]> {
     let Some(simd) = simd else { return Box::default() };
     let groups = segments.iter().enumerate().filter_map(|(segment, &len)| {
         let here = |op: &Op| matches!(op.source, Source::Fixed { segment: s, .. } if usize::from(s) == segment);
@@ -46,7 +47,7 @@ pub(super) fn group(ops: &mut Vec<Op>, segments: &[usize], simd: Option<Simd>) -
             None => true,
         });
         let segment = segment as u16;
-        let windows = Windows::pack(&fields, len);
+        let windows = Windows::pack(&fields, len, widths);
         (windows.len() > 0).then_some(Group { simd, segment, windows, ops: mine.into(), raw: raw.into() })
     });
     groups.collect()

@@ -7,6 +7,7 @@
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
+pub(crate) mod places;
 pub mod scalar;
 pub mod window;
 #[cfg(target_arch = "x86_64")]

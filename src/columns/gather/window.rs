@@ -7,6 +7,7 @@
 //!
 //! Kernels write whole vectors: up to [`SLACK`] rows after the last are scratch, and every column has room for them.
 
+use super::places::{Places, Widths};
 use std::marker::PhantomData;
 use std::sync::LazyLock;
 
@@ -230,17 +231,25 @@ pub(crate) struct Window {
 }
 
 /// The windows over one run of bytes of each record.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Windows {
+    // INVARIANT: every column that a window fills has the width that its lane writes.
     windows: Box<[Window]>,
+    widths: Widths,
     // INVARIANT: every window's rel + WIDTH is at most this.
     reach: usize,
 }
 
 impl Windows {
     /// Windows for all fields of a segment of `len` bytes, which they do not leave if it is long enough.
-    pub(crate) fn pack(fields: &[Field], len: usize) -> Self {
+    ///
+    /// # Panics
+    /// Where a field's lane writes values of another width than its column's.
+    pub(crate) fn pack(fields: &[Field], len: usize, widths: &Widths) -> Self {
         let mut fields: Vec<Field> = fields.to_vec();
+        for field in &fields {
+            assert_eq!(widths.of(field.column), field.lane.map_or(WIDTH, Lane::bytes), "{field:?}");
+        }
         fields.sort_by_key(|f| f.rel);
         let mut windows = Vec::new();
         while let Some(first) = fields.first() {
@@ -253,7 +262,7 @@ impl Windows {
             }
         }
         let reach = windows.iter().map(|w| w.rel + WIDTH).max().unwrap_or(0);
-        Self { windows: windows.into(), reach }
+        Self { windows: windows.into(), widths: widths.clone(), reach }
     }
 
     /// How many windows there are.
@@ -264,7 +273,7 @@ impl Windows {
     /// Fills the columns from the first `n` records; returns how many rows are done. The others are so near the end of
     /// the bytes that a window would leave them.
     #[inline]
-    pub(crate) fn run(&self, simd: Simd, rows: Rows<'_>, n: usize, clock: Clock, slots: Slots<'_>) -> usize {
+    pub(crate) fn run<'b>(&self, simd: Simd, rows: Rows<'b>, n: usize, clock: Clock, slots: Slots<'b>) -> usize {
         let Some(room) = rows.bytes.len().checked_sub(self.reach) else { return 0 };
         let n = match rows.at {
             At::Stride(stride) if n <= 1 || (n - 1).checked_mul(stride).is_some_and(|last| last <= room) => n,
@@ -278,9 +287,15 @@ impl Windows {
                 }
             }
         };
+        let fits = slots.places.widths.same(&self.widths)
+            && slots.first + n <= slots.places.rows
+            && slots.len >= slots.places.len;
+        if !fits {
+            return 0;
+        }
         if n > 0 {
             #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-            simd.run.run(&self.windows, &Fitting { rows, n }, clock, slots);
+            simd.run.run(&self.windows, &Fitting { rows, n, slots }, clock);
             #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
             match simd.run {}
         }
@@ -288,12 +303,15 @@ impl Windows {
     }
 }
 
-/// Records whose windows are inside the bytes; only [`Windows::run`] makes it, for the kernels it calls.
+/// Records whose windows are inside the bytes, and rows that are inside the arena, of the columns that the windows were
+/// packed for; only [`Windows::run`] makes it, for the kernels it calls.
 pub(super) struct Fitting<'b> {
     // INVARIANT: record i < n starts at i * stride or starts[i], and that + the reach of the windows is in the bytes.
     pub(super) rows: Rows<'b>,
     // INVARIANT: > 0.
     pub(super) n: usize,
+    // INVARIANT: room for n rows and SLACK from the first one in every column.
+    pub(super) slots: Slots<'b>,
 }
 
 /// A window being filled.
@@ -380,19 +398,19 @@ pub(crate) struct Clock {
     pub(crate) uptime_ms: u32,
 }
 
-/// Where columns start in a batch's memory, and the row to write first.
+/// The columns of a batch, and the row to write first.
 pub(crate) struct Slots<'a> {
     // INVARIANT: `len` bytes that nobody else has for 'a.
     pub(super) arena: *mut u8,
-    pub(super) len: usize,
-    pub(super) starts: &'a [usize],
+    len: usize,
+    pub(super) places: &'a Places,
     pub(super) first: usize,
     memory: PhantomData<&'a mut [u8]>,
 }
 
 impl<'a> Slots<'a> {
     #[inline]
-    pub(crate) fn new(arena: &'a mut [u8], starts: &'a [usize], first: usize) -> Self {
-        Self { len: arena.len(), arena: arena.as_mut_ptr(), starts, first, memory: PhantomData }
+    pub(crate) fn new(arena: &'a mut [u8], places: &'a Places, first: usize) -> Self {
+        Self { len: arena.len(), arena: arena.as_mut_ptr(), places, first, memory: PhantomData }
     }
 }

@@ -1,7 +1,7 @@
 //! Windows with AVX2: eight records at a time.
 #![expect(unsafe_code, reason = "vector loads and stores")]
 
-use super::window::{At, Clock, Fitting, Kernel, Lane, SHAPES, SLACK, Slots, WHOLE, Window};
+use super::window::{At, Clock, Fitting, Kernel, Lane, SHAPES, SLACK, WHOLE, Window};
 use std::arch::x86_64::*;
 
 /// Records of a block.
@@ -19,20 +19,27 @@ impl Runner {
 
     /// Fills the columns of the windows.
     #[inline]
-    pub(super) fn run(self, windows: &[Window], records: &Fitting<'_>, clock: Clock, slots: Slots<'_>) {
-        let out = Out { clock, n: records.n, slots };
-        let (bytes, last) = (records.rows.bytes.as_ptr(), records.n - 1);
+    pub(super) fn run(self, windows: &[Window], records: &Fitting<'_>, clock: Clock) {
+        let (slots, last) = (&records.slots, records.n - 1);
+        let out = Out { n: records.n, clock, arena: slots.arena, starts: &slots.places.starts, first: slots.first };
+        let bytes = records.rows.bytes.as_ptr();
+        // A block of few records reads the last one again in place of those that are not there.
+        let offset = |i: usize| match records.rows.at {
+            At::Stride(stride) => i.min(last) * stride,
+            At::Starts(starts) => starts.get(i.min(last)).map_or(0, |&s| s as usize),
+        };
+        let few = if records.n < BLOCK { std::array::from_fn(offset) } else { [0; BLOCK] };
         for window in windows {
-            // SAFETY: AVX2 was detected by `new`. Reads stay in the bytes by the invariant of `Fitting`, and writes in
-            // the arena by the check of `Out::column`.
+            // SAFETY: AVX2 was detected by `new`. By the invariants of `Fitting` reads stay in the bytes, and writes in
+            // the arena.
             unsafe {
                 let bytes = bytes.add(window.rel);
                 match records.rows.at {
                     At::Stride(stride) => {
                         let kernel = STRIDED.get(window.shape).unwrap_or(&STRIDED[0]);
-                        kernel(window, Strided { bytes, stride, last }, &out);
+                        kernel(window, Strided { bytes, stride, few: &few }, &out);
                     }
-                    At::Starts(starts) => listed(window, Listed { bytes, starts: starts.as_ptr(), last }, &out),
+                    At::Starts(starts) => listed(window, Listed { bytes, starts: starts.as_ptr(), few: &few }, &out),
                 }
             }
         }
@@ -41,60 +48,79 @@ impl Runner {
 
 /// Where values go.
 struct Out<'a> {
-    slots: Slots<'a>,
     n: usize,
     clock: Clock,
+    arena: *mut u8,
+    starts: &'a [usize],
+    first: usize,
 }
 
 impl Out<'_> {
     /// The first row's slot in a column of values of `bytes`.
     ///
-    /// # Panics
-    /// Where the column does not have room for the rows and [`SLACK`] more: a batch is then not one of the plan's.
+    /// # Safety
+    /// The column is one of a packed window, where it has this width.
     #[inline(always)]
-    fn column(&self, column: u16, bytes: usize) -> *mut u8 {
-        let start = self.slots.starts[usize::from(column)] + self.slots.first * bytes;
-        assert!(start + (self.n + SLACK) * bytes <= self.slots.len);
-        self.slots.arena.wrapping_add(start)
+    unsafe fn column(&self, column: u16, bytes: usize) -> *mut u8 {
+        // SAFETY: by the invariants of `Windows` and `Places` it is a column, and its slots are in the arena.
+        unsafe { self.arena.add(self.first * bytes + *self.starts.get_unchecked(usize::from(column))) }
     }
 
     /// The first row's slots of the values of a lane.
+    ///
+    /// # Safety
+    /// As for [`column`](Self::column).
     #[inline(always)]
-    fn lane(&self, window: &Window, lane: Lane, place: usize) -> [*mut u8; 4] {
+    unsafe fn lane(&self, window: &Window, lane: Lane, place: usize) -> [*mut u8; 4] {
         let (n, bytes, at) = (lane.values(), lane.bytes(), 4 * place);
         let none = std::ptr::null_mut();
-        [
-            if n > 0 { self.column(window.columns[at], bytes) } else { none },
-            if n > 1 { self.column(window.columns[at + 1], bytes) } else { none },
-            if n > 2 { self.column(window.columns[at + 2], bytes) } else { none },
-            if n > 3 { self.column(window.columns[at + 3], bytes) } else { none },
-        ]
+        // SAFETY: as the caller promises.
+        unsafe {
+            [
+                if n > 0 { self.column(window.columns[at], bytes) } else { none },
+                if n > 1 { self.column(window.columns[at + 1], bytes) } else { none },
+                if n > 2 { self.column(window.columns[at + 2], bytes) } else { none },
+                if n > 3 { self.column(window.columns[at + 3], bytes) } else { none },
+            ]
+        }
     }
 }
 
 /// Addresses of a window in each record.
 trait Place: Copy {
+    /// In record `i`.
+    ///
+    /// # Safety
+    /// It is there.
+    unsafe fn one(self, i: usize) -> *const u8;
+
     /// In eight records from `i` on.
     ///
     /// # Safety
     /// They are there.
     unsafe fn eight(self, i: usize) -> [*const u8; BLOCK];
 
-    /// In record `i`, in the last one where there is none.
+    /// In records fewer than eight, the last one standing in for others.
     ///
     /// # Safety
-    /// There is a record.
-    unsafe fn clamped(self, i: usize) -> *const u8;
+    /// There are fewer.
+    unsafe fn few(self) -> [*const u8; BLOCK];
 }
 
 #[derive(Clone, Copy)]
-struct Strided {
+struct Strided<'a> {
     bytes: *const u8,
     stride: usize,
-    last: usize,
+    few: &'a [usize; BLOCK],
 }
 
-impl Place for Strided {
+impl Place for Strided<'_> {
+    #[inline(always)]
+    unsafe fn one(self, i: usize) -> *const u8 {
+        // SAFETY: within the records.
+        unsafe { self.bytes.add(i * self.stride) }
+    }
+
     #[inline(always)]
     unsafe fn eight(self, i: usize) -> [*const u8; BLOCK] {
         // SAFETY: within the records.
@@ -107,37 +133,54 @@ impl Place for Strided {
     }
 
     #[inline(always)]
-    unsafe fn clamped(self, i: usize) -> *const u8 {
-        // SAFETY: record `last` is there.
-        unsafe { self.bytes.add(i.min(self.last) * self.stride) }
+    unsafe fn few(self) -> [*const u8; BLOCK] {
+        // SAFETY: as the caller promises.
+        unsafe { few(self.bytes, self.few) }
     }
 }
 
 #[derive(Clone, Copy)]
-struct Listed {
+struct Listed<'a> {
     bytes: *const u8,
     starts: *const u32,
-    last: usize,
+    few: &'a [usize; BLOCK],
 }
 
-impl Place for Listed {
+impl Place for Listed<'_> {
+    #[inline(always)]
+    unsafe fn one(self, i: usize) -> *const u8 {
+        // SAFETY: within the starts.
+        unsafe { self.bytes.add(*self.starts.add(i) as usize) }
+    }
+
     #[inline(always)]
     unsafe fn eight(self, i: usize) -> [*const u8; BLOCK] {
         // SAFETY: within the starts.
         unsafe {
-            let at = |j: usize| self.bytes.add(*self.starts.add(i + j) as usize);
+            let at = |j: usize| self.one(i + j);
             [at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)]
         }
     }
 
     #[inline(always)]
-    unsafe fn clamped(self, i: usize) -> *const u8 {
-        // SAFETY: start `last` is there.
-        unsafe { self.bytes.add(*self.starts.add(i.min(self.last)) as usize) }
+    unsafe fn few(self) -> [*const u8; BLOCK] {
+        // SAFETY: as the caller promises.
+        unsafe { few(self.bytes, self.few) }
     }
 }
 
-type Fill = unsafe fn(&Window, Strided, &Out<'_>);
+/// # Safety
+/// Each offset is one of a record.
+#[inline(always)]
+unsafe fn few(bytes: *const u8, offsets: &[usize; BLOCK]) -> [*const u8; BLOCK] {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let at = |j: usize| bytes.add(offsets[j]);
+        [at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)]
+    }
+}
+
+type Fill = unsafe fn(&Window, Strided<'_>, &Out<'_>);
 
 /// The kernel of each shape, over records of one length.
 static STRIDED: [Fill; SHAPES.len() + 1] = {
@@ -179,7 +222,7 @@ impl Lanes for Told {
 /// # Safety
 /// AVX2; the window stays in the bytes for all records.
 #[target_feature(enable = "avx2")]
-unsafe fn fill<const SHAPE: usize>(window: &Window, place: Strided, out: &Out<'_>) {
+unsafe fn fill<const SHAPE: usize>(window: &Window, place: Strided<'_>, out: &Out<'_>) {
     // SAFETY: as the caller promises.
     unsafe {
         if SHAPE == WHOLE {
@@ -193,7 +236,7 @@ unsafe fn fill<const SHAPE: usize>(window: &Window, place: Strided, out: &Out<'_
 /// # Safety
 /// As for [`fill`].
 #[target_feature(enable = "avx2")]
-unsafe fn listed(window: &Window, place: Listed, out: &Out<'_>) {
+unsafe fn listed(window: &Window, place: Listed<'_>, out: &Out<'_>) {
     // SAFETY: as the caller promises.
     unsafe {
         match SHAPES.get(window.shape) {
@@ -209,12 +252,11 @@ unsafe fn listed(window: &Window, place: Listed, out: &Out<'_>) {
 /// As for [`fill`].
 #[inline(always)]
 unsafe fn whole<P: Place>(window: &Window, place: P, out: &Out<'_>) {
-    let to = out.column(window.columns[0], 16);
-    for i in 0..out.n {
-        // SAFETY: the record is there, and so is its slot.
-        unsafe {
-            let value = _mm_loadu_si128(place.clamped(i).cast());
-            _mm_storeu_si128(to.cast::<__m128i>().add(i), value);
+    // SAFETY: the records are there, and so are their slots.
+    unsafe {
+        let to = out.column(window.columns[0], 16).cast::<__m128i>();
+        for i in 0..out.n {
+            _mm_storeu_si128(to.add(i), _mm_loadu_si128(place.one(i).cast()));
         }
     }
 }
@@ -224,12 +266,15 @@ unsafe fn whole<P: Place>(window: &Window, place: P, out: &Out<'_>) {
 #[inline(always)]
 unsafe fn blocks<L: Lanes, P: Place>(lanes: L, window: &Window, place: P, out: &Out<'_>) {
     let kinds = lanes.lanes();
-    let to = [
-        out.lane(window, kinds[0], 0),
-        out.lane(window, kinds[1], 1),
-        out.lane(window, kinds[2], 2),
-        out.lane(window, kinds[3], 3),
-    ];
+    // SAFETY: the window is a packed one, and these are its lanes.
+    let to = unsafe {
+        [
+            out.lane(window, kinds[0], 0),
+            out.lane(window, kinds[1], 1),
+            out.lane(window, kinds[2], 2),
+            out.lane(window, kinds[3], 3),
+        ]
+    };
     // SAFETY: AVX2; the mask is sixteen bytes.
     let constants = unsafe {
         Constants {
@@ -251,20 +296,8 @@ unsafe fn blocks<L: Lanes, P: Place>(lanes: L, window: &Window, place: P, out: &
         // SAFETY: the last eight records, some of which were done before, and their slots.
         unsafe { block(lanes, place.eight(out.n - BLOCK), &constants, &to, out.n - BLOCK) };
     } else {
-        // SAFETY: at least one more record, and slots for eight, the last ones in the slack.
-        unsafe {
-            let from = [
-                place.clamped(i),
-                place.clamped(i + 1),
-                place.clamped(i + 2),
-                place.clamped(i + 3),
-                place.clamped(i + 4),
-                place.clamped(i + 5),
-                place.clamped(i + 6),
-                place.clamped(i + 7),
-            ];
-            block(lanes, from, &constants, &to, i);
-        }
+        // SAFETY: fewer than eight records, and slots for eight, the last ones in the slack.
+        unsafe { block(lanes, place.few(), &constants, &to, 0) };
     }
 }
 
