@@ -210,7 +210,7 @@ macro_rules! kernel {
 }
 
 impl Op {
-    #[inline(never)]
+    #[inline]
     fn run(&self, view: View<'_>, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) {
         let data_type = self.data_type;
         if let Source::Fixed { segment, rel, width } = self.source {

@@ -9,6 +9,8 @@
 mod neon;
 pub(crate) mod places;
 pub mod scalar;
+#[cfg(test)]
+mod tests;
 pub mod window;
 #[cfg(target_arch = "x86_64")]
 mod x86;

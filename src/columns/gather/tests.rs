@@ -1,0 +1,186 @@
+//! One table of cases for every kernel that this machine has, against plain arithmetic.
+
+use super::places::{Places, Widths};
+use super::window::{At, Clock, Field, Kernel, Lane, Rows, SLACK, Simd, Slots, WIDTH, Windows};
+
+const CLOCK: Clock = Clock { export_us: 1_700_000_000_000_000, uptime_ms: 40_000 };
+const LANES: [Lane; 7] = [Lane::Quad, Lane::Pair, Lane::WidenPair, Lane::Word, Lane::Widen, Lane::Uptime, Lane::Wide];
+
+fn kernels() -> impl Iterator<Item = Simd> {
+    Kernel::ALL.into_iter().filter_map(Simd::new)
+}
+
+fn noise(n: usize) -> Vec<u8> {
+    (0..n as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 23) as u8).collect()
+}
+
+/// What row `i` of a field is, as the bytes of its slot.
+fn expected(record: &[u8], field: &Field) -> Vec<u8> {
+    let bytes = &record[field.rel..field.rel + field.width];
+    let number = || bytes.iter().fold(0u64, |v, &b| v << 8 | u64::from(b));
+    match field.lane {
+        None => bytes.to_vec(),
+        Some(Lane::Uptime) => {
+            let ago = i64::from(CLOCK.uptime_ms.wrapping_sub(number() as u32).cast_signed());
+            (CLOCK.export_us - 1000 * ago).to_ne_bytes().to_vec()
+        }
+        Some(lane) => {
+            let width = lane.bytes();
+            let all = number().to_ne_bytes();
+            if cfg!(target_endian = "little") { all[..width].to_vec() } else { all[8 - width..].to_vec() }
+        }
+    }
+}
+
+/// Runs windows over records and compares every byte of the memory that they may write and of what is beside it.
+fn check(simd: Simd, bytes: &[u8], starts: &[u32], stride: Option<usize>, len: usize, fields: &[Field]) {
+    let (n, first) = (starts.len(), 3);
+    let widths = Widths::new(fields.iter().map(|f| f.lane.map_or(WIDTH, Lane::bytes) as u8));
+    let places = Places::new(&widths, first + n);
+    let mut arena = vec![0xa5u8; places.len()];
+    let windows = Windows::pack(fields, len, &widths);
+    let at = stride.map_or(At::Starts(starts), At::Stride);
+    let done = windows.run(simd, Rows { bytes, at }, n, CLOCK, Slots::new(&mut arena, &places, first));
+    // Only records whose window would leave the bytes are left to others.
+    let safe = starts.iter().take_while(|&&s| s as usize + len.max(WIDTH) <= bytes.len()).count();
+    assert!((safe..=n).contains(&done), "{done} of {n}, {safe} at least");
+    let mut touched = vec![false; arena.len()];
+    for (c, field) in fields.iter().enumerate() {
+        let width = widths.of(c as u16);
+        for (i, &start) in starts.iter().enumerate().take(done) {
+            let slot = places.start(c) + (first + i) * width;
+            assert_eq!(
+                arena[slot..slot + width],
+                expected(&bytes[start as usize..], field),
+                "row {i} of {n}: {field:?}"
+            );
+        }
+        let from = places.start(c) + first * width;
+        touched[from..from + (n + SLACK) * width].fill(true);
+    }
+    assert!(arena.iter().zip(&touched).all(|(&b, &t)| t || b == 0xa5), "wrote beside its rows");
+}
+
+fn starts(n: usize, stride: usize) -> Vec<u32> {
+    (0..n).map(|i| (i * stride) as u32).collect()
+}
+
+#[test]
+fn every_width_offset_and_count() {
+    const STRIDE: usize = 31;
+    let bytes = noise(70 * STRIDE);
+    for simd in kernels() {
+        for lane in LANES.map(Some).into_iter().chain([None]) {
+            let room = lane.map_or(WIDTH, |l| if l == Lane::WidenPair { 2 } else { l.bytes().min(8) });
+            let room = if matches!(lane, Some(Lane::Widen | Lane::Uptime)) { 4 } else { room };
+            for width in if lane.is_some() { 1 } else { WIDTH }..=room {
+                for rel in 0..=STRIDE - width {
+                    let field = Field { rel, width, lane, column: 0 };
+                    for n in (0..=17).chain([29, 30, 31, 32, 33, 63, 64, 65, 69, 70]) {
+                        let starts = starts(n, STRIDE);
+                        check(simd, &bytes[..n * STRIDE], &starts, Some(STRIDE), STRIDE, &[field]);
+                        check(simd, &bytes[..n * STRIDE], &starts, None, STRIDE, &[field]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_shape() {
+    // Fields of random kinds side by side: all shapes come up.
+    let bytes = noise(20_000);
+    let mut state = 7u64;
+    let mut below = |n: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 33) % n) as usize
+    };
+    for simd in kernels() {
+        for round in 0..3000 {
+            let (mut at, mut fields) = (below(3), Vec::new());
+            for column in 0..1 + below(24) as u16 {
+                let (lane, width) = match below(16) {
+                    0 => (None, WIDTH),
+                    1 | 2 => (Some(Lane::Wide), 1 + below(8)),
+                    k => match LANES[k % 6] {
+                        Lane::Quad => (Some(Lane::Quad), 1),
+                        lane @ (Lane::Pair | Lane::WidenPair) => (Some(lane), 1 + below(2)),
+                        lane => (Some(lane), 1 + below(4)),
+                    },
+                };
+                fields.push(Field { rel: at, width, lane, column });
+                at += width + below(8) / 7;
+            }
+            let (stride, n) = (at + below(3), below(71));
+            let starts = starts(n, stride);
+            let listed = (round % 2 == 0).then_some(stride);
+            check(simd, &bytes[..n * stride], &starts, listed, at, &fields);
+        }
+    }
+}
+
+#[test]
+fn records_that_end_at_the_end_of_memory() {
+    let page = Page::new();
+    for simd in kernels() {
+        for stride in [4usize, 15, 16, 17, 31, 40, 48, 76] {
+            for n in 0..=70usize {
+                let records = page.end(n * stride);
+                for rel in [0, stride - 4] {
+                    let field = Field { rel, width: 4, lane: Some(Lane::Word), column: 0 };
+                    check(simd, records, &starts(n, stride), Some(stride), stride, &[field]);
+                    check(simd, records, &starts(n, stride), None, stride, &[field]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn starts_in_any_order_and_past_the_end() {
+    let bytes = noise(400);
+    let field = Field { rel: 2, width: 4, lane: Some(Lane::Word), column: 0 };
+    let widths = Widths::new([4]);
+    let windows = Windows::pack(&[field], 31, &widths);
+    for simd in kernels() {
+        let starts: Vec<u32> = (0..40).map(|i| i * 37 % 369).chain([370, 100_000, u32::MAX]).collect();
+        let places = Places::new(&widths, starts.len());
+        let mut arena = vec![0; places.len()];
+        let rows = Rows { bytes: &bytes, at: At::Starts(&starts) };
+        let done = windows.run(simd, rows, starts.len(), CLOCK, Slots::new(&mut arena, &places, 0));
+        assert_eq!(done, 41);
+        // A batch of another layout is not written to.
+        let other = Places::new(&Widths::new([4]), starts.len());
+        let rows = Rows { bytes: &bytes, at: At::Starts(&starts) };
+        assert_eq!(windows.run(simd, rows, 40, CLOCK, Slots::new(&mut arena, &other, 0)), 0);
+    }
+}
+
+/// Two pages of memory after which there is none.
+struct Page(*mut u8, usize);
+
+#[expect(unsafe_code, reason = "memory with an end, which the allocator does not give")]
+impl Page {
+    fn new() -> Self {
+        // SAFETY: a new mapping of three pages, of which the last loses all rights.
+        unsafe {
+            let page = usize::try_from(libc::sysconf(libc::_SC_PAGESIZE)).expect("a page size");
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            let start = libc::mmap(std::ptr::null_mut(), 3 * page, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+            assert_ne!(start, libc::MAP_FAILED);
+            let start = start.cast::<u8>();
+            assert_eq!(libc::mprotect(start.add(2 * page).cast(), page, libc::PROT_NONE), 0);
+            let noise = noise(2 * page);
+            std::ptr::copy_nonoverlapping(noise.as_ptr(), start, noise.len());
+            Self(start, 2 * page)
+        }
+    }
+
+    /// The last `n` bytes.
+    fn end(&self, n: usize) -> &[u8] {
+        assert!(n <= self.1);
+        // SAFETY: inside the two pages that can be read.
+        unsafe { std::slice::from_raw_parts(self.0.add(self.1 - n), n) }
+    }
+}
