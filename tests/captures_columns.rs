@@ -5,6 +5,7 @@
 mod naive;
 
 use flowlane::columns::Timestamp;
+use flowlane::columns::gather::Kernel;
 use flowlane::decode::{Config, Decoder};
 use flowlane::source::Source;
 use naive::{Naive, compare};
@@ -23,8 +24,9 @@ fn captures(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// Flow records, options records and differences of a capture.
-fn check(path: &Path) -> (usize, usize, Vec<String>) {
-    let (mut decoder, mut naive) = (Decoder::new(Config::default()), Naive::default());
+fn check(path: &Path, kernel: Kernel) -> (usize, usize, Vec<String>) {
+    let config = Config { kernel, ..Config::default() };
+    let (mut decoder, mut naive) = (Decoder::new(config), Naive::default());
     let (mut have, mut options) = (Vec::new(), 0);
     let mut source = Source::open(path).expect("a capture");
     while let Some(datagram) = source.next() {
@@ -50,7 +52,10 @@ fn check_all(folder: &Path) -> usize {
     files.sort();
     let (mut flows, mut options, mut bad) = (0, 0, 0);
     for path in &files {
-        let (f, o, wrong) = check(path);
+        let (f, o, mut wrong) = check(path, Kernel::Scalar);
+        if Kernel::best() != Kernel::Scalar {
+            wrong.extend(check(path, Kernel::best()).2);
+        }
         (flows, options) = (flows + f, options + o);
         bad += usize::from(!wrong.is_empty());
         for line in wrong.iter().take(8) {

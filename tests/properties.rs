@@ -5,6 +5,7 @@ mod naive;
 
 use encoder::{Head, Numbers, Spec, VARIABLE, set, spec};
 use flowlane::columns::Timestamp;
+use flowlane::columns::gather::Kernel;
 use flowlane::decode::{Config, Decoder};
 use naive::{Naive, compare};
 use std::net::SocketAddr;
@@ -27,35 +28,41 @@ const FIXED_ONLY: &[u16] = &[
     309, 310, 311,
 ];
 
+/// A decoder for each kernel of this machine with the rows it gave, and the naive one.
 struct Both {
-    decoder: Decoder,
+    decoders: Vec<(Decoder, Vec<naive::Row>)>,
     naive: Naive,
-    have: Vec<naive::Row>,
 }
 
 impl Both {
     fn new(rows: usize) -> Self {
-        let config = Config { batch_rows: rows, ..Config::default() };
-        Self { decoder: Decoder::new(config), naive: Naive::default(), have: Vec::new() }
+        let kernels = Kernel::ALL.into_iter().filter(|k| k.is_available());
+        let config = |kernel| Config { batch_rows: rows, kernel, ..Config::default() };
+        Self { decoders: kernels.map(|k| (Decoder::new(config(k)), Vec::new())).collect(), naive: Naive::default() }
     }
 
     fn send(&mut self, message: &[u8], port: u16) {
         let from = SocketAddr::from(([192, 0, 2, 9], port));
-        let outcome = self.decoder.decode(message, from, Timestamp(1_700_000_000_500_000));
-        let sum = outcome.sets_decoded + outcome.sets_held + outcome.sets_malformed + outcome.sets_skipped;
-        assert_eq!(outcome.sets, sum, "{outcome:?}");
         self.naive.datagram(message, from, 1_700_000_000_500_000);
-        if self.decoder.has_full_batch() {
-            self.have.extend(compare::rows(&self.decoder.flush()));
+        for (decoder, have) in &mut self.decoders {
+            let outcome = decoder.decode(message, from, Timestamp(1_700_000_000_500_000));
+            let sum = outcome.sets_decoded + outcome.sets_held + outcome.sets_malformed + outcome.sets_skipped;
+            assert_eq!(outcome.sets, sum, "{outcome:?}");
+            if decoder.has_full_batch() {
+                have.extend(compare::rows(&decoder.flush()));
+            }
         }
     }
 
     fn differences(&mut self) -> Vec<String> {
-        self.have.extend(compare::rows(&self.decoder.flush()));
-        let options = self.decoder.next_options().map_or(0, |o| o.iter().count());
-        let mut wrong = compare::differences(&self.naive.rows, &self.have);
-        if options != self.naive.options {
-            wrong.push(format!("{} options records wanted, {options} there", self.naive.options));
+        let mut wrong = Vec::new();
+        for (decoder, have) in &mut self.decoders {
+            have.extend(compare::rows(&decoder.flush()));
+            let options = decoder.next_options().map_or(0, |o| o.iter().count());
+            wrong.extend(compare::differences(&self.naive.rows, have));
+            if options != self.naive.options {
+                wrong.push(format!("{} options records wanted, {options} there", self.naive.options));
+            }
         }
         wrong
     }
