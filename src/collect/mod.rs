@@ -67,6 +67,7 @@ struct Shared {
     records: AtomicU64,
     dropped_rows: AtomicU64,
     written_rows: AtomicU64,
+    options_passed_over: AtomicU64,
     kernel_drops: AtomicU64,
     lost: AtomicU64,
     exporters: AtomicU64,
@@ -227,6 +228,7 @@ impl Running {
         summary.seconds = self.began.elapsed().as_secs_f64();
         summary.rows_written = self.shared.written_rows.load(Relaxed);
         summary.rows_dropped = self.shared.dropped_rows.load(Relaxed);
+        summary.options_passed_over = self.shared.options_passed_over.load(Relaxed);
         summary.exporters.sort_by(|a, b| b.stats.records.cmp(&a.stats.records).then(a.address.cmp(&b.address)));
         (summary, result)
     }
@@ -252,6 +254,9 @@ fn write(mut sink: Box<dyn Sink>, inbox: &Inbox<Item>, returns: &[Sender<Batch>]
             let rows = item.rows();
             if failure.is_none() {
                 result = sink.write(&item);
+            }
+            if let (Item::Options(options), false) = (&item, sink.takes(&item)) {
+                shared.options_passed_over.fetch_add(options.len() as u64, Relaxed);
             }
             let count = if failure.is_none() && result.is_ok() { &shared.written_rows } else { &shared.dropped_rows };
             count.fetch_add(rows, Relaxed);

@@ -65,6 +65,11 @@ pub trait Sink: Send {
     /// Those of the output; the collector stops at the first.
     fn write(&mut self, item: &Item) -> io::Result<()>;
 
+    /// Whether [`write`](Self::write) does something with such an item; what is passed over is counted.
+    fn takes(&self, _item: &Item) -> bool {
+        true
+    }
+
     /// Time passed: several times a second.
     ///
     /// # Errors
@@ -96,7 +101,7 @@ impl Output {
         Self { kind: Kind::None, registry: Registry::standard().clone() }
     }
 
-    /// One file, or a stream. Options records are not written there.
+    /// One file, or a stream. Options records are not written there, but counted.
     pub fn one(writer: Writer) -> Self {
         Self { kind: Kind::One(writer), registry: Registry::standard().clone() }
     }
@@ -129,6 +134,13 @@ impl Sink for Output {
                 Ok(())
             }
             (Kind::None, _) | (Kind::One(_), Item::Options(_)) => Ok(()),
+        }
+    }
+
+    fn takes(&self, item: &Item) -> bool {
+        match &self.kind {
+            Kind::One(writer) => writer.takes_messages() || !matches!(item, Item::Options(_)),
+            Kind::None | Kind::Folder { .. } => true,
         }
     }
 

@@ -24,6 +24,8 @@ pub struct Summary {
     pub rows_dropped: u64,
     /// Options records dropped.
     pub options_dropped: u64,
+    /// Options records that the output has no place for: one file or stream holds flows alone.
+    pub options_passed_over: u64,
     /// Messages that the kernel dropped because a receive buffer was full; at least so many.
     pub kernel_drops: u64,
     /// Datagrams that were longer than the room for them.
@@ -105,6 +107,7 @@ impl Summary {
             ("errors reported to the socket", self.socket_errors),
             ("rows dropped: the writer was too slow", self.rows_dropped),
             ("options records dropped", self.options_dropped + s.options_dropped),
+            ("options records not written (--out a folder keeps them)", self.options_passed_over),
             ("sets malformed", s.sets_malformed),
             ("sets passed over (reserved ids, no room to hold)", s.sets_skipped),
             ("sets that never got their template", self.sets_still_held),
@@ -132,6 +135,7 @@ impl Summary {
             ("rows_written", self.rows_written),
             ("rows_dropped", self.rows_dropped),
             ("options_dropped", self.options_dropped + self.stats.options_dropped),
+            ("options_passed_over", self.options_passed_over),
             ("kernel_drops", self.kernel_drops),
             ("datagrams_truncated", self.datagrams_truncated),
             ("socket_errors", self.socket_errors),

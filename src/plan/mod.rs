@@ -46,7 +46,7 @@ impl Plan {
     fn count(&self, len: usize) -> usize {
         if (len | self.min_len) >> 16 == 0 {
             // Exact: the error is below len / 2^32, less than the 1 / min_len that separates two quotients.
-            (len as u64 * self.reciprocal >> 32) as usize
+            ((len as u64 * self.reciprocal) >> 32) as usize
         } else {
             len / self.min_len
         }

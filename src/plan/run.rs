@@ -317,7 +317,6 @@ impl Op {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the row-by-row path sees what a set's and a field's path see")]
     fn one(&self, b: &[u8], view: View<'_>, i: usize, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) -> Put {
         let (c, to) = (self.column, self.data_type);
         macro_rules! slot {

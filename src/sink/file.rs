@@ -122,6 +122,11 @@ enum Columnar {
 }
 
 impl Writer {
+    /// Whether lines of whole messages are written, which hold their options records.
+    pub fn takes_messages(&self) -> bool {
+        matches!(self.encoder, Encoder::Gzip(_))
+    }
+
     /// Writes to a stream.
     pub fn to_stream(format: Format, stream: Box<dyn Write + Send>) -> Self {
         let out = BufWriter::with_capacity(TEXT_BYTES, stream);

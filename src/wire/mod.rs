@@ -83,10 +83,10 @@ impl<'a> Message<'a> {
             other => return Err(Error::new(ErrorKind::UnknownVersion, 0, 0, usize::from(other))),
         };
         let mut message = Self { header, bytes, end, damage };
-        if let Some((head, stride, count)) = message.shape() {
-            if count * stride != end - head {
-                message.damage = Some(Error::new(ErrorKind::CountMismatch, 2, count, (end - head) / stride));
-            }
+        if let Some((head, stride, count)) = message.shape()
+            && count * stride != end - head
+        {
+            message.damage = Some(Error::new(ErrorKind::CountMismatch, 2, count, (end - head) / stride));
         }
         Ok(message)
     }

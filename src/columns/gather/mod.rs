@@ -5,8 +5,6 @@
 //! dealt with by its caller, row by row. [`scalar`] is the reference; where the machine has vectors, [`window`] does most
 //! columns of a plan.
 
-#[cfg(target_arch = "aarch64")]
-mod neon;
 pub(crate) mod places;
 pub mod scalar;
 #[cfg(test)]

@@ -33,17 +33,15 @@ pub enum Kernel {
     Scalar,
     /// AVX2, on x86-64.
     Avx2,
-    /// NEON, on aarch64.
-    Neon,
 }
 
 impl Kernel {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Neon];
+    pub const ALL: [Self; 2] = [Self::Scalar, Self::Avx2];
 
     /// The fastest that this machine has.
     pub fn best() -> Self {
-        [Self::Avx2, Self::Neon].into_iter().find(|k| k.is_available()).unwrap_or(Self::Scalar)
+        if Self::Avx2.is_available() { Self::Avx2 } else { Self::Scalar }
     }
 
     /// The one that the environment variable `FLOWLANE_KERNEL` names, if it names one; else the fastest.
@@ -59,12 +57,11 @@ impl Kernel {
         self == Self::Scalar || Simd::new(self).is_some()
     }
 
-    /// Its name: `scalar`, `avx2` or `neon`.
+    /// Its name: `scalar` or `avx2`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
-            Self::Neon => "neon",
         }
     }
 }
@@ -89,7 +86,7 @@ pub struct UnknownKernel;
 
 impl std::fmt::Display for UnknownKernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("unknown kernel: there are scalar, avx2 and neon")
+        f.write_str("unknown kernel: there are scalar and avx2")
     }
 }
 
@@ -100,9 +97,7 @@ impl std::error::Error for UnknownKernel {}
 pub(crate) struct Simd {
     #[cfg(target_arch = "x86_64")]
     run: super::x86::Runner,
-    #[cfg(target_arch = "aarch64")]
-    run: super::neon::Runner,
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    #[cfg(not(target_arch = "x86_64"))]
     run: std::convert::Infallible,
 }
 
@@ -111,9 +106,7 @@ impl Simd {
     pub(crate) fn new(kernel: Kernel) -> Option<Self> {
         #[cfg(target_arch = "x86_64")]
         return super::x86::Runner::new(kernel).map(|run| Self { run });
-        #[cfg(target_arch = "aarch64")]
-        return super::neon::Runner::new(kernel).map(|run| Self { run });
-        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        #[cfg(not(target_arch = "x86_64"))]
         return None;
     }
 }
@@ -294,9 +287,9 @@ impl Windows {
             return 0;
         }
         if n > 0 {
-            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+            #[cfg(target_arch = "x86_64")]
             simd.run.run(&self.windows, &Fitting { rows, n, slots }, clock);
-            #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+            #[cfg(not(target_arch = "x86_64"))]
             match simd.run {}
         }
         n
