@@ -1,10 +1,11 @@
 //! `flowlane collect`.
 
 use super::output::{Out, Span, file, standard};
-use super::{on_terminal, say, usage};
+use super::{kernel, on_terminal, say, usage};
 use anyhow::Context;
 use clap::ValueEnum;
 use flowlane::collect::{Collector, Config, MessageLines, Output, Sink, Status};
+use flowlane::columns::gather::Kernel;
 use flowlane::elements::Registry;
 use flowlane::net;
 use flowlane::sink::{Format, Writer};
@@ -53,6 +54,9 @@ pub struct Args {
     /// Sampling rate of exporters that do not tell theirs
     #[arg(long, value_name = "RATE", value_parser = rate)]
     sampling_rate: Option<f64>,
+    /// Instructions that records are read with, scalar or avx2 [default: FLOWLANE_KERNEL, else the fastest here]
+    #[arg(long, value_name = "NAME")]
+    kernel: Option<Kernel>,
     /// Elements to add or override: lines of `pen,id,name,type`
     #[arg(long, value_name = "FILE")]
     elements: Option<PathBuf>,
@@ -128,6 +132,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     config.queue = args.queue as usize;
     config.decoder.registry = registry.clone();
     config.decoder.sampling_rate = args.sampling_rate;
+    config.decoder.kernel = kernel(args.kernel)?;
     config.messages = (args.format == CollectFormat::NetflowJson).then_some(MessageLines::NetflowJson);
 
     // Both are tried before the first datagram: a port that is taken, and a place that cannot be written to.

@@ -2,10 +2,11 @@
 
 use super::collect::{rate, registry};
 use super::output::{Out, file, standard};
-use super::{on_terminal, say, usage};
+use super::{kernel, on_terminal, say, usage};
 use anyhow::Context;
 use clap::ValueEnum;
 use flowlane::collect::Summary;
+use flowlane::columns::gather::Kernel;
 use flowlane::columns::{Batch, Timestamp};
 use flowlane::decode::{Config, Decoder};
 use flowlane::elements::{Registry, v9_scope_name};
@@ -62,6 +63,9 @@ pub struct Args {
     /// Sampling rate of exporters that do not tell theirs
     #[arg(long, value_name = "RATE", value_parser = rate)]
     sampling_rate: Option<f64>,
+    /// Instructions that records are read with, scalar or avx2 [default: FLOWLANE_KERNEL, else the fastest here]
+    #[arg(long, value_name = "NAME")]
+    kernel: Option<Kernel>,
     /// Elements to add or override: lines of `pen,id,name,type`
     #[arg(long, value_name = "FILE")]
     elements: Option<PathBuf>,
@@ -182,6 +186,7 @@ impl Run {
         let config = Config {
             registry: registry.clone(),
             sampling_rate: args.sampling_rate,
+            kernel: kernel(args.kernel)?,
             // Rows are handed over when there are many, never by age: the order is the wire's.
             batch_rows: 1 << 16,
             batch_age_us: i64::MAX / 4,

@@ -10,6 +10,7 @@ mod output;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
+use flowlane::columns::gather::Kernel;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -80,6 +81,19 @@ impl std::error::Error for Usage {}
 
 fn usage(text: impl Into<String>) -> anyhow::Error {
     Usage(text.into()).into()
+}
+
+/// The instruction set asked for, by flag or environment; else the fastest of this machine.
+fn kernel(asked: Option<Kernel>) -> anyhow::Result<Kernel> {
+    let kernel = match (asked, std::env::var("FLOWLANE_KERNEL")) {
+        (Some(kernel), _) => kernel,
+        (None, Ok(name)) => name.parse().map_err(|e| usage(format!("FLOWLANE_KERNEL={name}: {e}")))?,
+        (None, Err(_)) => Kernel::best(),
+    };
+    if !kernel.is_available() {
+        return Err(usage(format!("this machine has no {kernel}; the fastest that it has is {}", Kernel::best())));
+    }
+    Ok(kernel)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

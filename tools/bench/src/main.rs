@@ -4,6 +4,7 @@
 //! and, like the others, asserts every sum.
 
 use bench::{Workload, workloads};
+use flowlane::columns::gather::Kernel;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -81,10 +82,11 @@ fn row(w: &Workload, place: &str, budget: Duration, json: bool, peers: bool) {
     let peer = n_parser.max(netgauze);
     if json {
         println!(
-            "{{\"bench\":\"decode\",\"template\":\"{}\",\"place\":\"{place}\",\"kernel\":\"scalar\",\"records_per_second\":{ours:.0},\
+            "{{\"bench\":\"decode\",\"template\":\"{}\",\"place\":\"{place}\",\"kernel\":\"{}\",\"records_per_second\":{ours:.0},\
              \"memcpy\":{memcpy:.0},\"netflow_parser\":{n_parser:.0},\"netgauze_flow_pkt\":{netgauze:.0},\
              \"ratio_memcpy\":{:.3},\"ratio_peer\":{:.1}}}",
             w.name,
+            Kernel::chosen(),
             ours / memcpy,
             ours / peer
         );
