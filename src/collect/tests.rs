@@ -1,7 +1,8 @@
 //! The collector over loopback.
 
-use super::{Collector, Config, Item, Sink};
+use super::{Collector, Config, Item, Output, Sink};
 use crate::columns::Timestamp;
+use crate::sink::{Format, Writer};
 use std::io;
 use std::net::UdpSocket;
 use std::sync::{Arc, Mutex};
@@ -113,4 +114,25 @@ fn a_writer_that_fails_stops_the_collector() {
     let (summary, result) = running.join();
     assert_eq!(result.expect_err("a failure").to_string(), "the disk is full");
     assert_eq!((summary.rows_written, summary.rows_dropped), (0, 30));
+}
+
+#[test]
+fn options_records_that_a_stream_has_no_place_for_are_counted() {
+    let mut config = config();
+    config.threads = 1;
+    let collector = Collector::open(config).expect("a free port");
+    let to = collector.addresses()[0];
+    let output = Output::one(Writer::to_stream(Format::Ndjson, Box::new(io::sink())));
+    let running = collector.start(Box::new(output)).expect("threads");
+    // v9: an options template (scope interface, 34) and two records of it.
+    let mut bytes = vec![0, 9, 0, 3, 0, 0, 39, 16, 101, 83, 241, 0, 0, 0, 0, 0, 0, 0, 0, 7];
+    bytes.extend([0, 1, 0, 18, 1, 44, 0, 4, 0, 4, 0, 2, 0, 4, 0, 34, 0, 4]);
+    bytes.extend([1, 44, 0, 20, 0, 0, 0, 1, 0, 0, 0, 100, 0, 0, 0, 2, 0, 0, 0, 100]);
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket.send_to(&bytes, to).expect("sent");
+    wait("the datagram", || running.status().datagrams == 1);
+    let (summary, result) = running.join();
+    result.expect("no failure");
+    assert_eq!((summary.stats.options_records, summary.options_passed_over), (2, 2));
+    assert_eq!(summary.losses(), [("options records not written (--out a folder keeps them)", 2)]);
 }
