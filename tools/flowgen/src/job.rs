@@ -293,6 +293,9 @@ impl<O: Output> Job<O> {
     }
 
     fn run(&mut self, mut pacer: Pacer, stop: &AtomicBool) -> Result<(), Error> {
+        // Every socket gets its turn, however few messages there are.
+        let turn = pacer.count() / self.generator.lanes() as u64;
+        self.room = self.room.min(usize::try_from(turn).unwrap_or(usize::MAX)).max(1);
         pacer.start();
         while let Some(due) = pacer.wait(stop) {
             let mut left = due.messages.min(self.room.max(pacer.burst()));

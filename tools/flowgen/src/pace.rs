@@ -116,10 +116,17 @@ impl Pacer {
                 let messages = usize::try_from(self.count - self.messages).unwrap_or(usize::MAX);
                 let messages = if rate.is_finite() { messages.min(self.burst) } else { messages };
                 self.last = due;
-                return Some(Due { messages, elapsed_us: (elapsed * 1e6) as i64 });
+                // What is due is due now, whatever rounding says.
+                let elapsed_us = ((elapsed * 1e6).round() as i64).max(due_us.unwrap_or(0));
+                return Some(Due { messages, elapsed_us });
             }
             std::thread::sleep(Duration::from_secs_f64(due - elapsed).min(NAP));
         }
+    }
+
+    /// Messages of all bursts together.
+    pub fn count(&self) -> u64 {
+        self.count
     }
 
     /// Datagrams that go out back to back.

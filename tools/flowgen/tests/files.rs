@@ -1,0 +1,122 @@
+//! Files written and sent again, and the program itself.
+
+use flowgen::{Delivery, Limits, Plan, Protocol, Replay, Speed, Template, Trouble};
+use std::net::UdpSocket;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+fn count(messages: u64, to: &str) -> Delivery {
+    let mut delivery = Delivery::to(to.parse().expect("an address"));
+    delivery.limits = Limits { count: Some(messages), ..Limits::default() };
+    delivery
+}
+
+fn everything() -> Plan {
+    Plan {
+        protocols: Protocol::ALL.to_vec(),
+        templates: Template::ALL.to_vec(),
+        exporters: 10,
+        ports: 2,
+        options: Some(100),
+        refresh: 20,
+        ..Plan::default()
+    }
+}
+
+#[test]
+fn a_file_counts_what_was_written() {
+    let go_on = AtomicBool::new(false);
+    for (name, to) in [("v4.pcap", "127.0.0.1:2055"), ("v6.pcap", "[::1]:2055")] {
+        let sent = flowgen::write(&everything(), &count(1000, to), &path(name), &go_on).expect("written");
+        let replay = Replay::open(&path(name)).expect("read");
+        assert_eq!((replay.messages(), replay.skipped()), (1000, 0));
+        let again = replay.write(&count(u64::MAX, to), &path("again.pcap"), &go_on).expect("written");
+        let sums = |s: flowgen::Sent| (s.datagrams, s.bytes, s.records, s.options_records, s.octets, s.packets);
+        assert_eq!(sums(again), sums(sent), "{name}");
+        assert_eq!((again.exporters, again.unknown_sets), (20, 0));
+        let bytes = |name| std::fs::read(path(name)).expect("a file");
+        assert!(bytes(name) == bytes("again.pcap"), "a replay at the original speed is the same file: {name}");
+    }
+}
+
+#[test]
+fn a_replay_is_lossy_to_order() {
+    let go_on = AtomicBool::new(false);
+    let file = path("lossy.pcap");
+    let sent = flowgen::write(&everything(), &count(2000, "127.0.0.1:2055"), &file, &go_on).expect("written");
+    let mut replay = Replay::open(&file).expect("read");
+    replay.trouble = Trouble { loss: 0.1, reorder: 0.1, duplicate: 0.1 };
+    let lossy = replay.write(&count(u64::MAX, "127.0.0.1:2055"), &path("loss.pcap"), &go_on).expect("written");
+    assert_eq!(lossy.datagrams + lossy.dropped_on_purpose - lossy.duplicated, sent.datagrams);
+    assert!(lossy.missing > 0 && lossy.reordered > 0 && lossy.duplicated > 0, "{lossy:?}");
+    assert_eq!(Replay::open(&path("loss.pcap")).expect("read").messages() as u64, lossy.datagrams);
+}
+
+#[test]
+fn replays_take_their_time() {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let to = socket.local_addr().expect("an address").to_string();
+    let (file, go_on) = (path("slow.pcap"), AtomicBool::new(false));
+    // 30 000 records at 100 000 a second: 300 ms.
+    flowgen::write(&Plan::default(), &count(1000, &to), &file, &go_on).expect("written");
+    let mut replay = Replay::open(&file).expect("read");
+    let mut times = |speed, repeat| {
+        (replay.speed, replay.repeat) = (speed, repeat);
+        let begun = Instant::now();
+        let sent = replay.send(&count(u64::MAX, &to), &go_on).expect("sent");
+        assert_eq!(sent.datagrams, 1000 * repeat);
+        begun.elapsed()
+    };
+    let about = |time: Duration, ms: u64| time >= Duration::from_millis(ms - 10);
+    assert!(about(times(Speed::Times(1.0), 1), 290));
+    assert!(about(times(Speed::Times(2.0), 3), 440));
+    assert!(times(Speed::Paced, 1) < Duration::from_millis(250));
+}
+
+fn flowgen(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_flowgen")).args(arguments).output().expect("the program");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn sums_are_one_json_object() {
+    let file = path("cli.pcap");
+    let file = file.to_str().expect("a path");
+    let (code, out, err) = flowgen(&["--protocol", "v5", "--count", "100", "--write", file, "--json"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let sums: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((sums["datagrams"].as_u64(), sums["records"].as_u64()), (Some(100), Some(3000)));
+}
+
+#[test]
+fn wrong_values_are_one_line_and_exit_code_2() {
+    for wrong in [
+        &["--protocol", "v8"][..],
+        &["--rate", "fast"],
+        &["--loss", "101%"],
+        &["--loss", "60%", "--duplicate", "60%"],
+        &["--records", "0"],
+        &["--records", "5000", "-n", "1"],
+        &["--protocol", "v5", "--template", "ipv6"],
+        &["--to", "nowhere"],
+        &["--to", "127.0.0.1:0"],
+        &["--to", "[::1]:9", "--from", "127.0.0.1"],
+        &["--from", "192.0.2.200", "-n", "1"],
+        &["--frob"],
+        &["--replay", "x", "--exporters", "3"],
+    ] {
+        let (code, out, err) = flowgen(wrong);
+        assert_eq!((code, out.as_str(), err.lines().count()), (Some(2), "", 1), "{wrong:?}: {err}");
+        assert!(err.starts_with("flowgen: "), "{err}");
+    }
+    let (code, _, err) = flowgen(&["--replay", "no/such/file.pcap"]);
+    assert_eq!((code, err.lines().count()), (Some(1), 1), "{err}");
+    assert_eq!(flowgen(&["--help"]).0, Some(0));
+}
