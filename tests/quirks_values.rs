@@ -566,3 +566,58 @@ fn mistake_a_template_identity_without_the_domain() {
     same(column(&rows[0], "bytes"), counter(5));
     same(column(&rows[1], "packets"), counter(6));
 }
+
+#[test]
+fn mistake_raw_bytes_that_are_utf_8_taken_for_hex() {
+    // A v5 message all of whose bytes are ASCII but for its version.
+    let mut head = Head::new(5);
+    (head.uptime, head.secs, head.nanos, head.sequence) = (0x3030_3030, 0x6162_6364, 0x3031_3233, 0x3132_3334);
+    let mut record = vec![b'3'; 48];
+    record[20..24].copy_from_slice(b"4142");
+    let message = head.fixed(&[record]);
+    assert!(std::str::from_utf8(&message).is_ok());
+    let mut session = Session::new();
+    let read = session.parse(&message, exporter()).expect("a v5 message");
+    let octets = read.records().next().and_then(|r| r.by_id(0, 1)).expect("a counter");
+    assert_eq!(octets.to_string(), 0x3431_3432.to_string());
+}
+
+#[test]
+fn mistake_a_template_without_length_and_data_for_it_without_end() {
+    let head = Head::new(10);
+    let sets = [head.template(300, &[spec(1, 0), spec(82, 0)]), set(300, &[0; 1000]), set(300, &[])];
+    let (rows, outcome) = decode(&[head.message(&sets)]);
+    assert_eq!((rows.len(), outcome.records), (0, 0));
+    assert_eq!(outcome.error.map(|e| e.kind), Some(ErrorKind::ZeroLengthTemplate));
+}
+
+#[test]
+fn mistake_v5_sampling_not_cut_to_14_bits() {
+    let mut head = Head::new(5);
+    head.sampling = 0x4064;
+    let mut decoder = Decoder::new(Config::default());
+    decoder.decode(&head.fixed(&[vec![0; 48]]), exporter(), Timestamp(NOW));
+    assert_eq!(decoder.flush()[0].runs()[0].meta.sampling_rate, 100.0);
+}
+
+#[test]
+fn mistake_templates_told_apart_by_a_hash_of_32_bits() {
+    // So many streams that some of their keys share 32 bits of any hash: each decodes by its own template.
+    const STREAMS: u32 = 4000;
+    let mut decoder = Decoder::new(Config { batch_rows: 1 << 16, ..Config::default() });
+    let spec_of = |domain: u32| spec(if domain.is_multiple_of(2) { 1 } else { 2 }, 4);
+    for domain in 0..STREAMS {
+        let head = Head { domain, ..Head::new(9) };
+        decoder.decode(&head.message(&[head.template(300, &[spec_of(domain)])]), exporter(), Timestamp(NOW));
+    }
+    for domain in 0..STREAMS {
+        let head = Head { domain, ..Head::new(9) };
+        let message = head.message(&[set(300, &domain.to_be_bytes())]);
+        assert_eq!(decoder.decode(&message, exporter(), Timestamp(NOW)).records, 1);
+    }
+    for row in compare::rows(&decoder.flush()) {
+        let Some(Val::Unsigned(domain)) = row.meta.get("domain_id") else { panic!("no domain: {row:?}") };
+        let name = if domain.is_multiple_of(2) { "bytes" } else { "packets" };
+        same(column(&row, name), counter(i64::try_from(*domain).expect("small")));
+    }
+}

@@ -2,14 +2,14 @@
 //!
 //! The contract is the same for every instruction set: `dst[i]` becomes the converted field of record `i`. Positions
 //! were checked before, so a kernel cannot fail; a value that does not fit is reported by the kernel's result and
-//! dealt with by its caller, row by row. [`scalar`] is the reference; where the machine has vectors, [`window`] does most
+//! dealt with by its caller, row by row. [`scalar`] is the reference; where the machine has vectors, windows of sixteen bytes do most
 //! columns of a plan.
 
 pub(crate) mod places;
 pub mod scalar;
 #[cfg(test)]
 mod tests;
-pub mod window;
+pub(crate) mod window;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

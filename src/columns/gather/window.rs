@@ -12,9 +12,9 @@ use std::marker::PhantomData;
 use std::sync::LazyLock;
 
 /// Bytes of a window.
-pub const WIDTH: usize = 16;
+pub(crate) const WIDTH: usize = 16;
 /// Rows after the last one that a kernel may write to.
-pub const SLACK: usize = 8;
+pub(crate) const SLACK: usize = 8;
 /// Columns that a window can fill.
 const SLOTS: usize = 16;
 
