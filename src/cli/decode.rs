@@ -226,6 +226,10 @@ impl Run {
             }
             match hex_datagrams(&bytes) {
                 Some(datagrams) => return self.hex(&datagrams.map_err(|e| anyhow::anyhow!("{name}: {e}"))?).map(Ok),
+                // Captures and messages all have zero bytes at their start; text has none.
+                None if std::str::from_utf8(&bytes).is_ok_and(|t| !t.contains('\0')) => {
+                    return Ok(Err(format!("{name}: text, but not hex digits at byte 0; give hex text or a capture")));
+                }
                 None => Source::new(Cursor::new(bytes)),
             }
         } else {
