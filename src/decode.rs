@@ -13,6 +13,7 @@ mod order;
 mod plans;
 mod sequence;
 mod stats;
+mod steady;
 mod stream;
 
 pub use order::{OrderedRun, wire_order};
@@ -28,7 +29,7 @@ use crate::wire::Message;
 use message::{Scope, Waiting};
 use plans::{Output, Plans};
 use sequence::{Settled, Units};
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use stream::{Exporters, LateUnits, Stream, StreamId, Streams};
 
@@ -158,61 +159,57 @@ impl Decoder {
     pub fn decode(&mut self, datagram: &[u8], exporter: SocketAddr, received_at: Timestamp) -> Outcome {
         // Written in place: a copy of what was just stored piece by piece would wait for all the stores.
         let mut outcome = Outcome::default();
-        self.message(datagram, &exporter, received_at, &mut outcome);
+        self.datagram(datagram, &exporter, received_at, &mut outcome);
         outcome
     }
 
     #[inline(never)]
-    fn message(&mut self, datagram: &[u8], exporter: &SocketAddr, received_at: Timestamp, outcome: &mut Outcome) {
-        let exporter = match exporter {
-            SocketAddr::V4(v4) => SocketAddr::V4(SocketAddrV4::new(*v4.ip(), v4.port())),
-            SocketAddr::V6(v6) => SocketAddr::new(v6.ip().to_canonical(), v6.port()),
+    fn datagram(&mut self, datagram: &[u8], exporter: &SocketAddr, received_at: Timestamp, outcome: &mut Outcome) {
+        let steady = match Message::parse(datagram) {
+            Ok(message) => self.steady(&message, datagram.len(), exporter, received_at, outcome),
+            Err(_) => false,
         };
+        if !steady {
+            self.message(datagram, exporter, received_at, outcome);
+        }
+    }
+
+    /// Any message.
+    #[inline(never)]
+    fn message(&mut self, datagram: &[u8], exporter: &SocketAddr, received_at: Timestamp, outcome: &mut Outcome) {
         let message = match Message::parse(datagram) {
             Ok(message) => message,
-            Err(error) => return self.refuse(error, exporter.ip(), datagram.len(), outcome),
+            Err(error) => return self.refuse(error, exporter, datagram.len(), outcome),
         };
         if received_at.0 >= self.next_tick_us {
             self.tick(received_at);
         }
-        let (version, domain_id) = (message.version(), message.domain_id());
-        let id = StreamId::new(&exporter, version, domain_id);
-        let Some(place) = self.streams.find(&id).or_else(|| self.admit(id, exporter.ip())) else {
+        let id = StreamId::new(exporter, message.version(), message.domain_id());
+        let Some(place) = self.streams.find(&id).or_else(|| self.admit(id, exporter, &message)) else {
             let limit = Error::new(ErrorKind::ExporterLimit, 0, self.config.exporters, self.config.exporters);
-            return self.refuse(limit, exporter.ip(), datagram.len(), outcome);
+            return self.refuse(limit, exporter, datagram.len(), outcome);
         };
-        let Some(stream) = self.streams.at(place) else { return };
+        let Some((stream, meta)) = self.streams.at(place) else { return };
         let at = stream.exporter;
         // Streams are forgotten with their exporter.
         let Some(known) = self.exporters.at(at) else { return };
         self.work.messages += 1;
-        let mut meta = RunMeta {
-            received_at,
-            export_time: Timestamp(message.export_time_us()),
-            exporter,
-            version,
-            domain_id,
-            sequence: message.sequence(),
-            template_id: 0,
-            uptime_ms: message.uptime_ms(),
-            init_time_ms: None,
-            sampling_rate: f64::NAN,
-            sampling_source: 0,
-            time_source: 0,
-            order: 0,
-            late: false,
-        };
+        meta.received_at = received_at;
+        meta.export_time = Timestamp(message.export_time_us());
+        meta.sequence = message.sequence();
+        meta.uptime_ms = message.uptime_ms();
         let mut units = Units { message: self.work.messages, known: 0, held: 0, lost: false };
         let mut scope = Scope::new(&self.config, stream, known, &mut self.work);
-        scope.begin(&mut meta, message.header());
-        scope.decode(&message, &mut meta, &mut units, outcome);
-        if version == 9 {
+        scope.begin(meta, message.header());
+        scope.decode(&message, meta, &mut units, outcome);
+        if message.version() == 9 {
             // v9 counts messages.
             (units.known, units.held, units.lost) = (1, 0, false);
         }
         if !self.work.late.is_empty() {
+            let meta = *meta;
             self.settle(&meta, &mut units, outcome);
-        } else if version != 1 {
+        } else if message.version() != 1 {
             outcome.sequence = stream.sequence.step(meta.sequence, &units, meta.uptime_ms);
         }
         if let Some(known) = self.exporters.at(at) {
@@ -222,13 +219,17 @@ impl Decoder {
 
     /// The place of a new stream; `None` where its exporter is one too many.
     #[cold]
-    fn admit(&mut self, id: StreamId, ip: IpAddr) -> Option<u32> {
+    fn admit(&mut self, id: StreamId, exporter: &SocketAddr, message: &Message<'_>) -> Option<u32> {
         if self.streams.len() >= self.config.exporters.saturating_mul(4).max(4096) {
             // All start anew: the oldest are not worth a search.
             self.streams.clear();
         }
-        let exporter = self.exporters.admit(ip)?;
-        Some(self.streams.insert(id, Stream::new(exporter)))
+        let ip = exporter.ip().to_canonical();
+        let place = self.exporters.admit(ip)?;
+        let mut meta = RunMeta::new(message.version(), ip, Timestamp(0));
+        meta.exporter.set_port(exporter.port());
+        meta.domain_id = message.domain_id();
+        Some(self.streams.insert(id, Stream::new(place), meta))
     }
 
     /// A full batch, if there is one. Its derived columns are computed here.
@@ -313,9 +314,9 @@ impl Decoder {
 
     /// A datagram of which nothing can be decoded.
     #[cold]
-    fn refuse(&mut self, error: Error, ip: IpAddr, bytes: usize, outcome: &mut Outcome) {
+    fn refuse(&mut self, error: Error, exporter: &SocketAddr, bytes: usize, outcome: &mut Outcome) {
         (outcome.error, outcome.refused) = (Some(error), true);
-        self.exporters.stats_of(ip).add(outcome, bytes);
+        self.exporters.stats_of(exporter.ip().to_canonical()).add(outcome, bytes);
     }
 
     /// Judges the message after the units of sets decoded late are known, of its own stream or another port's.

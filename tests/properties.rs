@@ -287,3 +287,59 @@ fn exporters_that_define_redefine_withdraw_and_forget() {
         agree(both, &format!("v{version} seed {seed}"));
     }
 }
+
+/// Messages that a decoder takes the short way, because all is as it was, decoded also by one that takes the long way
+/// because time has come for it to look at its batches.
+#[test]
+fn steady_streams_come_to_the_same_the_long_way() {
+    for seed in 0..120 {
+        let mut n = Numbers::new(seed + 77_000);
+        let version = n.one(&[1, 5, 7, 9, 10]);
+        let with_age = |batch_age_us| Decoder::new(Config { batch_rows: 50, batch_age_us, ..Config::default() });
+        let mut decoders = [(with_age(3_600_000_000), Vec::new()), (with_age(1000), Vec::new())];
+        let mut fields: Vec<Spec> = fields(&mut n, version, 10);
+        fields.iter_mut().filter(|f| f.len == VARIABLE).for_each(|f| f.len = 4);
+        let mut sequence = 0u32;
+        for step in 0..40u32 {
+            let head = Head { sequence, secs: 1_700_000_000 + step, uptime: 1000 * step, ..Head::new(version) };
+            let count = 1 + n.below(20) as u32;
+            let refresh = step == 0 || n.below(12) == 0;
+            let message = if version < 9 {
+                let record = if version == 7 { 52 } else { 48 };
+                let records: Vec<Vec<u8>> = (0..count).map(|_| n.bytes(record)).collect();
+                Head { sampling: n.one(&[0, 0x4064]), ..head }.fixed(&records)
+            } else {
+                let mut sets = Vec::new();
+                if refresh {
+                    let scope = [spec(if version == 9 { 1 } else { 144 }, 4)];
+                    let options = [spec(34, 4), spec(160, 8)];
+                    sets.push(head.template(300, &fields));
+                    sets.push(head.options_template(301, &scope, &options));
+                    sets.push(set(301, &n.bytes(16)));
+                }
+                let mut records = n.records(&fields, count as usize);
+                records.extend(vec![0; n.below(3)]);
+                sets.push(set(300, &records));
+                head.message(&sets)
+            };
+            let units = if version == 9 { 1 } else { count + u32::from(version == 10 && refresh) };
+            sequence = sequence.wrapping_add(units + n.below(15) as u32 / 14);
+            let (from, now) = (SocketAddr::from(([192, 0, 2, 9], 1)), 1_700_000_000_000_000 + 1000 * i64::from(step));
+            let outcomes = decoders.each_mut().map(|(decoder, have)| {
+                let outcome = decoder.decode(&message, from, Timestamp(now));
+                if decoder.has_full_batch() {
+                    have.extend(compare::rows(&decoder.flush()));
+                }
+                outcome
+            });
+            assert_eq!(outcomes[0], outcomes[1], "v{version} seed {seed} step {step}");
+        }
+        let rows = decoders.each_mut().map(|(decoder, have)| {
+            have.extend(compare::rows(&decoder.flush()));
+            std::mem::take(have)
+        });
+        let wrong = compare::differences(&rows[0], &rows[1]);
+        assert!(wrong.is_empty() && !rows[0].is_empty(), "v{version} seed {seed}\n{}", wrong.join("\n"));
+        assert_eq!(decoders[0].0.stats(), decoders[1].0.stats(), "v{version} seed {seed}");
+    }
+}

@@ -140,7 +140,7 @@ mod tests {
     use crate::columns::gather::Kernel;
     use crate::columns::{RunMeta, Timestamp};
     use crate::elements::Registry;
-    use crate::plan::{Lookups, Plan};
+    use crate::plan::{NoLookups, Plan};
     use crate::template::{FieldSpec, Kind, Template};
     use arrow_array::Array;
     use std::net::Ipv4Addr;
@@ -158,7 +158,7 @@ mod tests {
             body.push([b'a' + (i % 26) as u8, 1][usize::from(i % 60 == 59)]);
         }
         let meta = RunMeta::new(10, Ipv4Addr::LOCALHOST.into(), Timestamp(0));
-        let ran = plan.run(&body, usize::MAX, &meta, &Lookups::NONE, &mut batch);
+        let ran = plan.run(&body, usize::MAX, &meta, &NoLookups, &mut batch);
         assert_eq!(ran.records, rows);
         batch.finish();
         Arc::new(batch)

@@ -126,6 +126,8 @@ pub(crate) struct Scratch {
     pub(crate) starts: Vec<Vec<u32>>,
     /// For each varying field, its start and length in each record.
     pub(crate) fields: Vec<Vec<(u32, u32)>>,
+    /// Rows that a derived column is for.
+    pub(crate) rows: Vec<u32>,
 }
 
 impl Batch {
@@ -218,12 +220,17 @@ impl Batch {
     }
 
     /// Rows that can still be appended.
+    #[inline(always)]
     pub(crate) fn room(&self) -> usize {
         if self.finished {
             return 0;
         }
-        let var = self.storage.iter().map(|s| if let Storage::Var(v) = s { v.data().len() } else { 0 });
-        if !self.layout.has_var || var.sum::<usize>() < VAR_BYTES { self.limit - self.rows } else { 0 }
+        if self.layout.has_var && self.var_bytes() >= VAR_BYTES { 0 } else { self.limit - self.rows }
+    }
+
+    /// Bytes in columns of varying length.
+    fn var_bytes(&self) -> usize {
+        self.storage.iter().map(|s| if let Storage::Var(v) = s { v.data().len() } else { 0 }).sum()
     }
 
     /// Forgets the rows, keeps the memory.
@@ -277,7 +284,7 @@ impl Batch {
     }
 
     /// Where the next rows of all fixed columns go, after [`reserve`](Self::reserve).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next_slots(&mut self) -> Slots<'_> {
         Slots::new(self.arena.as_mut_bytes(), &self.places, self.rows)
     }
@@ -359,6 +366,18 @@ impl Batch {
         bits.set(row, valid);
     }
 
+    /// Says that these rows of a column have a value.
+    pub(crate) fn set_valid_rows(&mut self, column: u16, rows: &[u32]) {
+        if let Some(Some(bits)) = self.validity.get_mut(usize::from(column)) {
+            rows.iter().for_each(|&row| bits.set(row as usize, true));
+        }
+    }
+
+    /// Whether every row of a column has a value.
+    pub(crate) fn has_all(&self, column: u16) -> bool {
+        self.validity.get(usize::from(column)).is_none_or(Option::is_none)
+    }
+
     /// Says that no row of a column has a value yet.
     pub(crate) fn blank(&mut self, column: u16) {
         if let Some(slot) = self.validity.get_mut(usize::from(column)) {
@@ -388,9 +407,13 @@ impl Batch {
     }
 
     /// Makes the `n` rows that were written part of the batch, as one run.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn commit(&mut self, n: usize, meta: &RunMeta, time_source: u8) {
-        self.runs.push(Run { first_row: self.rows as u32, rows: n as u32, meta: RunMeta { time_source, ..*meta } });
+        self.runs.push(Run { first_row: self.rows as u32, rows: n as u32, meta: *meta });
+        // Written after the copy, which is one of whole words then.
+        if let Some(run) = self.runs.last_mut() {
+            run.meta.time_source = time_source;
+        }
         self.rows += n;
     }
 

@@ -62,11 +62,13 @@ impl AlignedBuf {
     }
 
     /// The bytes in use.
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         &self.blocks.as_bytes()[..self.len]
     }
 
     /// The bytes in use, to write.
+    #[inline]
     pub fn as_mut_bytes(&mut self) -> &mut [u8] {
         &mut self.blocks.as_mut_bytes()[..self.len]
     }

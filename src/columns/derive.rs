@@ -4,6 +4,8 @@
 //! schema column loses its place among the extras in that row; one that does not keeps it.
 
 use super::batch::Batch;
+use super::gather::times;
+use super::icmp::{self, IcmpSources};
 use super::layout::{ColumnType, Family};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -12,20 +14,6 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub(crate) enum FamilyOf {
     Static(Family),
     Column(u16),
-}
-
-/// The elements that give an ICMP type or code, where the template has them.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct IcmpSources {
-    pub(crate) dst: u16,
-    /// 176 or 177.
-    pub(crate) v4: Option<u16>,
-    /// 178 or 179.
-    pub(crate) v6: Option<u16>,
-    /// 32, type and code together.
-    pub(crate) both_v4: Option<u16>,
-    /// 139, type and code together.
-    pub(crate) both_v6: Option<u16>,
 }
 
 /// A step that computes columns from columns.
@@ -171,28 +159,7 @@ impl Derive {
                     }
                 }
             }
-            Self::Icmp { proto, dst_port, kind, code } => {
-                batch.blank(kind.dst);
-                batch.blank(code.dst);
-                // Few flows are ICMP: most blocks of rows are passed over by one comparison of all their bytes.
-                const BLOCK: usize = 64;
-                for first in (0..rows).step_by(BLOCK) {
-                    let block = first..rows.min(first + BLOCK);
-                    let Some(protocols) = batch.slots::<u8>(*proto).get(block) else { break };
-                    if !protocols.iter().fold(false, |any, p| any | (*p == 1) | (*p == 58)) {
-                        continue;
-                    }
-                    let mut copy = [0; BLOCK];
-                    copy[..protocols.len()].copy_from_slice(protocols);
-                    for (i, &p) in copy.iter().enumerate().filter(|(_, p)| matches!(p, 1 | 58)) {
-                        let row = first + i;
-                        let proto = batch.is_valid(*proto, row).then_some(u64::from(p));
-                        let port = dst_port.and_then(|c| batch.uint_at(c, row));
-                        kind.fill(batch, row, proto, port, 8);
-                        code.fill(batch, row, proto, port, 0);
-                    }
-                }
-            }
+            Self::Icmp { proto, dst_port, kind, code } => icmp::derive(batch, *proto, *dst_port, kind, code),
             Self::Uptime { start, end, raw_end, init } => uptime(batch, *start, *end, *raw_end, *init),
             Self::Duration { start, end, duration, unit } => {
                 for row in 0..rows {
@@ -241,32 +208,6 @@ impl FamilyOf {
     }
 }
 
-impl IcmpSources {
-    fn fill(&self, batch: &mut Batch, row: usize, proto: Option<u64>, port: Option<u64>, shift: u32) {
-        let at = |c: Option<u16>| c.and_then(|c| batch.uint_at(c, row));
-        let half = |v: Option<u64>| v.map(|v| v >> shift & 0xff);
-        let none = [self.v4, self.v6, self.both_v4, self.both_v6].iter().all(|&c| at(c).is_none());
-        let (own, value) = match proto {
-            Some(1) => (self.v4, at(self.v4).or_else(|| half(at(self.both_v4)))),
-            Some(58) => (self.v6, at(self.v6).or_else(|| half(at(self.both_v6))).or_else(|| half(at(self.both_v4)))),
-            _ => (None, None),
-        };
-        let value = match proto {
-            Some(1 | 58) if none => half(port),
-            _ => value,
-        };
-        let own = own.filter(|_| at(own).is_some());
-        let value = value.and_then(|v| u8::try_from(v).ok());
-        if let (Some(v), Some(slot)) = (value, batch.slots_mut::<u8>(self.dst).get_mut(row)) {
-            *slot = v;
-        }
-        batch.set_valid(self.dst, row, value.is_some());
-        if let (Some(c), Some(_)) = (own, value) {
-            batch.set_valid(c, row, false);
-        }
-    }
-}
-
 fn uptime(
     batch: &mut Batch,
     start: Option<(u16, u16)>,
@@ -291,9 +232,7 @@ fn uptime(
             let columns = [(raw_end, 4), (raw_start, 4), (dst_start, 8), (dst_end, 8)];
             if let Some([end, start, from, to]) = batch.disjoint(columns) {
                 let (end, start) = (rows_of::<u32>(end, &rows), rows_of::<u32>(start, &rows));
-                for ((slot, &start), &end) in rows_of::<i64>(from, &rows).iter_mut().zip(&*start).zip(&*end) {
-                    *slot = uptime_to_micros(export, end, start);
-                }
+                times::before(rows_of(from, &rows), export, start, end);
                 rows_of::<i64>(to, &rows).fill(export);
             }
             continue;

@@ -9,6 +9,7 @@ mod batch;
 mod buffer;
 pub(crate) mod derive;
 pub mod gather;
+pub(crate) mod icmp;
 mod layout;
 mod options;
 mod run;

@@ -58,13 +58,7 @@ impl<'d> Scope<'d> {
             self.forget_targets();
         }
         self.resolve(meta);
-        // The top two bits are the mode.
-        if let Header::V5(h) = header
-            && let rate @ 1.. = h.sampling.get() & 0x3fff
-            && meta.sampling_source != SamplingSource::Domain as u8
-        {
-            (meta.sampling_rate, meta.sampling_source) = (f64::from(rate), SamplingSource::Header as u8);
-        }
+        (meta.sampling_rate, meta.sampling_source) = header_rate(header, self.stream.sampling);
     }
 
     /// What options data say about all records of the stream, from what is known now.
@@ -73,9 +67,8 @@ impl<'d> Scope<'d> {
         if self.stream.tables_seen != Some(self.exporter.tables.generation()) {
             self.ask_tables(meta.domain_id);
         }
-        if let Some((rate, source)) = self.stream.sampling {
-            (meta.sampling_rate, meta.sampling_source) = (rate, source as u8);
-        }
+        meta.sampling_rate = self.stream.sampling.0;
+        meta.sampling_source = self.stream.sampling.1 as u8;
         meta.init_time_ms = self.stream.init_time_ms;
     }
 
@@ -85,7 +78,7 @@ impl<'d> Scope<'d> {
         self.stream.tables_seen = Some(tables.generation());
         let rate = tables.domain_rate(domain).map(|r| (r, SamplingSource::Domain));
         let configured = self.config.sampling_rate.map(|r| (r, SamplingSource::Configured));
-        self.stream.sampling = rate.or(configured);
+        self.stream.sampling = rate.or(configured).unwrap_or((f64::NAN, SamplingSource::None));
         self.stream.init_time_ms = tables.init_time_ms(domain);
     }
 
@@ -309,18 +302,12 @@ impl<'d> Scope<'d> {
         }
     }
 
-    #[inline]
+    /// The data records of a set.
     fn run(&mut self, slot: usize, body: &[u8], offset: usize, meta: &mut RunMeta) -> Done {
         let mut done = Done { records: 0, options: 0, error: None };
         let (plans, out) = (&mut self.work.plans, &mut self.work.out);
         let Some(slot) = plans.slots.get_mut(slot) else { return done };
         slot.used_us = meta.received_at.0;
-        let (tables, templates) = (&self.exporter.tables, &self.exporter.templates);
-        let (version, domain, port) = (meta.version, meta.domain_id, meta.exporter.port());
-        let lookups = Lookups {
-            rate: &|id| tables.sampler_rate(domain, id).map(|r| (r, SamplingSource::Sampler as u8)),
-            template: &|id| templates.lookup(version, domain, id, port).cloned(),
-        };
         let (mut at, mut left) = (0, self.config.set_records);
         loop {
             let batch = match &mut slot.batch {
@@ -336,7 +323,7 @@ impl<'d> Scope<'d> {
             // A record has a byte at least: most sets are affordable without a division.
             let affordable =
                 if rest.len() * slot.row_bytes <= self.budget { left } else { self.budget / slot.row_bytes };
-            let ran = slot.plan.run(rest, left.min(affordable), meta, &lookups, batch);
+            let ran = slot.plan.run(rest, left.min(affordable), meta, &Known { exporter: self.exporter, meta }, batch);
             let full = batch.is_full();
             at += ran.consumed;
             left -= ran.records.min(left);
@@ -400,6 +387,36 @@ impl<'d> Scope<'d> {
         }
         self.work.fields = fields;
         done
+    }
+}
+
+/// The sampling rate of a message: what is known of its stream, or what a v5 header says.
+#[inline]
+pub(super) fn header_rate(header: Header<'_>, stream: (f64, SamplingSource)) -> (f64, u8) {
+    match header {
+        // The top two bits are the mode.
+        Header::V5(h) if stream.1 != SamplingSource::Domain && h.sampling.get() & 0x3fff != 0 => {
+            (f64::from(h.sampling.get() & 0x3fff), SamplingSource::Header as u8)
+        }
+        _ => (stream.0, stream.1 as u8),
+    }
+}
+
+/// What the exporter's tables know for a message.
+pub(super) struct Known<'a> {
+    pub(super) exporter: &'a Exporter,
+    pub(super) meta: &'a RunMeta,
+}
+
+impl Lookups for Known<'_> {
+    fn rate(&self, sampler: u64) -> Option<(f64, SamplingSource)> {
+        let rate = self.exporter.tables.sampler_rate(self.meta.domain_id, sampler);
+        rate.map(|r| (r, SamplingSource::Sampler))
+    }
+
+    fn template(&self, id: u16) -> Option<Arc<Template>> {
+        let RunMeta { version, domain_id, exporter, .. } = self.meta;
+        self.exporter.templates.lookup(*version, *domain_id, id, exporter.port()).cloned()
     }
 }
 

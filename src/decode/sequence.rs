@@ -88,11 +88,23 @@ pub(super) struct Units {
 }
 
 impl Sequence {
+    /// Whether this is the number that must come next.
+    #[inline]
+    pub(super) fn is_next(&self, number: u32) -> bool {
+        self.sure && number == self.expected
+    }
+
+    /// Takes the number that must come next, of a message of which all units are known.
+    #[inline]
+    pub(super) fn next(&mut self, number: u32, units: u32, uptime: Option<u32>) {
+        self.commit(number, units, uptime);
+    }
+
     /// Takes a message's number and what it holds.
     #[inline]
     pub(super) fn step(&mut self, number: u32, units: &Units, uptime: Option<u32>) -> SequenceEvent {
         let whole = units.held == 0 && !units.lost;
-        if !(self.sure && number == self.expected && whole) {
+        if !(self.is_next(number) && whole) {
             return self.judge(number, units, uptime);
         }
         self.commit(number, units.known, uptime);

@@ -94,6 +94,16 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Adds a datagram of `bytes` bytes that was one set of so many records, in order.
+    #[inline]
+    pub(super) fn add_one_set(&mut self, records: u64, bytes: usize) {
+        self.datagrams += 1;
+        self.bytes += bytes as u64;
+        self.records += records;
+        self.sets += 1;
+        self.sets_decoded += 1;
+    }
+
     /// Adds a datagram of `bytes` bytes.
     #[inline]
     pub(super) fn add(&mut self, o: &Outcome, bytes: usize) {

@@ -3,15 +3,15 @@
 use super::hash::Keyed;
 use super::sequence::Sequence;
 use super::stats::Stats;
-use crate::columns::SamplingSource;
+use crate::columns::{RunMeta, SamplingSource};
 use crate::template::{Limits, OptionsTables, Template, Templates};
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-/// What names a stream, as plain words, which compare and hash without branches: the address as IPv6 (an IPv4-mapped one
-/// was made IPv4 before, so no two are confused), then domain, port and version.
+/// What names a stream, as plain words, which compare and hash without branches: the address as IPv6 (an IPv4 one
+/// as it is mapped there), then domain, port and version.
 #[derive(Clone, Copy, Debug, Eq)]
 pub(super) struct StreamId([u64; 3]);
 
@@ -61,7 +61,8 @@ pub(super) struct Stream {
     pub(super) plans_seen: u64,
     /// The generation of the options tables that these were asked at; `None` before the first message.
     pub(super) tables_seen: Option<u64>,
-    pub(super) sampling: Option<(f64, SamplingSource)>,
+    /// The sampling rate of the domain and how it is known; NaN where it is not.
+    pub(super) sampling: (f64, SamplingSource),
     pub(super) init_time_ms: Option<u64>,
     pub(super) last_us: i64,
 }
@@ -75,19 +76,22 @@ impl Stream {
             templates_seen: 0,
             plans_seen: 0,
             tables_seen: None,
-            sampling: None,
+            sampling: (f64::NAN, SamplingSource::None),
             init_time_ms: None,
             last_us: 0,
         }
     }
 }
 
+/// A stream, and what its messages have in common: what changes with each is written over.
+type Place = (StreamId, Stream, RunMeta);
+
 /// All streams.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     by_id: HashMap<StreamId, u32, Keyed>,
     // INVARIANT: by_id leads every id to its place.
-    places: Vec<(StreamId, Stream)>,
+    places: Vec<Place>,
     // Where the last message was found: exporters send in bursts.
     last: u32,
 }
@@ -113,28 +117,28 @@ impl Streams {
 
     /// Adds a stream that is not there.
     #[cold]
-    pub(super) fn insert(&mut self, id: StreamId, stream: Stream) -> u32 {
+    pub(super) fn insert(&mut self, id: StreamId, stream: Stream, meta: RunMeta) -> u32 {
         let place = self.places.len() as u32;
-        self.places.push((id, stream));
+        self.places.push((id, stream, meta));
         self.by_id.insert(id, place);
         place
     }
 
     #[inline]
-    pub(super) fn at(&mut self, place: u32) -> Option<&mut Stream> {
-        self.places.get_mut(place as usize).map(|p| &mut p.1)
+    pub(super) fn at(&mut self, place: u32) -> Option<(&mut Stream, &mut RunMeta)> {
+        self.places.get_mut(place as usize).map(|(_, stream, meta)| (stream, meta))
     }
 
     /// The stream of an id.
     pub(super) fn get_mut(&mut self, id: &StreamId) -> Option<&mut Stream> {
-        self.find(id).and_then(|place| self.at(place))
+        self.find(id).and_then(|place| self.at(place)).map(|found| found.0)
     }
 
     /// Forgets the streams that are not kept.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&Stream) -> bool) {
-        self.places.retain(|(_, s)| keep(s));
+        self.places.retain(|(_, s, _)| keep(s));
         self.by_id.clear();
-        self.by_id.extend(self.places.iter().zip(0..).map(|((id, _), place)| (*id, place)));
+        self.by_id.extend(self.places.iter().zip(0..).map(|((id, ..), place)| (*id, place)));
     }
 }
 
@@ -157,7 +161,7 @@ pub(super) struct Targets {
 }
 
 impl Targets {
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&mut self, id: u16) -> Option<&Target> {
         if self.sorted.get(self.last).is_none_or(|t| t.0 != id) {
             self.last = self.sorted.binary_search_by_key(&id, |t| t.0).ok()?;

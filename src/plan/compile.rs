@@ -2,10 +2,11 @@
 
 use super::time::TimeKind;
 use super::{Convert, Op, Plan, SamplingOps, Source, TimeRule};
-use crate::columns::derive::{Derive, FamilyOf, IcmpSources};
+use crate::columns::derive::{Derive, FamilyOf};
 use crate::columns::gather::Kernel;
 use crate::columns::gather::places::Widths;
 use crate::columns::gather::window::Simd;
+use crate::columns::icmp::IcmpSources;
 use crate::columns::schema::{COLUMNS, SchemaColumn, rank};
 use crate::columns::{ColumnDef, ColumnType, Family, Layout, TimeSource, extra_column_name};
 use crate::elements::{DataType, Registry};

@@ -10,7 +10,7 @@ mod run;
 mod time;
 mod windows;
 
-pub use run::{Lookups, Ran};
+pub use run::{Lookups, NoLookups, Ran};
 
 use crate::columns::Layout;
 use crate::columns::gather::window::{Simd, Windows};

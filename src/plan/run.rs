@@ -10,16 +10,26 @@ use std::sync::Arc;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// What a plan asks of the tables that options data and templates fill.
-pub struct Lookups<'a> {
+pub trait Lookups {
     /// The sampling rate of a sampler or selector id of this exporter and domain, and how it is known.
-    pub rate: &'a dyn Fn(u64) -> Option<(f64, u8)>,
+    fn rate(&self, sampler: u64) -> Option<(f64, SamplingSource)>;
+
     /// The template of an id in this exporter's domain, for lists of templates' records (RFC 6313).
-    pub template: &'a dyn Fn(u16) -> Option<Arc<Template>>,
+    fn template(&self, id: u16) -> Option<Arc<Template>>;
 }
 
-impl Lookups<'_> {
-    /// Tables that know nothing.
-    pub const NONE: Lookups<'static> = Lookups { rate: &|_| None, template: &|_| None };
+/// Tables that know nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoLookups;
+
+impl Lookups for NoLookups {
+    fn rate(&self, _: u64) -> Option<(f64, SamplingSource)> {
+        None
+    }
+
+    fn template(&self, _: u16) -> Option<Arc<Template>> {
+        None
+    }
 }
 
 /// What running a plan came to.
@@ -79,22 +89,37 @@ impl<'b> View<'b> {
 impl Plan {
     /// Appends the records at the start of `body` to `batch` as one run: all whole records, or as many as the batch
     /// has room for and `limit` allows. Call it again with the rest while `records` is not 0.
-    #[inline]
-    pub fn run(&self, body: &[u8], limit: usize, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) -> Ran {
+    #[inline(never)]
+    pub fn run(&self, body: &[u8], limit: usize, meta: &RunMeta, lookups: &dyn Lookups, batch: &mut Batch) -> Ran {
         let room = batch.room().min(limit);
         if self.segments.len() != 1 {
             return self.run_varying(body, room, meta, lookups, batch);
         }
         let n = self.count(body.len()).min(room);
-        let Some(records) = body.get(..n * self.min_len).filter(|r| !r.is_empty()) else { return Ran::default() };
-        batch.reserve(n);
-        let records = Records::Strided(Strided::new(records, self.min_len));
-        self.fill(View { from: 0, n, records }, meta, lookups, batch);
+        if n > 0 {
+            self.run_fixed(body, n, meta, lookups, batch);
+        }
         Ran { records: n, consumed: n * self.min_len, overrun: false }
     }
 
+    /// The number of records in `body`, if there are any and they are of one length.
+    #[inline(always)]
+    pub(crate) fn fixed_records(&self, body: &[u8]) -> Option<usize> {
+        let n = self.count(body.len());
+        (self.segments.len() == 1 && n > 0).then_some(n)
+    }
+
+    /// Appends the first `n` records of `body`, all of one length, for which the batch has room.
+    #[inline(always)]
+    pub(crate) fn run_fixed(&self, body: &[u8], n: usize, meta: &RunMeta, lookups: &dyn Lookups, batch: &mut Batch) {
+        let Some(records) = body.get(..n * self.min_len) else { return };
+        batch.reserve(n);
+        let records = Records::Strided(Strided::new(records, self.min_len));
+        self.fill(View { from: 0, n, records }, meta, lookups, batch);
+    }
+
     #[inline(never)]
-    fn run_varying(&self, body: &[u8], room: usize, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) -> Ran {
+    fn run_varying(&self, body: &[u8], room: usize, meta: &RunMeta, lookups: &dyn Lookups, batch: &mut Batch) -> Ran {
         let mut at = std::mem::take(&mut batch.scratch);
         let ran = self.locate(body, room, &mut at);
         if ran.records > 0 {
@@ -148,12 +173,12 @@ impl Plan {
     }
 
     #[inline(always)]
-    fn fill(&self, view: View<'_>, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) {
+    fn fill(&self, view: View<'_>, meta: &RunMeta, lookups: &dyn Lookups, batch: &mut Batch) {
         for group in &self.groups {
             group.run(view, meta, lookups, batch);
         }
-        for op in &self.ops {
-            op.run(view, meta, lookups, batch);
+        if !self.ops.is_empty() {
+            run_all(&self.ops, view, meta, lookups, batch);
         }
         let time_source = match self.time {
             TimeRule::Always(code) => code,
@@ -169,27 +194,36 @@ impl Plan {
 }
 
 impl Group {
-    #[inline]
-    fn run(&self, view: View<'_>, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) {
+    #[inline(always)]
+    fn run(&self, view: View<'_>, meta: &RunMeta, lookups: &dyn Lookups, batch: &mut Batch) {
         let rows = match view.records {
             Records::Strided(records) => Rows { bytes: records.bytes, at: At::Stride(records.stride()) },
             Records::Listed { bytes, at } => Rows { bytes, at: At::Starts(view.starts(at, self.segment)) },
         };
         let clock = Clock { export_us: meta.export_time.as_micros(), uptime_ms: meta.uptime_ms.unwrap_or(0) };
         let done = self.windows.run(self.simd, rows, view.n, clock, batch.next_slots());
-        for op in &self.raw {
-            op.finish(view.first(done), meta, lookups, batch);
+        if !self.raw.is_empty() {
+            finish_all(&self.raw, view.first(done), meta, lookups, batch);
         }
         if done < view.n {
-            self.scalar(view.rest(done), meta, lookups, batch);
+            run_all(&self.ops, view.rest(done), meta, lookups, batch);
         }
     }
+}
 
-    #[cold]
-    fn scalar(&self, view: View<'_>, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) {
-        for op in &self.ops {
-            op.run(view, meta, lookups, batch);
-        }
+// Calls of their own: what only some plans do takes no registers from the others.
+
+#[inline(never)]
+fn run_all(ops: &[Op], view: View<'_>, meta: &RunMeta, lookups: &dyn Lookups, batch: &mut Batch) {
+    for op in ops {
+        op.run(view, meta, lookups, batch);
+    }
+}
+
+#[inline(never)]
+fn finish_all(ops: &[Op], view: View<'_>, meta: &RunMeta, lookups: &dyn Lookups, batch: &mut Batch) {
+    for op in ops {
+        op.finish(view, meta, lookups, batch);
     }
 }
 
@@ -211,7 +245,7 @@ macro_rules! kernel {
 
 impl Op {
     #[inline]
-    fn run(&self, view: View<'_>, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) {
+    fn run(&self, view: View<'_>, meta: &RunMeta, lookups: &dyn Lookups, batch: &mut Batch) {
         let data_type = self.data_type;
         if let Source::Fixed { segment, rel, width } = self.source {
             let c = self.column;
@@ -271,7 +305,7 @@ impl Op {
     }
 
     #[cold]
-    fn each_value(&self, view: View<'_>, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) {
+    fn each_value(&self, view: View<'_>, meta: &RunMeta, lookups: &dyn Lookups, batch: &mut Batch) {
         let first = batch.rows() + view.from;
         self.each_field(view, |i, bytes| {
             let row = first + i;
@@ -289,7 +323,7 @@ impl Op {
 
     /// Makes times of a column's bare integers, and sees that counters are not beyond 63 bits.
     #[inline]
-    fn finish(&self, view: View<'_>, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) {
+    fn finish(&self, view: View<'_>, meta: &RunMeta, lookups: &dyn Lookups, batch: &mut Batch) {
         let values = view.slots::<i64>(batch, self.column);
         let done = match self.convert {
             Convert::Time(kind) => kind.finish(values, meta.export_time.as_micros()),
@@ -317,7 +351,7 @@ impl Op {
         }
     }
 
-    fn one(&self, b: &[u8], view: View<'_>, i: usize, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) -> Put {
+    fn one(&self, b: &[u8], view: View<'_>, i: usize, meta: &RunMeta, lookups: &dyn Lookups, batch: &mut Batch) -> Put {
         let (c, to) = (self.column, self.data_type);
         macro_rules! slot {
             ($t:ty, $v:expr) => {
@@ -347,7 +381,8 @@ impl Op {
                 return if text.is_ok() { Put::Value } else { Put::Misfit };
             }
             Convert::List(data_type) => {
-                let text = crate::value::list_json(data_type, b, meta.export_time.as_micros(), lookups.template);
+                let text =
+                    crate::value::list_json(data_type, b, meta.export_time.as_micros(), &|id| lookups.template(id));
                 push(batch, text.as_deref().unwrap_or("").as_bytes());
                 return if text.is_some() { Put::Value } else { Put::Misfit };
             }
@@ -407,8 +442,9 @@ enum Put {
 
 impl SamplingOps {
     /// A record's own rate, else that of its sampler, else the run's.
-    fn fill(&self, first: usize, meta: &RunMeta, lookups: &Lookups<'_>, batch: &mut Batch) {
-        let mut last: Option<(u64, Option<(f64, u8)>)> = None;
+    #[inline(never)]
+    fn fill(&self, first: usize, meta: &RunMeta, lookups: &dyn Lookups, batch: &mut Batch) {
+        let mut last: Option<(u64, Option<(f64, SamplingSource)>)> = None;
         for row in first..batch.rows() {
             let at = |c: Option<u16>| c.and_then(|c| batch.uint_at(c, row)).map(|v| v as f64);
             let pair = |c: Option<(u16, u16)>| c.and_then(|(a, b)| Some((at(Some(a))?, at(Some(b))?)));
@@ -420,16 +456,16 @@ impl SamplingOps {
                 .or_else(|| known(pair(self.population).map(|(size, population)| population / size)))
                 .or_else(|| known(probability.map(|p| 1.0 / p)));
             let sampler = self.sampler.and_then(|c| batch.uint_at(c, row));
-            let mut rate = own.map(|r| (r, SamplingSource::Record as u8));
+            let mut rate = own.map(|r| (r, SamplingSource::Record));
             if let (None, Some(id)) = (rate, sampler) {
                 rate = match last {
                     Some((known, rate)) if known == id => rate,
-                    _ => (lookups.rate)(id),
+                    _ => lookups.rate(id),
                 };
                 last = Some((id, rate));
             }
             let run = (!meta.sampling_rate.is_nan()).then_some((meta.sampling_rate, meta.sampling_source));
-            let rate = rate.or(run);
+            let rate = rate.map(|(rate, source)| (rate, source as u8)).or(run);
             if let Some(slot) = batch.slots_mut::<f64>(self.rate).get_mut(row) {
                 *slot = rate.map_or(f64::NAN, |r| r.0);
             }

@@ -1,5 +1,6 @@
 //! IPFIX on the wire (RFC 7011).
 
+use super::Common;
 use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -20,6 +21,21 @@ pub struct Header {
 }
 
 const _: () = assert!(size_of::<Header>() == 16);
+
+impl Header {
+    /// What headers of all versions say.
+    #[inline]
+    pub(super) fn common(&self) -> Common {
+        Common {
+            version: 10,
+            sequence: self.sequence.get(),
+            domain_id: self.domain_id.get(),
+            uptime_ms: None,
+            secs: self.export_time.get(),
+            nanos: 0,
+        }
+    }
+}
 
 /// Starts a template record, section 3.4.1; a field count of 0 withdraws.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

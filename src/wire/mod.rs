@@ -46,31 +46,62 @@ pub struct FixedRecords<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
     header: Header<'a>,
+    common: Common,
     bytes: &'a [u8],
     // INVARIANT: header length <= end <= bytes.len().
     end: usize,
     damage: Option<Error>,
 }
 
+/// What headers of all versions say, read once.
+#[derive(Clone, Copy, Debug)]
+struct Common {
+    version: u8,
+    sequence: u32,
+    domain_id: u32,
+    uptime_ms: Option<u32>,
+    secs: u32,
+    nanos: u32,
+}
+
+/// The only set of a message, with data records.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OneSet<'a> {
+    /// The set id; 0 for v1, v5 and v7.
+    pub(crate) id: u16,
+    /// Its records, and what pads them.
+    pub(crate) body: &'a [u8],
+}
+
+/// Where the records of a v1, v5 or v7 message start, the length of one, and how many its header counts.
+type Shape = (usize, usize, usize);
+
 impl<'a> Message<'a> {
     /// A view of the message in a datagram.
     ///
     /// # Errors
     /// A datagram shorter than its header, an unknown version, an IPFIX length below 16.
-    #[inline]
+    // Else it goes through memory, piece by piece.
+    #[inline(always)]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
         let short = |need| Error::new(ErrorKind::ShortHeader, 0, need, bytes.len());
         let Some(&version) = bytes.first_chunk::<2>() else { return Err(short(2)) };
         let mut end = bytes.len();
         let mut damage = None;
-        let header = match u16::from_be_bytes(version) {
-            1 => Header::V1(v1::Header::ref_from_prefix(bytes).map_err(|_| short(16))?.0),
-            5 => Header::V5(v5::Header::ref_from_prefix(bytes).map_err(|_| short(24))?.0),
-            7 => Header::V7(v7::Header::ref_from_prefix(bytes).map_err(|_| short(24))?.0),
-            9 => Header::V9(v9::Header::ref_from_prefix(bytes).map_err(|_| short(20))?.0),
+        macro_rules! header {
+            ($of:ident, $module:ident) => {{
+                let h = $module::Header::ref_from_prefix(bytes).map_err(|_| short(size_of::<$module::Header>()))?.0;
+                (Header::$of(h), h.common())
+            }};
+        }
+        let (header, common) = match u16::from_be_bytes(version) {
+            1 => header!(V1, v1),
+            5 => header!(V5, v5),
+            7 => header!(V7, v7),
+            9 => header!(V9, v9),
             10 => {
-                let header = ipfix::Header::ref_from_prefix(bytes).map_err(|_| short(16))?.0;
-                let length = usize::from(header.length.get());
+                let (h, _) = ipfix::Header::ref_from_prefix(bytes).map_err(|_| short(size_of::<ipfix::Header>()))?;
+                let length = usize::from(h.length.get());
                 if length < size_of::<ipfix::Header>() {
                     return Err(Error::new(ErrorKind::BadMessageLength, 2, 16, length));
                 }
@@ -78,11 +109,11 @@ impl<'a> Message<'a> {
                     damage = Some(Error::new(ErrorKind::TruncatedMessage, 2, length, end));
                 }
                 end = end.min(length);
-                Header::Ipfix(header)
+                (Header::Ipfix(h), h.common())
             }
             other => return Err(Error::new(ErrorKind::UnknownVersion, 0, 0, usize::from(other))),
         };
-        let mut message = Self { header, bytes, end, damage };
+        let mut message = Self { header, common, bytes, end, damage };
         if let Some((head, stride, count)) = message.shape()
             && count * stride != end - head
         {
@@ -99,13 +130,7 @@ impl<'a> Message<'a> {
     /// 1, 5, 7, 9 or 10.
     #[inline]
     pub fn version(&self) -> u8 {
-        match self.header {
-            Header::V1(_) => 1,
-            Header::V5(_) => 5,
-            Header::V7(_) => 7,
-            Header::V9(_) => 9,
-            Header::Ipfix(_) => 10,
-        }
+        self.common.version
     }
 
     /// The header's count of records; IPFIX has none.
@@ -122,49 +147,25 @@ impl<'a> Message<'a> {
     /// The export time in microseconds since 1970; nanoseconds are cut.
     #[inline]
     pub fn export_time_us(&self) -> i64 {
-        let (secs, nanos) = match self.header {
-            Header::V1(h) => (h.unix_secs.get(), h.unix_nsecs.get()),
-            Header::V5(h) => (h.unix_secs.get(), h.unix_nsecs.get()),
-            Header::V7(h) => (h.unix_secs.get(), h.unix_nsecs.get()),
-            Header::V9(h) => (h.unix_secs.get(), 0),
-            Header::Ipfix(h) => (h.export_time.get(), 0),
-        };
-        i64::from(secs) * 1_000_000 + i64::from(nanos / 1000)
+        i64::from(self.common.secs) * 1_000_000 + i64::from(self.common.nanos / 1000)
     }
 
     /// The exporter's uptime in milliseconds; IPFIX has none.
     #[inline]
     pub fn uptime_ms(&self) -> Option<u32> {
-        match self.header {
-            Header::V1(h) => Some(h.sys_uptime.get()),
-            Header::V5(h) => Some(h.sys_uptime.get()),
-            Header::V7(h) => Some(h.sys_uptime.get()),
-            Header::V9(h) => Some(h.sys_uptime.get()),
-            Header::Ipfix(_) => None,
-        }
+        self.common.uptime_ms
     }
 
     /// The sequence number; 0 for v1, which has none.
     #[inline]
     pub fn sequence(&self) -> u32 {
-        match self.header {
-            Header::V1(_) => 0,
-            Header::V5(h) => h.flow_sequence.get(),
-            Header::V7(h) => h.flow_sequence.get(),
-            Header::V9(h) => h.sequence.get(),
-            Header::Ipfix(h) => h.sequence.get(),
-        }
+        self.common.sequence
     }
 
     /// v9's source id, IPFIX's observation domain, v5's engine type * 256 + engine id; else 0.
     #[inline]
     pub fn domain_id(&self) -> u32 {
-        match self.header {
-            Header::V5(h) => u32::from(h.engine_type) << 8 | u32::from(h.engine_id),
-            Header::V9(h) => h.source_id.get(),
-            Header::Ipfix(h) => h.domain_id.get(),
-            Header::V1(_) | Header::V7(_) => 0,
-        }
+        self.common.domain_id
     }
 
     /// What is wrong with the message as a whole although it can be decoded: truncated, or a count that lies.
@@ -187,6 +188,25 @@ impl<'a> Message<'a> {
         Some(FixedRecords { bytes, stride, count, offset })
     }
 
+    /// The data set of a message that has no other set and in which no length or count is wrong.
+    #[inline(always)]
+    pub(crate) fn one_set(&self) -> Option<OneSet<'a>> {
+        if self.damage.is_some() {
+            return None;
+        }
+        let head = match self.header {
+            Header::V1(_) => return Some(OneSet { id: 0, body: self.bytes.get(size_of::<v1::Header>()..)? }),
+            Header::V5(_) | Header::V7(_) => {
+                return Some(OneSet { id: 0, body: self.bytes.get(size_of::<v5::Header>()..)? });
+            }
+            Header::V9(_) => size_of::<v9::Header>(),
+            Header::Ipfix(_) => size_of::<ipfix::Header>(),
+        };
+        let (set, body) = set::SetHeader::ref_from_prefix(self.bytes.get(head..self.end)?).ok()?;
+        let (id, length) = (set.id.get(), usize::from(set.length.get()));
+        (id >= 256 && length == self.end - head).then_some(OneSet { id, body })
+    }
+
     /// The sets of a v9 or IPFIX message; none for other versions.
     #[inline]
     pub fn sets(&self) -> Sets<'a> {
@@ -197,7 +217,8 @@ impl<'a> Message<'a> {
         }
     }
 
-    fn shape(&self) -> Option<(usize, usize, usize)> {
+    #[inline]
+    fn shape(&self) -> Option<Shape> {
         match self.header {
             Header::V1(h) => Some((size_of::<v1::Header>(), size_of::<v1::Record>(), usize::from(h.count.get()))),
             Header::V5(h) => Some((size_of::<v5::Header>(), size_of::<v5::Record>(), usize::from(h.count.get()))),

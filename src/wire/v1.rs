@@ -1,5 +1,6 @@
 //! NetFlow v1 on the wire.
 
+use super::Common;
 use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -20,6 +21,21 @@ pub struct Header {
 }
 
 const _: () = assert!(size_of::<Header>() == 16);
+
+impl Header {
+    /// What headers of all versions say.
+    #[inline]
+    pub(super) fn common(&self) -> Common {
+        Common {
+            version: 1,
+            sequence: 0,
+            domain_id: 0,
+            uptime_ms: Some(self.sys_uptime.get()),
+            secs: self.unix_secs.get(),
+            nanos: self.unix_nsecs.get(),
+        }
+    }
+}
 
 /// A flow record.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

@@ -1,5 +1,6 @@
 //! NetFlow v5 on the wire.
 
+use super::Common;
 use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -28,6 +29,21 @@ pub struct Header {
 }
 
 const _: () = assert!(size_of::<Header>() == 24);
+
+impl Header {
+    /// What headers of all versions say.
+    #[inline]
+    pub(super) fn common(&self) -> Common {
+        Common {
+            version: 5,
+            sequence: self.flow_sequence.get(),
+            domain_id: u32::from(self.engine_type) << 8 | u32::from(self.engine_id),
+            uptime_ms: Some(self.sys_uptime.get()),
+            secs: self.unix_secs.get(),
+            nanos: self.unix_nsecs.get(),
+        }
+    }
+}
 
 /// A flow record.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

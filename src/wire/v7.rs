@@ -1,5 +1,6 @@
 //! NetFlow v7 on the wire.
 
+use super::Common;
 use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -24,6 +25,21 @@ pub struct Header {
 }
 
 const _: () = assert!(size_of::<Header>() == 24);
+
+impl Header {
+    /// What headers of all versions say.
+    #[inline]
+    pub(super) fn common(&self) -> Common {
+        Common {
+            version: 7,
+            sequence: self.flow_sequence.get(),
+            domain_id: 0,
+            uptime_ms: Some(self.sys_uptime.get()),
+            secs: self.unix_secs.get(),
+            nanos: self.unix_nsecs.get(),
+        }
+    }
+}
 
 /// A flow record.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

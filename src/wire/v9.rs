@@ -1,5 +1,6 @@
 //! NetFlow v9 on the wire.
 
+use super::Common;
 use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -22,6 +23,21 @@ pub struct Header {
 }
 
 const _: () = assert!(size_of::<Header>() == 20);
+
+impl Header {
+    /// What headers of all versions say.
+    #[inline]
+    pub(super) fn common(&self) -> Common {
+        Common {
+            version: 9,
+            sequence: self.sequence.get(),
+            domain_id: self.source_id.get(),
+            uptime_ms: Some(self.sys_uptime.get()),
+            secs: self.unix_secs.get(),
+            nanos: 0,
+        }
+    }
+}
 
 /// Starts a template record, section 5.2.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

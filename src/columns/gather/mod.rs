@@ -9,6 +9,7 @@ pub(crate) mod places;
 pub mod scalar;
 #[cfg(test)]
 mod tests;
+pub(crate) mod times;
 pub(crate) mod window;
 #[cfg(target_arch = "x86_64")]
 mod x86;

@@ -265,7 +265,7 @@ impl Windows {
 
     /// Fills the columns from the first `n` records; returns how many rows are done. The others are so near the end of
     /// the bytes that a window would leave them.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn run<'b>(&self, simd: Simd, rows: Rows<'b>, n: usize, clock: Clock, slots: Slots<'b>) -> usize {
         let Some(room) = rows.bytes.len().checked_sub(self.reach) else { return 0 };
         let n = match rows.at {

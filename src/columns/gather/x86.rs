@@ -18,17 +18,20 @@ impl Runner {
     }
 
     /// Fills the columns of the windows.
-    #[inline]
+    #[inline(always)]
     pub(super) fn run(self, windows: &[Window], records: &Fitting<'_>, clock: Clock) {
         let (slots, last) = (&records.slots, records.n - 1);
-        let out = Out { n: records.n, clock, arena: slots.arena, starts: &slots.places.starts, first: slots.first };
         let bytes = records.rows.bytes.as_ptr();
         // A block of few records reads the last one again in place of those that are not there.
-        let offset = |i: usize| match records.rows.at {
-            At::Stride(stride) => i.min(last) * stride,
-            At::Starts(starts) => starts.get(i.min(last)).map_or(0, |&s| s as usize),
-        };
-        let few = if records.n < BLOCK { std::array::from_fn(offset) } else { [0; BLOCK] };
+        let mut few = [0; BLOCK];
+        if records.n < BLOCK {
+            few = match records.rows.at {
+                At::Stride(stride) => [0, 1, 2, 3, 4, 5, 6, 7].map(|i: usize| i.min(last) * stride),
+                At::Starts(starts) => std::array::from_fn(|i| starts.get(i.min(last)).map_or(0, |&s| s as usize)),
+            };
+        }
+        let (n, first, starts) = (records.n, slots.first, &slots.places.starts);
+        let out = Out { n, clock, arena: slots.arena, starts, first, few: &few };
         for window in windows {
             // SAFETY: AVX2 was detected by `new`. By the invariants of `Fitting` reads stay in the bytes, and writes in
             // the arena.
@@ -37,9 +40,9 @@ impl Runner {
                 match records.rows.at {
                     At::Stride(stride) => {
                         let kernel = STRIDED.get(window.shape).unwrap_or(&STRIDED[0]);
-                        kernel(window, Strided { bytes, stride, few: &few }, &out);
+                        kernel(window, Strided { bytes, stride }, &out);
                     }
-                    At::Starts(starts) => listed(window, Listed { bytes, starts: starts.as_ptr(), few: &few }, &out),
+                    At::Starts(starts) => listed(window, Listed { bytes, starts: starts.as_ptr() }, &out),
                 }
             }
         }
@@ -53,6 +56,8 @@ struct Out<'a> {
     arena: *mut u8,
     starts: &'a [usize],
     first: usize,
+    /// The offsets of the records where they are fewer than a block.
+    few: &'a [usize; BLOCK],
 }
 
 impl Out<'_> {
@@ -103,18 +108,17 @@ trait Place: Copy {
     /// In records fewer than eight, the last one standing in for others.
     ///
     /// # Safety
-    /// There are fewer.
-    unsafe fn few(self) -> [*const u8; BLOCK];
+    /// These are their offsets.
+    unsafe fn few(self, offsets: &[usize; BLOCK]) -> [*const u8; BLOCK];
 }
 
 #[derive(Clone, Copy)]
-struct Strided<'a> {
+struct Strided {
     bytes: *const u8,
     stride: usize,
-    few: &'a [usize; BLOCK],
 }
 
-impl Place for Strided<'_> {
+impl Place for Strided {
     #[inline(always)]
     unsafe fn one(self, i: usize) -> *const u8 {
         // SAFETY: within the records.
@@ -133,20 +137,19 @@ impl Place for Strided<'_> {
     }
 
     #[inline(always)]
-    unsafe fn few(self) -> [*const u8; BLOCK] {
+    unsafe fn few(self, offsets: &[usize; BLOCK]) -> [*const u8; BLOCK] {
         // SAFETY: as the caller promises.
-        unsafe { few(self.bytes, self.few) }
+        unsafe { few(self.bytes, offsets) }
     }
 }
 
 #[derive(Clone, Copy)]
-struct Listed<'a> {
+struct Listed {
     bytes: *const u8,
     starts: *const u32,
-    few: &'a [usize; BLOCK],
 }
 
-impl Place for Listed<'_> {
+impl Place for Listed {
     #[inline(always)]
     unsafe fn one(self, i: usize) -> *const u8 {
         // SAFETY: within the starts.
@@ -163,9 +166,9 @@ impl Place for Listed<'_> {
     }
 
     #[inline(always)]
-    unsafe fn few(self) -> [*const u8; BLOCK] {
+    unsafe fn few(self, offsets: &[usize; BLOCK]) -> [*const u8; BLOCK] {
         // SAFETY: as the caller promises.
-        unsafe { few(self.bytes, self.few) }
+        unsafe { few(self.bytes, offsets) }
     }
 }
 
@@ -180,7 +183,7 @@ unsafe fn few(bytes: *const u8, offsets: &[usize; BLOCK]) -> [*const u8; BLOCK] 
     }
 }
 
-type Fill = unsafe fn(&Window, Strided<'_>, &Out<'_>);
+type Fill = unsafe fn(&Window, Strided, &Out<'_>);
 
 /// The kernel of each shape, over records of one length.
 static STRIDED: [Fill; SHAPES.len() + 1] = {
@@ -222,7 +225,7 @@ impl Lanes for Told {
 /// # Safety
 /// AVX2; the window stays in the bytes for all records.
 #[target_feature(enable = "avx2")]
-unsafe fn fill<const SHAPE: usize>(window: &Window, place: Strided<'_>, out: &Out<'_>) {
+unsafe fn fill<const SHAPE: usize>(window: &Window, place: Strided, out: &Out<'_>) {
     // SAFETY: as the caller promises.
     unsafe {
         if SHAPE == WHOLE {
@@ -236,7 +239,7 @@ unsafe fn fill<const SHAPE: usize>(window: &Window, place: Strided<'_>, out: &Ou
 /// # Safety
 /// As for [`fill`].
 #[target_feature(enable = "avx2")]
-unsafe fn listed(window: &Window, place: Listed<'_>, out: &Out<'_>) {
+unsafe fn listed(window: &Window, place: Listed, out: &Out<'_>) {
     // SAFETY: as the caller promises.
     unsafe {
         match SHAPES.get(window.shape) {
@@ -297,7 +300,7 @@ unsafe fn blocks<L: Lanes, P: Place>(lanes: L, window: &Window, place: P, out: &
         unsafe { block(lanes, place.eight(out.n - BLOCK), &constants, &to, out.n - BLOCK) };
     } else {
         // SAFETY: fewer than eight records, and slots for eight, the last ones in the slack.
-        unsafe { block(lanes, place.few(), &constants, &to, 0) };
+        unsafe { block(lanes, place.few(out.few), &constants, &to, 0) };
     }
 }
 

@@ -1,0 +1,88 @@
+//! The messages that make up nearly all traffic: one set of records of one length, of a template that is known, next
+//! in the sequence of a stream that is known, with room for all of it.
+//!
+//! All of that is asked before anything is touched. A message of which something is not so goes the long way, which
+//! can do everything and comes to the same where both can.
+
+use super::message::{Known, header_rate};
+use super::plans::Slot;
+use super::stats::Outcome;
+use super::stream::{StreamId, Target};
+use super::{Decoder, Timestamp};
+use crate::wire::Message;
+use std::net::SocketAddr;
+
+impl Decoder {
+    /// Decodes such a message into a fresh outcome; false, and nothing is touched, where it is another.
+    #[inline(always)]
+    pub(super) fn steady(
+        &mut self,
+        message: &Message<'_>,
+        bytes: usize,
+        exporter: &SocketAddr,
+        received_at: Timestamp,
+        outcome: &mut Outcome,
+    ) -> bool {
+        self.try_steady(message, bytes, exporter, received_at, outcome).is_some()
+    }
+
+    #[inline(always)]
+    fn try_steady(
+        &mut self,
+        message: &Message<'_>,
+        bytes: usize,
+        exporter: &SocketAddr,
+        received_at: Timestamp,
+        outcome: &mut Outcome,
+    ) -> Option<()> {
+        let set = message.one_set()?;
+        let id = StreamId::new(exporter, message.version(), message.domain_id());
+        let place = self.streams.find(&id)?;
+        let (stream, meta) = self.streams.at(place)?;
+        let known = self.exporters.at(stream.exporter)?;
+        let work = &mut self.work;
+        let (version, number) = (message.version(), message.sequence());
+        let fresh = stream.plans_seen == work.plans.generation
+            && stream.templates_seen == known.templates.generation()
+            && stream.tables_seen == Some(known.tables.generation());
+        if !fresh || version != 1 && !stream.sequence.is_next(number) || received_at.0 >= self.next_tick_us {
+            return None;
+        }
+        let Some(&Target::Plan(slot)) = stream.targets.find(set.id) else { return None };
+        let Slot { plan, batch: Some(batch), row_bytes, used_us, .. } = work.plans.slots.get_mut(slot)? else {
+            return None;
+        };
+        let records = plan.fixed_records(set.body)?;
+        let (row_bytes, open) = (records * *row_bytes, &mut work.out.open_bytes);
+        let limits = &self.config;
+        if records >= batch.room()
+            || records > limits.set_records
+            || row_bytes > limits.message_bytes
+            || *open + row_bytes > limits.batch_bytes
+        {
+            return None;
+        }
+
+        work.messages += 1;
+        *open += row_bytes;
+        *used_us = received_at.0;
+        (stream.last_us, known.last_us) = (received_at.0, received_at.0);
+        meta.received_at = received_at;
+        meta.export_time = Timestamp(message.export_time_us());
+        meta.sequence = number;
+        meta.uptime_ms = message.uptime_ms();
+        meta.template_id = set.id;
+        meta.init_time_ms = stream.init_time_ms;
+        (meta.sampling_rate, meta.sampling_source) = header_rate(message.header(), stream.sampling);
+        meta.order = work.order;
+        work.order += 1;
+        plan.run_fixed(set.body, records, meta, &Known { exporter: known, meta }, batch);
+        if version != 1 {
+            let units = if version == 9 { 1 } else { records as u32 };
+            stream.sequence.next(number, units, meta.uptime_ms);
+        }
+        known.stats.add_one_set(records as u64, bytes);
+        (outcome.records, outcome.sets, outcome.sets_decoded) = (records as u32, 1, 1);
+        Some(())
+    }
+}
