@@ -86,6 +86,22 @@ impl AlignedBuf {
         self.len = to;
     }
 
+    /// At least `n` bytes after those in use, to be written and then taken by [`advance`](Self::advance).
+    #[inline]
+    fn spare(&mut self, n: usize) -> &mut [u8] {
+        let need = (self.len + n).div_ceil(64);
+        if need > self.blocks.len() {
+            self.blocks.resize(need.max(self.blocks.len() * 2), Block::new_zeroed());
+        }
+        &mut self.blocks.as_mut_bytes()[self.len..]
+    }
+
+    /// Takes `n` spare bytes into use.
+    #[inline]
+    fn advance(&mut self, n: usize) {
+        self.len = (self.len + n).min(self.blocks.len() * 64);
+    }
+
     /// `n` values of `T` that start at byte `start`; empty where they are not there.
     #[inline]
     pub fn typed<T: FromBytes + Immutable + KnownLayout>(&self, start: usize, n: usize) -> &[T] {
@@ -102,6 +118,31 @@ impl AlignedBuf {
     ) -> &mut [T] {
         let end = start.saturating_add(n.saturating_mul(size_of::<T>()));
         self.as_mut_bytes().get_mut(start..end).and_then(|b| <[T]>::mut_from_bytes(b).ok()).unwrap_or(&mut [])
+    }
+}
+
+/// Bytes of a short field that are copied at once.
+const CHUNK: usize = 32;
+
+/// In registers: the compiler would make it one with [`copy`], a call.
+#[inline(always)]
+fn copy_chunk(from: &[u8], to: &mut [u8]) {
+    let halves = (from.as_chunks::<16>().0, to.as_chunks_mut::<16>().0);
+    if let ([low, high, ..], [first, second, ..]) = halves {
+        let (low, high) = (u128::from_ne_bytes(*low), u128::from_ne_bytes(*high));
+        (*first, *second) = (low.to_ne_bytes(), high.to_ne_bytes());
+    }
+}
+
+/// False where there are no `len` bytes on either side.
+#[cold]
+fn copy(from: &[u8], to: &mut [u8], len: usize) -> bool {
+    match (from.get(..len), to.get_mut(..len)) {
+        (Some(from), Some(to)) => {
+            to.copy_from_slice(from);
+            true
+        }
+        _ => false,
     }
 }
 
@@ -244,6 +285,41 @@ impl VarBuf {
         self.offsets.extend(&((self.data.len() >> self.shift) as i32).to_ne_bytes());
     }
 
+    /// Appends fields of `bytes` by their starts and lengths; false, and nothing is appended, where one is not there.
+    pub(crate) fn append(&mut self, bytes: &[u8], fields: &[(u32, u32)]) -> bool {
+        if self.offsets.is_empty() {
+            self.offsets.extend(&0i32.to_ne_bytes());
+        }
+        let first = self.data.len();
+        // Fields do not overlap, so all of them are no longer than what they stand in.
+        let data = self.data.spare(bytes.len() + CHUNK);
+        let (ends, _) = self.offsets.spare(4 * fields.len()).as_chunks_mut::<4>();
+        let mut at = 0;
+        for (&(start, len), end) in fields.iter().zip(ends) {
+            let (start, len) = (start as usize, len as usize);
+            let (Some(from), Some(to)) = (bytes.get(start..), data.get_mut(at..)) else { return false };
+            // Whole chunks: what is copied too much is written over by the next field.
+            if len <= CHUNK && from.len() >= CHUNK && to.len() >= CHUNK {
+                copy_chunk(from, to);
+            } else if !copy(from, to, len) {
+                return false;
+            }
+            at += len;
+            *end = ((first + at) as i32).to_ne_bytes();
+        }
+        self.data.advance(at);
+        self.offsets.advance(4 * fields.len());
+        true
+    }
+
+    /// Whether the values from `first` on are ASCII without a NUL.
+    pub(crate) fn is_plain_text(&self, first: usize) -> bool {
+        let start = self.offsets().get(first).map_or(0, |&at| at as usize);
+        let data = self.data.as_bytes().get(start..).unwrap_or(&[]);
+        // No early end: the compiler looks at many bytes at once.
+        data.iter().fold(true, |all, &b| all & (b.cast_signed() > 0))
+    }
+
     /// Value `i`; empty past the end.
     #[inline]
     pub fn get(&self, i: usize) -> &[u8] {
@@ -293,6 +369,37 @@ impl VarBuf {
         }
         while self.len() < len {
             self.push(&[]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_every_length_are_appended_wherever_they_stand() {
+        let bytes: Vec<u8> = (0..400u32).map(|i| (i * 7 % 127 + 1) as u8).collect();
+        for len in 0..=CHUNK + 3 {
+            // The last one ends at the end of the bytes, where no chunk can be read.
+            let fields: Vec<(u32, u32)> =
+                [0, 5, 200, bytes.len() - len].iter().map(|&at| (at as u32, len as u32)).collect();
+            let mut column = VarBuf::default();
+            column.push(b"before");
+            assert!(column.append(&bytes, &fields) && column.is_plain_text(1));
+            column.push(b"after");
+            assert_eq!(column.len(), 6);
+            for (i, &(at, len)) in fields.iter().enumerate() {
+                assert_eq!(column.get(1 + i), &bytes[at as usize..(at + len) as usize]);
+            }
+            assert_eq!((column.get(0), column.get(5)), (&b"before"[..], &b"after"[..]));
+        }
+        let mut column = VarBuf::default();
+        assert!(!column.append(&bytes, &[(0, 3), (398, 3)]) && column.is_empty());
+        for odd in [&b"nul\0"[..], "\u{fc}".as_bytes()] {
+            column.push(odd);
+            assert!(!column.is_plain_text(0) && column.is_plain_text(column.len()));
+            column.truncate(0);
         }
     }
 }

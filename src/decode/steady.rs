@@ -1,5 +1,5 @@
-//! The messages that make up nearly all traffic: one set of records of one length, of a template that is known, next
-//! in the sequence of a stream that is known, with room for all of it.
+//! The messages that make up nearly all traffic: one set of whole records, of a template that is known, next in the
+//! sequence of a stream that is known, with room for all of it.
 //!
 //! All of that is asked before anything is touched. A message of which something is not so goes the long way, which
 //! can do everything and comes to the same where both can.
@@ -52,11 +52,15 @@ impl Decoder {
         let Slot { plan, batch: Some(batch), row_bytes, used_us, .. } = work.plans.slots.get_mut(slot)? else {
             return None;
         };
-        let records = plan.fixed_records(set.body)?;
-        let (row_bytes, open) = (records * *row_bytes, &mut work.out.open_bytes);
+        // A record more than may be decoded shows that the long way has to count.
         let limits = &self.config;
-        if records >= batch.room()
-            || records > limits.set_records
+        let most = batch.room().min(limits.set_records.saturating_add(1));
+        let found = plan.find(set.body, most, batch);
+        let records = found.records;
+        let (row_bytes, open) = (records * *row_bytes, &mut work.out.open_bytes);
+        if records == 0
+            || records == most
+            || found.overrun
             || row_bytes > limits.message_bytes
             || *open + row_bytes > limits.batch_bytes
         {
@@ -76,7 +80,7 @@ impl Decoder {
         (meta.sampling_rate, meta.sampling_source) = header_rate(message.header(), stream.sampling);
         meta.order = work.order;
         work.order += 1;
-        plan.run_fixed(set.body, records, meta, &Known { exporter: known, meta }, batch);
+        plan.run_found(set.body, found, meta, &Known { exporter: known, meta }, batch);
         if version != 1 {
             let units = if version == 9 { 1 } else { records as u32 };
             stream.sequence.next(number, units, meta.uptime_ms);

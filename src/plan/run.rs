@@ -91,83 +91,99 @@ impl Plan {
     /// has room for and `limit` allows. Call it again with the rest while `records` is not 0.
     #[inline(never)]
     pub fn run(&self, body: &[u8], limit: usize, meta: &RunMeta, lookups: &dyn Lookups, batch: &mut Batch) -> Ran {
-        let room = batch.room().min(limit);
-        if self.segments.len() != 1 {
-            return self.run_varying(body, room, meta, lookups, batch);
-        }
-        let n = self.count(body.len()).min(room);
-        if n > 0 {
-            self.run_fixed(body, n, meta, lookups, batch);
-        }
-        Ran { records: n, consumed: n * self.min_len, overrun: false }
-    }
-
-    /// The number of records in `body`, if there are any and they are of one length.
-    #[inline(always)]
-    pub(crate) fn fixed_records(&self, body: &[u8]) -> Option<usize> {
-        let n = self.count(body.len());
-        (self.segments.len() == 1 && n > 0).then_some(n)
-    }
-
-    /// Appends the first `n` records of `body`, all of one length, for which the batch has room.
-    #[inline(always)]
-    pub(crate) fn run_fixed(&self, body: &[u8], n: usize, meta: &RunMeta, lookups: &dyn Lookups, batch: &mut Batch) {
-        let Some(records) = body.get(..n * self.min_len) else { return };
-        batch.reserve(n);
-        let records = Records::Strided(Strided::new(records, self.min_len));
-        self.fill(View { from: 0, n, records }, meta, lookups, batch);
-    }
-
-    #[inline(never)]
-    fn run_varying(&self, body: &[u8], room: usize, meta: &RunMeta, lookups: &dyn Lookups, batch: &mut Batch) -> Ran {
-        let mut at = std::mem::take(&mut batch.scratch);
-        let ran = self.locate(body, room, &mut at);
+        let ran = self.find(body, batch.room().min(limit), batch);
         if ran.records > 0 {
-            batch.reserve(ran.records);
-            let records = Records::Listed { bytes: body, at: &at };
-            self.fill(View { from: 0, n: ran.records, records }, meta, lookups, batch);
+            self.run_found(body, ran, meta, lookups, batch);
         }
-        batch.scratch = at;
         ran
     }
 
+    /// Finds the first records of `body`, at most `most`; where they vary in length the batch notes their places.
+    #[inline(always)]
+    pub(crate) fn find(&self, body: &[u8], most: usize, batch: &mut Batch) -> Ran {
+        if self.segments.len() != 1 {
+            return self.locate(body, most, &mut batch.scratch);
+        }
+        let records = self.count(body.len()).min(most);
+        Ran { records, consumed: records * self.min_len, overrun: false }
+    }
+
+    /// Appends the records that [`find`](Self::find) just found, of which there are some and for which there is room.
+    #[inline(always)]
+    pub(crate) fn run_found(&self, body: &[u8], ran: Ran, meta: &RunMeta, lookups: &dyn Lookups, batch: &mut Batch) {
+        let Some(bytes) = body.get(..ran.consumed) else { return };
+        batch.reserve(ran.records);
+        if self.segments.len() == 1 {
+            let records = Records::Strided(Strided::new(bytes, self.min_len));
+            self.fill(View { from: 0, n: ran.records, records }, meta, lookups, batch);
+        } else {
+            self.run_located(body, ran.records, meta, lookups, batch);
+        }
+    }
+
+    #[inline(never)]
+    fn run_located(&self, body: &[u8], n: usize, meta: &RunMeta, lookups: &dyn Lookups, batch: &mut Batch) {
+        let at = std::mem::take(&mut batch.scratch);
+        let records = Records::Listed { bytes: body, at: &at };
+        self.fill(View { from: 0, n, records }, meta, lookups, batch);
+        batch.scratch = at;
+    }
+
     /// The offset pass: where the segments and the varying fields of each record start (RFC 7011 section 7).
+    #[inline(never)]
     fn locate(&self, body: &[u8], room: usize, at: &mut Scratch) -> Ran {
         let varying = self.segments.len() - 1;
-        at.starts.resize_with(varying + 1, Vec::new);
-        at.fields.resize_with(varying, Vec::new);
-        at.starts.iter_mut().for_each(Vec::clear);
-        at.fields.iter_mut().for_each(Vec::clear);
+        // Records of which the last one overruns have a place too.
+        let most = (body.len() / self.min_len).min(room);
+        at.starts.resize_with(at.starts.len().max(varying + 1), Vec::new);
+        at.fields.resize_with(at.fields.len().max(varying), Vec::new);
+        at.starts.iter_mut().for_each(|s| s.resize(s.len().max(most), 0));
+        at.fields.iter_mut().for_each(|f| f.resize(f.len().max(most), (0, 0)));
+        match varying {
+            1 => self.locate_all::<1>(body, most, at),
+            2 => self.locate_all::<2>(body, most, at),
+            3 => self.locate_all::<3>(body, most, at),
+            _ => self.locate_all::<0>(body, most, at),
+        }
+    }
+
+    /// The pass over at most `most` records, with places for all of them in `at`; `N` is the number of varying fields,
+    /// or 0 where the compiler is not told.
+    fn locate_all<const N: usize>(&self, body: &[u8], most: usize, at: &mut Scratch) -> Ran {
         let mut ran = Ran::default();
-        while ran.records < room && body.len() - ran.consumed >= self.min_len {
-            let Some(end) = self.locate_one(body, ran.consumed, at) else {
-                at.starts.iter_mut().for_each(|s| s.truncate(ran.records));
-                at.fields.iter_mut().for_each(|f| f.truncate(ran.records));
-                ran.overrun = true;
-                break;
-            };
-            ran.consumed = end;
+        while ran.records < most && body.len() - ran.consumed >= self.min_len {
+            match self.locate_one::<N>(body, ran, at) {
+                Some(end) => ran.consumed = end,
+                None => {
+                    ran.overrun = true;
+                    break;
+                }
+            }
             ran.records += 1;
         }
         ran
     }
 
-    #[inline]
-    fn locate_one(&self, body: &[u8], mut pos: usize, at: &mut Scratch) -> Option<usize> {
-        let (last, before) = self.segments.split_last()?;
-        for ((&fixed, starts), fields) in before.iter().zip(&mut at.starts).zip(&mut at.fields) {
-            starts.push(pos as u32);
-            pos += fixed;
+    /// Where the next record ends; `None` where it is not all there.
+    #[inline(always)]
+    fn locate_one<const N: usize>(&self, body: &[u8], ran: Ran, at: &mut Scratch) -> Option<usize> {
+        let n = if N > 0 { N } else { self.segments.len() - 1 };
+        let (before, last) = (self.segments.get(..n)?, *self.segments.get(n)?);
+        let (fields, starts) = (at.fields.get_mut(..n)?, at.starts.get_mut(..=n)?);
+        let (i, mut pos) = (ran.records, ran.consumed);
+        for k in 0..n {
+            *starts[k].get_mut(i)? = pos as u32;
+            pos += before[k];
             let mut len = usize::from(*body.get(pos)?);
             pos += 1;
             if len == 255 {
                 len = usize::from(u16::from_be_bytes(*body.get(pos..)?.first_chunk()?));
                 pos += 2;
             }
-            fields.push((pos as u32, len as u32));
+            *fields[k].get_mut(i)? = (pos as u32, len as u32);
             pos += len;
         }
-        at.starts.last_mut()?.push(pos as u32);
+        *starts[n].get_mut(i)? = pos as u32;
         pos += last;
         (pos <= body.len()).then_some(pos)
     }
@@ -247,6 +263,9 @@ impl Op {
     #[inline]
     fn run(&self, view: View<'_>, meta: &RunMeta, lookups: &dyn Lookups, batch: &mut Batch) {
         let data_type = self.data_type;
+        if let (Source::Varying(field), Convert::Text | Convert::Octets) = (self.source, self.convert) {
+            return self.varying(field, view, meta, lookups, batch);
+        }
         if let Source::Fixed { segment, rel, width } = self.source {
             let c = self.column;
             let done = match (self.convert, data_type) {
@@ -306,19 +325,32 @@ impl Op {
 
     #[cold]
     fn each_value(&self, view: View<'_>, meta: &RunMeta, lookups: &dyn Lookups, batch: &mut Batch) {
-        let first = batch.rows() + view.from;
-        self.each_field(view, |i, bytes| {
-            let row = first + i;
-            let put = self.one(bytes, view, i, meta, lookups, batch);
-            match put {
-                Put::Value => {}
-                Put::Absent => batch.set_valid(self.column, row, false),
-                Put::Misfit => {
-                    batch.set_valid(self.column, row, false);
-                    batch.spill(row, self.field, bytes);
-                }
+        self.each_field(view, |i, bytes| self.put(bytes, view, i, meta, lookups, batch));
+    }
+
+    /// Texts and octets that vary in length: all at once if they are plain, else one by one.
+    fn varying(&self, field: u16, view: View<'_>, meta: &RunMeta, lookups: &dyn Lookups, batch: &mut Batch) {
+        let (Records::Listed { bytes, at }, Some(column)) = (view.records, batch.var_mut(self.column)) else { return };
+        let fields = at.fields.get(usize::from(field)).and_then(|f| f.get(view.from..view.from + view.n));
+        let before = column.len();
+        let done = column.append(bytes, fields.unwrap_or(&[]));
+        if !(done && (self.convert == Convert::Octets || column.is_plain_text(before))) {
+            column.truncate(before);
+            self.each_value(view, meta, lookups, batch);
+        }
+    }
+
+    /// The value of record `i`, from its bytes.
+    fn put(&self, bytes: &[u8], view: View<'_>, i: usize, meta: &RunMeta, lookups: &dyn Lookups, batch: &mut Batch) {
+        let row = batch.rows() + view.from + i;
+        match self.one(bytes, view, i, meta, lookups, batch) {
+            Put::Value => {}
+            Put::Absent => batch.set_valid(self.column, row, false),
+            Put::Misfit => {
+                batch.set_valid(self.column, row, false);
+                batch.spill(row, self.field, bytes);
             }
-        });
+        }
     }
 
     /// Makes times of a column's bare integers, and sees that counters are not beyond 63 bits.
