@@ -29,14 +29,15 @@ struct Slot {
     scope: bool,
 }
 
-/// The commonest types at their commonest lengths, told apart once; a value is read by one jump.
-#[derive(Clone, Copy, Debug)]
+/// The commonest types, told apart once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Read {
-    Unsigned1,
-    Unsigned2,
-    Unsigned4,
-    Unsigned8,
+    /// An unsigned integer of a length from 1 to 8.
+    Number,
+    /// Milliseconds since 1970, of 8 bytes.
+    Milliseconds,
     Ipv4,
+    Ipv6,
     Other,
 }
 
@@ -44,11 +45,10 @@ impl Read {
     fn new(data_type: Option<DataType>, len: u16) -> Self {
         use DataType as D;
         match (data_type, len) {
-            (Some(D::Unsigned8 | D::Unsigned16 | D::Unsigned32 | D::Unsigned64), 1) => Self::Unsigned1,
-            (Some(D::Unsigned8 | D::Unsigned16 | D::Unsigned32 | D::Unsigned64), 2) => Self::Unsigned2,
-            (Some(D::Unsigned8 | D::Unsigned16 | D::Unsigned32 | D::Unsigned64), 4) => Self::Unsigned4,
-            (Some(D::Unsigned8 | D::Unsigned16 | D::Unsigned32 | D::Unsigned64), 8) => Self::Unsigned8,
+            (Some(D::Unsigned8 | D::Unsigned16 | D::Unsigned32 | D::Unsigned64), 1..=8) => Self::Number,
+            (Some(D::DateTimeMilliseconds), 8) => Self::Milliseconds,
             (Some(D::Ipv4Address | D::Ipv6Address), 4) => Self::Ipv4,
+            (Some(D::Ipv4Address | D::Ipv6Address), 16) => Self::Ipv6,
             _ => Self::Other,
         }
     }
@@ -186,7 +186,7 @@ impl<'m> Iterator for Records<'m> {
             self.rows = None;
             return None;
         };
-        let record = Record { rows, shared: self.shared, bytes, offset: self.offset };
+        let record = Record { rows, shared: self.shared, tail: self.bytes, len: bytes.len(), offset: self.offset };
         self.bytes = rest;
         self.offset += bytes.len();
         Some(record)
@@ -222,8 +222,10 @@ fn split_variable(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 pub struct Record<'m> {
     rows: &'m Described,
     shared: &'m Shared,
-    // INVARIANT: all fields of the template, nothing after them.
-    bytes: &'m [u8],
+    // From its start to the end of its set.
+    tail: &'m [u8],
+    // INVARIANT: the length of all fields of the template, at most that of `tail`.
+    len: usize,
     offset: usize,
 }
 
@@ -235,7 +237,7 @@ impl<'m> Record<'m> {
 
     /// Its bytes.
     pub fn bytes(&self) -> &'m [u8] {
-        self.bytes
+        &self.tail[..self.len]
     }
 
     /// Where it stands in its message.
@@ -246,7 +248,7 @@ impl<'m> Record<'m> {
     /// Its fields in wire order, repeated elements each. Nothing is allocated.
     #[inline]
     pub fn fields(&self) -> Fields<'m> {
-        Fields { slots: self.rows.slots.iter(), shared: self.shared, rest: self.bytes }
+        Fields { slots: self.rows.slots.iter(), shared: self.shared, rest: self.tail }
     }
 
     /// The value of a field by its name: the first, or with `#2`, `#3` at the end of the name the second, third.
@@ -281,7 +283,7 @@ impl<'m> Record<'m> {
 
     /// The router that a v7 record was switched by, its last field.
     pub fn router_sc(&self) -> Option<std::net::Ipv4Addr> {
-        let bytes = self.bytes.last_chunk::<4>().filter(|_| self.template().version == 7)?;
+        let bytes = self.bytes().last_chunk::<4>().filter(|_| self.template().version == 7)?;
         Some((*bytes).into())
     }
 }
@@ -300,9 +302,15 @@ impl<'m> Iterator for Fields<'m> {
     #[inline(always)]
     fn next(&mut self) -> Option<Field<'m>> {
         let slot = self.slots.next()?;
-        let (bytes, rest) = split(slot.spec.len, self.rest)?;
-        self.rest = rest;
-        Some(Field { slot, bytes, shared: self.shared })
+        let mut tail = self.rest;
+        let mut len = usize::from(slot.spec.len);
+        if slot.spec.len == VARIABLE {
+            let (bytes, _) = split_variable(tail)?;
+            len = bytes.len();
+            tail = tail.get(if tail.first() == Some(&255) { 3 } else { 1 }..)?;
+        }
+        self.rest = tail.get(len..)?;
+        Some(Field { slot, tail, len, shared: self.shared })
     }
 
     #[inline]
@@ -315,7 +323,10 @@ impl<'m> Iterator for Fields<'m> {
 #[derive(Clone, Copy, Debug)]
 pub struct Field<'m> {
     slot: &'m Slot,
-    bytes: &'m [u8],
+    // From its first byte to the end of its set.
+    tail: &'m [u8],
+    // INVARIANT: at most the length of `tail`.
+    len: usize,
     shared: &'m Shared,
 }
 
@@ -353,28 +364,32 @@ impl<'m> Field<'m> {
     /// The bytes of the value.
     #[inline]
     pub fn bytes(&self) -> &'m [u8] {
-        self.bytes
+        &self.tail[..self.len]
     }
 
     /// The value by the element's type.
     #[inline(always)]
     pub fn value(&self) -> Value<'m> {
-        match (self.slot.read, self.bytes) {
-            (Read::Unsigned1, &[a]) => Value::Unsigned(a.into()),
-            (Read::Unsigned2, &[a, b]) => Value::Unsigned(u16::from_be_bytes([a, b]).into()),
-            (Read::Unsigned4, &[a, b, c, d]) => Value::Unsigned(u32::from_be_bytes([a, b, c, d]).into()),
-            (Read::Unsigned8, &[a, b, c, d, e, f, g, h]) => {
-                Value::Unsigned(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+        match self.slot.read {
+            Read::Number => Value::Unsigned(self.number()),
+            Read::Ipv4 if let Some(&bytes) = self.tail.first_chunk::<4>() => Value::Ipv4(bytes.into()),
+            Read::Ipv6 if let Some(&bytes) = self.tail.first_chunk::<16>() => Value::Ipv6(bytes.into()),
+            Read::Milliseconds if self.number() <= i64::MAX as u64 / 1000 => {
+                Value::DateTime(self.number().cast_signed() * 1000)
             }
-            (Read::Ipv4, &[a, b, c, d]) => Value::Ipv4([a, b, c, d].into()),
-            _ => self.decode(),
+            // By its parts: a field that is passed as a whole would live in memory.
+            _ => other(self.slot, self.bytes(), self.shared),
         }
     }
 
-    #[inline(never)]
-    fn decode(&self) -> Value<'m> {
-        let Slot { plain_microseconds, data_type, .. } = *self.slot;
-        decode(data_type, self.bytes, Context { export_time_us: self.shared.export_time_us, plain_microseconds })
+    /// An unsigned integer of 1 to 8 bytes.
+    #[inline(always)]
+    fn number(&self) -> u64 {
+        match self.tail.first_chunk::<8>() {
+            // The field is at the top; what is after it is shifted out.
+            Some(bytes) => u64::from_be_bytes(*bytes) >> ((64 - 8 * (self.len & 7)) % 64),
+            None => self.bytes().iter().fold(0, |n, &b| n << 8 | u64::from(b)),
+        }
     }
 
     /// The list that the value is, if it is one (RFC 6313).
@@ -389,6 +404,13 @@ impl<'m> Field<'m> {
     pub fn name(&self) -> FieldName<'m> {
         FieldName(*self)
     }
+}
+
+/// A value of the rarer types.
+#[inline(never)]
+fn other<'m>(slot: &Slot, bytes: &'m [u8], shared: &Shared) -> Value<'m> {
+    let context = Context { export_time_us: shared.export_time_us, plain_microseconds: slot.plain_microseconds };
+    decode(slot.data_type, bytes, context)
 }
 
 /// The name of a field, to be written.

@@ -1,106 +1,185 @@
-//! Prints how fast flowlane decodes, as a ratio to what else reads the same bytes in the same run.
-//!
-//! `cargo run --release -p bench` prints a table, with `-- --json` one object a line; `-- --quick` runs each for a moment
-//! and, like the others, asserts every sum.
+//! Prints how fast flowlane is, as a ratio to what else does the same in the same run.
+
+mod receive;
+mod report;
 
 use bench::{Workload, workloads};
-use flowlane::columns::gather::Kernel;
+use report::{Report, Row, Target};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+const HELP: &str = "\
+bench: how fast flowlane is, beside a copy of the same bytes, other crates and other receivers
+
+Usage: cargo run --release -p bench [-- OPTIONS]
+
+Options:
+  --json        One JSON object a line: bench, template, place, kernel, the value by its unit, ratio, against, target, met
+  --quick       Each for a moment; the sums are asserted all the same
+  --no-peers    Without other crates and nfcapd
+  --only TEXT   Workloads whose name contains the text: v5, v9, IPFIX, variable, IPv6, recordings
+  --bench NAME  Only decode, rows (and v5's views), or receive
+  --help        This text
+
+receive starts flowlane, a bare receive loop and, where it is installed, nfcapd on one core of loopback and flowgen on
+another, and needs two cores. Set FLOWLANE_KERNEL=scalar to measure the scalar kernels.";
+
+struct Options {
+    quick: bool,
+    json: bool,
+    peers: bool,
+    only: String,
+    bench: Option<String>,
+}
+
 fn main() -> ExitCode {
-    let (mut quick, mut json, mut peers, mut only) = (false, false, true, String::new());
+    let mut options = Options { quick: false, json: false, peers: true, only: String::new(), bench: None };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            "--only" => only = args.next().unwrap_or_default(),
-            "--quick" => quick = true,
-            "--json" => json = true,
-            "--no-peers" => peers = false,
+            "--only" => options.only = args.next().unwrap_or_default(),
+            "--bench" => options.bench = args.next(),
+            "--quick" => options.quick = true,
+            "--json" => options.json = true,
+            "--no-peers" => options.peers = false,
+            // The other process of the receive bench.
+            "bare-loop" => return receive::bare_loop(args),
             "--help" | "-h" => {
-                println!(
-                    "bench [--quick] [--json] [--no-peers] [--only TEXT]: decode speed against memcpy, netflow_parser and netgauze-flow-pkt"
-                );
+                println!("{HELP}");
                 return ExitCode::SUCCESS;
             }
             other => {
-                eprintln!("bench: unknown argument {other:?}; there are --quick, --json, --no-peers and --only");
+                eprintln!("bench: unknown argument {other:?}; see bench --help");
                 return ExitCode::from(2);
             }
         }
     }
-    let budget = if quick { Duration::from_millis(60) } else { Duration::from_millis(1500) };
-    if !json {
-        println!(
-            "{:<18} {:<7} {:>9} {:>9} {:>9} {:>9} {:>8} {:>8}",
-            "workload", "place", "flowlane", "memcpy", "n_parser", "netgauze", "/memcpy", "x peers"
-        );
-        println!("{:<18} {:<7} {:>9} {:>9} {:>9} {:>9}", "", "", "M rec/s", "M rec/s", "M rec/s", "M rec/s");
+    let asked = |name: &str| options.bench.as_ref().is_none_or(|b| b == name);
+    if !["decode", "rows", "receive"].iter().any(|name| asked(name)) {
+        eprintln!("bench: there are decode, rows and receive");
+        return ExitCode::from(2);
     }
-    let memory = if quick { 4 * 1024 } else { 128 * 1024 };
+    let report = Report::new(options.json);
+    let memory = if options.quick { 4 * 1024 } else { 128 * 1024 };
     for (place, datagrams) in [("cache", 256), ("memory", memory)] {
-        for w in workloads(datagrams, &only) {
-            row(&w, place, budget, json, peers);
+        // Rows are read where they are: from memory they would measure the memory.
+        let rows = asked("rows") && place == "cache";
+        if !asked("decode") && !rows {
+            continue;
         }
+        for w in workloads(datagrams, &options.only) {
+            measure(&w, place, &options, asked("decode"), rows, &report);
+        }
+    }
+    if asked("receive") && options.only.is_empty() {
+        receive::measure(options.quick, options.peers, &report);
     }
     ExitCode::SUCCESS
 }
 
 /// The best rate over rounds that fill the budget, in records a second.
-fn best(records: u64, rounds: &mut dyn FnMut() -> u64) -> f64 {
-    let start = Instant::now();
-    assert_eq!(rounds(), records, "a decoder lost records");
-    records as f64 / start.elapsed().as_secs_f64()
+#[derive(Default)]
+struct Best(f64);
+
+impl Best {
+    fn of(&mut self, records: u64, round: impl FnOnce() -> u64) {
+        let start = Instant::now();
+        let there = round();
+        let seconds = start.elapsed().as_secs_f64();
+        assert_eq!(there, records, "a decoder lost records");
+        self.0 = self.0.max(records as f64 / seconds);
+    }
 }
 
-fn row(w: &Workload, place: &str, budget: Duration, json: bool, peers: bool) {
+fn measure(w: &Workload, place: &str, options: &Options, decode: bool, rows: bool, report: &Report) {
     assert_eq!(bench::flowlane_sums(w), (w.records, w.bytes), "sums of {}", w.name);
-    let mut decoder = bench::decoder(w);
-    let mut parser = bench::netflow_parser_for(w);
-    let mut codec = bench::netgauze_for(w);
-    let bytes: usize = w.datagrams.iter().map(|d| d.len() - w.header).sum();
-    let mut buffer = vec![0; (bytes / w.records as usize) * 8192];
-    let (mut ours, mut memcpy, mut n_parser, mut netgauze) = (0f64, 0f64, 0f64, 0f64);
+    let (mut decoder, mut session) = (bench::decoder(w), bench::session(w));
+    let (mut parsers, mut codecs) = (bench::netflow_parsers(w), bench::netgauze_codecs(w));
+    let bytes = w.record_bytes();
+    // As many bytes as the records of a batch have.
+    let mut buffer = vec![0; (bytes as f64 / w.records as f64 * 8192.0) as usize];
+    let [mut ours, mut memcpy, mut ours_rows, mut views, mut parser, mut netgauze, mut parser_v5] =
+        [const { Best(0.0) }; 7];
+    let (v5, single) = (w.name.starts_with("v5"), w.name.ends_with("1 record"));
+    let budget = Duration::from_millis(if options.quick { 60 } else { 1500 });
     let start = Instant::now();
     let mut first = true;
+    // Recordings go on in their second round as if their exporters had started anew.
+    let round_records = |there: u64| if w.is_recorded() { w.records } else { there };
     while first || start.elapsed() < budget {
         for _ in 0..4 {
-            ours = ours.max(best(w.records, &mut || bench::flowlane(w, &mut decoder)));
-            memcpy = memcpy.max(best(w.records, &mut || {
-                assert_eq!(bench::copy(w, &mut buffer), bytes as u64);
-                w.records
-            }));
+            if decode {
+                ours.of(w.records, || round_records(bench::flowlane(w, &mut decoder)));
+                memcpy.of(w.records, || {
+                    assert_eq!(bench::copy(w, &mut buffer), bytes as u64);
+                    w.records
+                });
+            }
+            if rows {
+                ours_rows.of(w.records, || {
+                    let (there, sum) = bench::rows(w, &mut session);
+                    assert!(w.is_recorded() || sum == w.bytes, "sums of the rows of {}", w.name);
+                    round_records(there)
+                });
+            }
+            if rows && v5 {
+                views.of(w.records, || {
+                    let (there, sum) = bench::views(w);
+                    assert_eq!(sum, w.bytes, "sums of the views of {}", w.name);
+                    there
+                });
+            }
         }
-        if peers && (first || w.datagrams.len() <= 256) {
-            n_parser = n_parser.max(best(w.records, &mut || bench::netflow_parser(w, &mut parser)));
+        if options.peers && rows && v5 {
+            parser_v5.of(w.records, || {
+                let (there, sum) = bench::netflow_parser_v5(w, &mut parsers[0]);
+                assert_eq!(sum, w.bytes, "sums of netflow_parser's {}", w.name);
+                there
+            });
+        }
+        if options.peers && (first || place == "cache") {
+            parser.of(w.records, || round_records(bench::netflow_parser(w, &mut parsers)));
+            // It has no v5.
             if w.template.is_some() {
-                netgauze = netgauze.max(best(w.records, &mut || bench::netgauze(w, &mut codec)));
+                netgauze.of(w.records, || round_records(bench::netgauze(w, &mut codecs)));
             }
         }
         first = false;
     }
-    let peer = n_parser.max(netgauze);
-    if json {
-        println!(
-            "{{\"bench\":\"decode\",\"template\":\"{}\",\"place\":\"{place}\",\"kernel\":\"{}\",\"records_per_second\":{ours:.0},\
-             \"memcpy\":{memcpy:.0},\"netflow_parser\":{n_parser:.0},\"netgauze_flow_pkt\":{netgauze:.0},\
-             \"ratio_memcpy\":{:.3},\"ratio_peer\":{:.1}}}",
-            w.name,
-            Kernel::chosen(),
-            ours / memcpy,
-            ours / peer
-        );
-    } else {
-        let m = |v: f64| v / 1e6;
-        println!(
-            "{:<18} {place:<7} {:>9.1} {:>9.1} {:>9.2} {:>9.2} {:>8.3} {:>8.1}",
-            w.name,
-            m(ours),
-            m(memcpy),
-            m(n_parser),
-            m(netgauze),
-            ours / memcpy,
-            ours / peer
-        );
+    let plain = !single && !w.is_recorded();
+    let variable = w.name.ends_with("variable");
+    let row = |bench, value: &Best, against, base: &Best, target: Option<f64>| {
+        let (value, against_value, target) = (value.0, base.0, target.map(Target::AtLeast));
+        let (template, unit) = (w.name, "records_per_second");
+        report.row(&Row { bench, template, place, unit, value, against, against_value, target });
+    };
+    let faster = if parser.0 >= netgauze.0 { ("netflow_parser", &parser) } else { ("netgauze-flow-pkt", &netgauze) };
+    if decode {
+        let target = match place {
+            "cache" if v5 => Some(0.4),
+            "cache" if !variable => Some(0.33),
+            "memory" if v5 => Some(0.55),
+            _ => None,
+        };
+        row("decode", &ours, "memcpy", &memcpy, target.filter(|_| plain));
+        if options.peers {
+            let target = if v5 {
+                4.0
+            } else if variable {
+                20.0
+            } else {
+                60.0
+            };
+            row("decode", &ours, faster.0, faster.1, plain.then_some(target));
+        }
+    }
+    if rows {
+        let (against, base) = if options.peers { faster } else { ("", &ours_rows) };
+        row("rows", &ours_rows, against, base, (plain && !v5 && options.peers).then_some(5.0));
+        if v5 {
+            // Both read every field.
+            let base = if options.peers { &parser_v5 } else { &views };
+            row("views", &views, against, base, (plain && options.peers).then_some(1.0));
+        }
     }
 }
