@@ -157,7 +157,7 @@ impl Collector {
                 receiver,
                 decoder: decode::Decoder::new(self.config.decoder.clone()),
                 lines: self.config.messages.map(MessageLines::session),
-                items: items.clone(),
+                items: (!sink.is_nothing()).then(|| items.clone()),
                 spare,
                 shared: shared.clone(),
             };
@@ -165,7 +165,11 @@ impl Collector {
         }
         drop(items);
         let state = shared.clone();
-        let writer = Builder::new().name("write".into()).spawn(move || write(sink, &inbox, &returns, &state))?;
+        let writer = if sink.is_nothing() {
+            None
+        } else {
+            Some(Builder::new().name("write".into()).spawn(move || write(sink, &inbox, &returns, &state))?)
+        };
         Ok(Running { shared, workers, writer, began: Instant::now() })
     }
 }
@@ -174,7 +178,7 @@ impl Collector {
 pub struct Running {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<worker::Ended>>,
-    writer: JoinHandle<io::Result<()>>,
+    writer: Option<JoinHandle<io::Result<()>>>,
     began: Instant,
 }
 
@@ -220,10 +224,10 @@ impl Running {
                 Err(_) => result = Err(io::Error::other("a receiving thread panicked")),
             }
         }
-        match self.writer.join() {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => result = Err(error),
-            Err(_) => result = Err(io::Error::other("the writing thread panicked")),
+        match self.writer.map(JoinHandle::join) {
+            None | Some(Ok(Ok(()))) => {}
+            Some(Ok(Err(error))) => result = Err(error),
+            Some(Err(_)) => result = Err(io::Error::other("the writing thread panicked")),
         }
         summary.seconds = self.began.elapsed().as_secs_f64();
         summary.rows_written = self.shared.written_rows.load(Relaxed);

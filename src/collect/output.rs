@@ -70,6 +70,11 @@ pub trait Sink: Send {
         true
     }
 
+    /// Whether nothing is ever written: then there is no writing thread, and batches are used again where they are.
+    fn is_nothing(&self) -> bool {
+        false
+    }
+
     /// Time passed: several times a second.
     ///
     /// # Errors
@@ -142,6 +147,10 @@ impl Sink for Output {
             Kind::One(writer) => writer.takes_messages() || !matches!(item, Item::Options(_)),
             Kind::None | Kind::Folder { .. } => true,
         }
+    }
+
+    fn is_nothing(&self) -> bool {
+        matches!(self.kind, Kind::None)
     }
 
     fn tick(&mut self, now: Timestamp) -> io::Result<()> {

@@ -17,6 +17,11 @@ use std::time::{Duration, Instant};
 const TICK: Duration = Duration::from_millis(100);
 /// How long what the sockets still hold is taken after the stop.
 const DRAIN: Duration = Duration::from_secs(3);
+/// Between bursts that follow each other so quickly, datagrams are let gather for as long: a thread that is woken for
+/// each of them spends more on waking than on all else, and the socket's buffer holds many times more.
+const NAP: Duration = Duration::from_micros(250);
+/// A burst with fewer datagrams is a small one. (Trains are not: more of them than a cache holds would cost more.)
+const SMALL: u32 = net::BURST as u32 / 4;
 /// Bytes of lines that are handed over at once.
 const LINES: usize = 1 << 16;
 
@@ -26,7 +31,8 @@ pub(super) struct Worker {
     pub receiver: Receiver,
     pub decoder: Decoder,
     pub lines: Option<NetflowJson>,
-    pub items: Sender<Item>,
+    /// To the writer; `None` where nothing is written.
+    pub items: Option<Sender<Item>>,
     pub spare: Inbox<Batch>,
     pub shared: Arc<Shared>,
 }
@@ -45,7 +51,7 @@ pub(super) struct Ended {
 /// What a thread keeps beside its decoder.
 struct Desk {
     index: usize,
-    items: Sender<Item>,
+    items: Option<Sender<Item>>,
     shared: Arc<Shared>,
     dropped: HashMap<IpAddr, u64>,
     options_dropped: u64,
@@ -73,15 +79,17 @@ impl Worker {
         let mut ticked = Instant::now();
         let mut published = Published::default();
         let mut deadline = None;
+        let mut taken = Instant::now();
         loop {
             if deadline.is_none() && desk.shared.stop.load(Relaxed) {
                 deadline = Some(Instant::now() + DRAIN);
             }
             let timeout = if deadline.is_some() { Duration::ZERO } else { TICK };
-            let empty = match self.receiver.receive(timeout) {
+            let (empty, small) = match self.receiver.receive(timeout) {
                 Ok(burst) => {
-                    let empty = burst.is_empty();
+                    let (empty, mut datagrams) = (burst.is_empty(), 0);
                     for packet in burst {
+                        datagrams += 1;
                         let received = Timestamp(packet.received_at_us);
                         let outcome = self.decoder.decode(packet.bytes, packet.source, received);
                         if let Some(lines) = &mut self.lines {
@@ -91,7 +99,7 @@ impl Worker {
                             self.decoder.flush().into_iter().for_each(|batch| self.decoder.recycle(batch));
                         }
                     }
-                    empty
+                    (empty, datagrams < SMALL)
                 }
                 Err(e) => {
                     desk.shared.failed.store(true, Relaxed);
@@ -112,6 +120,11 @@ impl Worker {
             if deadline.is_some_and(|at| empty || Instant::now() >= at) {
                 break;
             }
+            let now = Instant::now();
+            if small && !empty && deadline.is_none() && now - taken < 2 * NAP {
+                std::thread::sleep(NAP);
+            }
+            taken = now;
         }
         // At the end the writer is waited for: nothing comes in any more.
         for batch in self.decoder.flush() {
@@ -141,11 +154,13 @@ impl Desk {
                 decoder.recycle(batch);
             }
         }
-        if let Some(options) = decoder.next_options()
-            && let Some(Item::Options(options)) = self.send(Item::Options(options), wait)
-        {
-            self.options_dropped += options.len() as u64;
-            decoder.recycle_options(options);
+        if let Some(options) = decoder.next_options() {
+            if self.items.is_none() {
+                decoder.recycle_options(options);
+            } else if let Some(Item::Options(options)) = self.send(Item::Options(options), wait) {
+                self.options_dropped += options.len() as u64;
+                decoder.recycle_options(options);
+            }
         }
         while let Ok(batch) = spare.try_recv() {
             decoder.recycle(batch);
@@ -154,7 +169,10 @@ impl Desk {
 
     /// Hands over a batch; it comes back, counted, where the channel is full.
     fn rows(&mut self, batch: Batch, wait: bool) -> Option<Batch> {
-        if batch.rows() == 0 {
+        if self.items.is_none() {
+            self.shared.written_rows.fetch_add(batch.rows() as u64, Relaxed);
+        }
+        if batch.rows() == 0 || self.items.is_none() {
             return Some(batch);
         }
         match self.send(Item::Rows { from: self.index, batch: Arc::new(batch) }, wait)? {
@@ -197,10 +215,11 @@ impl Desk {
 
     /// What could not be sent.
     fn send(&self, item: Item, wait: bool) -> Option<Item> {
+        let items = self.items.as_ref()?;
         if wait {
-            return self.items.send(item).err().map(|e| e.0);
+            return items.send(item).err().map(|e| e.0);
         }
-        match self.items.try_send(item) {
+        match items.try_send(item) {
             Ok(()) => None,
             Err(TrySendError::Full(item) | TrySendError::Disconnected(item)) => Some(item),
         }
