@@ -133,18 +133,13 @@ pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
         return Err(usage("a terminal shows no such file; give --out FILE, or --format ndjson"));
     }
     let registry = registry(args.elements.as_ref())?;
-    let mut run = Run::new(&args, format, registry)?;
-    let mut cut = false;
-    for path in &args.files {
-        if let Err(error) = run.file(path, &args)? {
-            // What could be read goes out before the line that says where it ended.
-            run.write_pending()?;
-            run.writer.flush()?;
-            say(&format!("flowlane: {error}"));
-            cut = true;
-        }
-    }
-    run.end(&args)?;
+    let run = Run::new(&args, format, registry)?;
+    let cut =
+        run.all(&args).map_err(|error| match error.chain().next().and_then(|e| e.downcast_ref::<io::Error>()) {
+            // What no context was given to is the output's; a reader that has seen enough is no error.
+            Some(e) if e.kind() != io::ErrorKind::BrokenPipe => error.context(format!("cannot write {}", args.out)),
+            _ => error,
+        })?;
     Ok(if cut { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -357,13 +352,29 @@ impl Run {
         self.templates.extend(templates);
     }
 
+    /// All files; whether one of them was cut or of another kind.
+    fn all(mut self, args: &Args) -> anyhow::Result<bool> {
+        let mut cut = false;
+        for path in &args.files {
+            if let Err(error) = self.file(path, args)? {
+                // What could be read goes out before the line that says where it ended.
+                self.write_pending()?;
+                self.writer.flush()?;
+                say(&format!("flowlane: {error}"));
+                cut = true;
+            }
+        }
+        self.end(args)?;
+        Ok(cut)
+    }
+
     fn end(mut self, args: &Args) -> anyhow::Result<()> {
         self.sum_up();
         if args.templates {
             let text: String = self.templates.into_values().collect();
             self.writer.write_text(text.as_bytes())?;
         }
-        self.writer.finish().with_context(|| format!("cannot write {}", args.out))?;
+        self.writer.finish()?;
         let s = &self.summary.stats;
         if args.json {
             let _ = writeln!(io::stderr(), "{}", self.summary.json());

@@ -212,7 +212,8 @@ impl fmt::Display for Summary {
             writeln!(f)?;
         }
         if self.exporters.len() > NAMED {
-            writeln!(f, "  and {} more exporters (--json names all)", self.exporters.len() - NAMED)?;
+            let more = self.exporters.len() - NAMED;
+            writeln!(f, "  and {more} more exporter{} (--json names all)", if more == 1 { "" } else { "s" })?;
         }
         for (cause, n) in self.losses() {
             writeln!(f, "  {n} {cause}")?;
