@@ -5,6 +5,7 @@ use flowlane::columns::{ColumnView, Timestamp};
 use flowlane::decode::{Config, Decoder};
 use flowlane::rows::Session;
 use flowlane::source::Source;
+use flowlane::template::Template;
 use flowlane::value::Value;
 use flowlane::wire::{Message, v5};
 use netflow_parser::{NetflowPacket, NetflowParser};
@@ -12,6 +13,7 @@ use netgauze_flow_pkt::FlowInfo;
 use netgauze_flow_pkt::codec::FlowInfoCodec;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use tokio_util::codec::Decoder as _;
 use zerocopy::FromBytes;
 
@@ -273,6 +275,13 @@ pub fn decoder(w: &Workload) -> Decoder {
         decoder.decode(template, w.sources[0], Timestamp(0));
     }
     decoder
+}
+
+/// The template of a workload's records.
+pub fn template(w: &Workload) -> Arc<Template> {
+    let decoder = decoder(w);
+    let of_decoder = decoder.templates().next().map(|(.., template)| template.clone());
+    of_decoder.or_else(|| Template::constant(5).cloned()).expect("a template")
 }
 
 /// Decodes all datagrams into 8,192-row batches that are thrown away unread; returns the records.

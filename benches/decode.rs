@@ -6,7 +6,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 fn decode(c: &mut Criterion) {
     for w in workloads(256, "") {
         assert_eq!(bench::flowlane_sums(&w), (w.records, w.bytes));
-        let mut group = c.benchmark_group(w.name);
+        let mut group = c.benchmark_group(format!("decode/{}", w.name));
         group.throughput(Throughput::Elements(w.records));
         let mut decoder = bench::decoder(&w);
         group.bench_function("flowlane", |b| b.iter(|| bench::flowlane(&w, &mut decoder)));
