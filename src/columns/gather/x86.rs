@@ -42,7 +42,10 @@ impl Runner {
                         let kernel = STRIDED.get(window.shape).unwrap_or(&STRIDED[0]);
                         kernel(window, Strided { bytes, stride }, &out);
                     }
-                    At::Starts(starts) => listed(window, Listed { bytes, starts: starts.as_ptr() }, &out),
+                    At::Starts(starts) => {
+                        let kernel = LISTED.get(window.shape).unwrap_or(&LISTED[0]);
+                        kernel(window, Listed { bytes, starts: starts.as_ptr() }, &out);
+                    }
                 }
             }
         }
@@ -183,73 +186,36 @@ unsafe fn few(bytes: *const u8, offsets: &[usize; BLOCK]) -> [*const u8; BLOCK] 
     }
 }
 
-type Fill = unsafe fn(&Window, Strided, &Out<'_>);
+type Fill<P> = unsafe fn(&Window, P, &Out<'_>);
+type Fills<P> = [Fill<P>; SHAPES.len() + 1];
 
-/// The kernel of each shape, over records of one length.
-static STRIDED: [Fill; SHAPES.len() + 1] = {
-    macro_rules! shapes {
-        ($($tens:literal)*) => {[$(
-            fill::<{ $tens * 10 }>, fill::<{ $tens * 10 + 1 }>, fill::<{ $tens * 10 + 2 }>, fill::<{ $tens * 10 + 3 }>,
-            fill::<{ $tens * 10 + 4 }>, fill::<{ $tens * 10 + 5 }>, fill::<{ $tens * 10 + 6 }>, fill::<{ $tens * 10 + 7 }>,
-            fill::<{ $tens * 10 + 8 }>, fill::<{ $tens * 10 + 9 }>,
-        )*]};
-    }
-    shapes!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23)
-};
-
-/// The lanes of a window: known to the compiler, or told.
-trait Lanes: Copy {
-    fn lanes(self) -> [Lane; 4];
+/// The kernel of each shape.
+macro_rules! kernels {
+    ($($tens:literal)*) => {[$(
+        fill::<{ $tens * 10 }, _>, fill::<{ $tens * 10 + 1 }, _>, fill::<{ $tens * 10 + 2 }, _>,
+        fill::<{ $tens * 10 + 3 }, _>, fill::<{ $tens * 10 + 4 }, _>, fill::<{ $tens * 10 + 5 }, _>,
+        fill::<{ $tens * 10 + 6 }, _>, fill::<{ $tens * 10 + 7 }, _>, fill::<{ $tens * 10 + 8 }, _>,
+        fill::<{ $tens * 10 + 9 }, _>,
+    )*]};
 }
-
-#[derive(Clone, Copy)]
-struct Known<const SHAPE: usize>;
-
-impl<const SHAPE: usize> Lanes for Known<SHAPE> {
-    #[inline(always)]
-    fn lanes(self) -> [Lane; 4] {
-        const { SHAPES[if SHAPE == WHOLE { 0 } else { SHAPE }] }
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Told([Lane; 4]);
-
-impl Lanes for Told {
-    #[inline(always)]
-    fn lanes(self) -> [Lane; 4] {
-        self.0
-    }
-}
+static STRIDED: Fills<Strided> = kernels!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23);
+static LISTED: Fills<Listed> = kernels!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23);
 
 /// # Safety
 /// AVX2; the window stays in the bytes for all records.
 #[target_feature(enable = "avx2")]
-unsafe fn fill<const SHAPE: usize>(window: &Window, place: Strided, out: &Out<'_>) {
+unsafe fn fill<const SHAPE: usize, P: Place>(window: &Window, place: P, out: &Out<'_>) {
     // SAFETY: as the caller promises.
     unsafe {
         if SHAPE == WHOLE {
             whole(window, place, out);
         } else {
-            blocks(Known::<SHAPE>, window, place, out);
+            blocks::<SHAPE, P>(window, place, out);
         }
     }
 }
 
-/// # Safety
-/// As for [`fill`].
-#[target_feature(enable = "avx2")]
-unsafe fn listed(window: &Window, place: Listed, out: &Out<'_>) {
-    // SAFETY: as the caller promises.
-    unsafe {
-        match SHAPES.get(window.shape) {
-            Some(&lanes) => blocks(Told(lanes), window, place, out),
-            None => whole(window, place, out),
-        }
-    }
-}
-
-// What follows is inlined into the two above, whose instructions it may then use.
+// What follows is inlined into `fill`, whose instructions it may then use.
 
 /// # Safety
 /// As for [`fill`].
@@ -267,8 +233,8 @@ unsafe fn whole<P: Place>(window: &Window, place: P, out: &Out<'_>) {
 /// # Safety
 /// As for [`fill`].
 #[inline(always)]
-unsafe fn blocks<L: Lanes, P: Place>(lanes: L, window: &Window, place: P, out: &Out<'_>) {
-    let kinds = lanes.lanes();
+unsafe fn blocks<const SHAPE: usize, P: Place>(window: &Window, place: P, out: &Out<'_>) {
+    let kinds = const { SHAPES[if SHAPE == WHOLE { 0 } else { SHAPE }] };
     // SAFETY: the window is a packed one, and these are its lanes.
     let to = unsafe {
         [
@@ -289,7 +255,7 @@ unsafe fn blocks<L: Lanes, P: Place>(lanes: L, window: &Window, place: P, out: &
     let mut i = 0;
     while i + BLOCK <= out.n {
         // SAFETY: eight more records, and their slots.
-        unsafe { block(lanes, place.eight(i), &constants, &to, i) };
+        unsafe { block::<SHAPE>(place.eight(i), &constants, &to, i) };
         i += BLOCK;
     }
     if i == out.n {
@@ -297,10 +263,10 @@ unsafe fn blocks<L: Lanes, P: Place>(lanes: L, window: &Window, place: P, out: &
     }
     if out.n >= BLOCK {
         // SAFETY: the last eight records, some of which were done before, and their slots.
-        unsafe { block(lanes, place.eight(out.n - BLOCK), &constants, &to, out.n - BLOCK) };
+        unsafe { block::<SHAPE>(place.eight(out.n - BLOCK), &constants, &to, out.n - BLOCK) };
     } else {
         // SAFETY: fewer than eight records, and slots for eight, the last ones in the slack.
-        unsafe { block(lanes, place.few(out.few), &constants, &to, 0) };
+        unsafe { block::<SHAPE>(place.few(out.few), &constants, &to, 0) };
     }
 }
 
@@ -315,8 +281,8 @@ struct Constants {
 /// # Safety
 /// AVX2; sixteen bytes at each address of `from`; slots for the rows at the addresses of `to` that the lanes use.
 #[inline(always)]
-unsafe fn block<L: Lanes>(lanes: L, from: [*const u8; BLOCK], c: &Constants, to: &[[*mut u8; 4]; 4], i: usize) {
-    let lanes = lanes.lanes();
+unsafe fn block<const SHAPE: usize>(from: [*const u8; BLOCK], c: &Constants, to: &[[*mut u8; 4]; 4], i: usize) {
+    let lanes = const { SHAPES[if SHAPE == WHOLE { 0 } else { SHAPE }] };
     // SAFETY: as the caller promises.
     unsafe {
         // Records 0 and 4, 1 and 5, ...: unpacking works in halves of 128 bits, so they end up in order.
