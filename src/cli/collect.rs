@@ -54,7 +54,7 @@ pub struct Args {
     /// Sampling rate of exporters that do not tell theirs
     #[arg(long, value_name = "RATE", value_parser = rate)]
     sampling_rate: Option<f64>,
-    /// Instructions that records are read with, scalar or avx2 [default: FLOWLANE_KERNEL, else the fastest here]
+    /// Instructions that records are read with, scalar, avx2 or neon [default: FLOWLANE_KERNEL, else the fastest here]
     #[arg(long, value_name = "NAME")]
     kernel: Option<Kernel>,
     /// Elements to add or override: lines of `pen,id,name,type`

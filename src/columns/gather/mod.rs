@@ -5,6 +5,12 @@
 //! dealt with by its caller, row by row. [`scalar`] is the reference; where the machine has vectors, windows of sixteen bytes do most
 //! columns of a plan.
 
+#[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little")))]
+mod blocks;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+mod neon;
+#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little"))))]
+mod no_vectors;
 pub(crate) mod places;
 pub mod scalar;
 #[cfg(test)]
@@ -13,6 +19,13 @@ pub(crate) mod times;
 pub(crate) mod window;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+use neon as vectors;
+#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little"))))]
+use no_vectors as vectors;
+#[cfg(target_arch = "x86_64")]
+use x86 as vectors;
 
 pub use window::{Kernel, UnknownKernel};
 

@@ -66,6 +66,16 @@ fn starts(n: usize, stride: usize) -> Vec<u32> {
 }
 
 #[test]
+fn machines_with_vectors_use_them() {
+    let best = if cfg!(target_arch = "aarch64") { Kernel::Neon } else { Kernel::Avx2 };
+    let there = cfg!(all(target_arch = "aarch64", target_endian = "little"));
+    #[cfg(target_arch = "x86_64")]
+    let there = there || is_x86_feature_detected!("avx2");
+    assert_eq!(Kernel::best(), if there { best } else { Kernel::Scalar });
+    assert_eq!(kernels().count(), usize::from(there));
+}
+
+#[test]
 fn every_width_offset_and_count() {
     const STRIDE: usize = 31;
     let bytes = noise(70 * STRIDE);

@@ -8,6 +8,7 @@
 //! Kernels write whole vectors: up to [`SLACK`] rows after the last are scratch, and every column has room for them.
 
 use super::places::{Places, Widths};
+use super::vectors::Runner;
 use std::marker::PhantomData;
 use std::sync::LazyLock;
 
@@ -24,7 +25,7 @@ const SLOTS: usize = 16;
 /// use flowlane::columns::gather::Kernel;
 ///
 /// assert!(Kernel::Scalar.is_available() && Kernel::best().is_available());
-/// assert_eq!("avx2".parse(), Ok(Kernel::Avx2));
+/// assert_eq!("neon".parse(), Ok(Kernel::Neon));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -33,15 +34,18 @@ pub enum Kernel {
     Scalar,
     /// AVX2, on x86-64.
     Avx2,
+    /// NEON, on aarch64.
+    Neon,
 }
 
 impl Kernel {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Scalar, Self::Avx2];
+    pub const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Neon];
 
     /// The fastest that this machine has.
     pub fn best() -> Self {
-        if Self::Avx2.is_available() { Self::Avx2 } else { Self::Scalar }
+        let vectors = [Self::Avx2, Self::Neon].into_iter().find(|k| k.is_available());
+        vectors.unwrap_or(Self::Scalar)
     }
 
     /// The one that the environment variable `FLOWLANE_KERNEL` names, if it names one; else the fastest.
@@ -57,11 +61,12 @@ impl Kernel {
         self == Self::Scalar || Simd::new(self).is_some()
     }
 
-    /// Its name: `scalar` or `avx2`.
+    /// Its name: `scalar`, `avx2` or `neon`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
+            Self::Neon => "neon",
         }
     }
 }
@@ -86,7 +91,7 @@ pub struct UnknownKernel;
 
 impl std::fmt::Display for UnknownKernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("unknown kernel: there are scalar and avx2")
+        f.write_str("unknown kernel: there are scalar, avx2 and neon")
     }
 }
 
@@ -95,19 +100,13 @@ impl std::error::Error for UnknownKernel {}
 /// Vector instructions that this machine was seen to have.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Simd {
-    #[cfg(target_arch = "x86_64")]
-    run: super::x86::Runner,
-    #[cfg(not(target_arch = "x86_64"))]
-    run: std::convert::Infallible,
+    run: Runner,
 }
 
 impl Simd {
     /// `None` where the machine lacks it, and for the scalar kernel.
     pub(crate) fn new(kernel: Kernel) -> Option<Self> {
-        #[cfg(target_arch = "x86_64")]
-        return super::x86::Runner::new(kernel).map(|run| Self { run });
-        #[cfg(not(target_arch = "x86_64"))]
-        return None;
+        Runner::new(kernel).map(|run| Self { run })
     }
 }
 
@@ -287,10 +286,7 @@ impl Windows {
             return 0;
         }
         if n > 0 {
-            #[cfg(target_arch = "x86_64")]
             simd.run.run(&self.windows, &Fitting { rows, n, slots }, clock);
-            #[cfg(not(target_arch = "x86_64"))]
-            match simd.run {}
         }
         n
     }
