@@ -136,8 +136,8 @@ fn copy_chunk(from: &[u8], to: &mut [u8]) {
 
 /// False where there are no `len` bytes on either side.
 #[cold]
-fn copy(from: &[u8], to: &mut [u8], len: usize) -> bool {
-    match (from.get(..len), to.get_mut(..len)) {
+fn copy(from: &[u8], start: usize, to: &mut [u8], at: usize, len: usize) -> bool {
+    match (from.get(start..start + len), to.get_mut(at..at + len)) {
         (Some(from), Some(to)) => {
             to.copy_from_slice(from);
             true
@@ -285,7 +285,8 @@ impl VarBuf {
         self.offsets.extend(&((self.data.len() >> self.shift) as i32).to_ne_bytes());
     }
 
-    /// Appends fields of `bytes` by their starts and lengths; false, and nothing is appended, where one is not there.
+    /// Appends fields of `bytes` by their starts and lengths; false, and nothing is appended, where one is not there or
+    /// all bytes are too few to be worth it.
     pub(crate) fn append(&mut self, bytes: &[u8], fields: &[(u32, u32)]) -> bool {
         if self.offsets.is_empty() {
             self.offsets.extend(&0i32.to_ne_bytes());
@@ -294,15 +295,21 @@ impl VarBuf {
         // Fields do not overlap, so all of them are no longer than what they stand in.
         let data = self.data.spare(bytes.len() + CHUNK);
         let (ends, _) = self.offsets.spare(4 * fields.len()).as_chunks_mut::<4>();
+        // Where the last whole chunks start.
+        let (Some(last_from), Some(last_to)) = (bytes.len().checked_sub(CHUNK), data.len().checked_sub(CHUNK)) else {
+            return false;
+        };
         let mut at = 0;
         for (&(start, len), end) in fields.iter().zip(ends) {
             let (start, len) = (start as usize, len as usize);
-            let (Some(from), Some(to)) = (bytes.get(start..), data.get_mut(at..)) else { return false };
             // Whole chunks: what is copied too much is written over by the next field.
-            if len <= CHUNK && from.len() >= CHUNK && to.len() >= CHUNK {
+            let near_end = (start > last_from) | (at > last_to);
+            if near_end | (len > CHUNK) {
+                if !copy(bytes, start, data, at, len) {
+                    return false;
+                }
+            } else if let (Some(from), Some(to)) = (bytes.get(start..), data.get_mut(at..)) {
                 copy_chunk(from, to);
-            } else if !copy(from, to, len) {
-                return false;
             }
             at += len;
             *end = ((first + at) as i32).to_ne_bytes();
@@ -316,8 +323,11 @@ impl VarBuf {
     pub(crate) fn is_plain_text(&self, first: usize) -> bool {
         let start = self.offsets().get(first).map_or(0, |&at| at as usize);
         let data = self.data.as_bytes().get(start..).unwrap_or(&[]);
-        // No early end: the compiler looks at many bytes at once.
-        data.iter().fold(true, |all, &b| all & (b.cast_signed() > 0))
+        // No early end, and the last bytes are looked at twice: the compiler takes many at once.
+        let plain = |bytes: &[u8]| bytes.iter().fold(true, |all, &b| all & (b.cast_signed() > 0));
+        let (chunks, rest) = data.as_chunks::<CHUNK>();
+        let rest = data.last_chunk::<CHUNK>().map_or(rest, |last| last);
+        chunks.iter().fold(true, |all, chunk| all & plain(chunk)) & plain(rest)
     }
 
     /// Value `i`; empty past the end.

@@ -139,20 +139,56 @@ impl Plan {
         at.fields.resize_with(at.fields.len().max(varying), Vec::new);
         at.starts.iter_mut().for_each(|s| s.resize(s.len().max(most), 0));
         at.fields.iter_mut().for_each(|f| f.resize(f.len().max(most), (0, 0)));
-        match varying {
+        let ran = match varying {
             1 => self.locate_all::<1>(body, most, at),
             2 => self.locate_all::<2>(body, most, at),
             3 => self.locate_all::<3>(body, most, at),
-            _ => self.locate_all::<0>(body, most, at),
-        }
+            _ => self.locate_many(body, most, at),
+        };
+        ran.unwrap_or_default()
     }
 
-    /// The pass over at most `most` records, with places for all of them in `at`; `N` is the number of varying fields,
-    /// or 0 where the compiler is not told.
-    fn locate_all<const N: usize>(&self, body: &[u8], most: usize, at: &mut Scratch) -> Ran {
+    /// The pass over at most `most` records, of which each has `N` varying fields.
+    fn locate_all<const N: usize>(&self, body: &[u8], most: usize, at: &mut Scratch) -> Option<Ran> {
+        let (before, last) = (self.segments.first_chunk::<N>()?, *self.segments.get(N)?);
+        // Of one length, which the compiler knows: no place is looked for.
+        let (starts, rest) = at.starts.split_first_chunk_mut::<N>()?;
+        let mut starts = starts.each_mut().map(|s| s.get_mut(..most).unwrap_or(&mut []));
+        let mut fields = at.fields.first_chunk_mut::<N>()?.each_mut().map(|f| f.get_mut(..most).unwrap_or(&mut []));
+        let ends = rest.first_mut()?.get_mut(..most)?;
+        Some(self.locate_each(body, most, |i, mut pos| {
+            for k in 0..N {
+                *starts[k].get_mut(i)? = pos as u32;
+                let field = varying_field(body, pos + before[k])?;
+                *fields[k].get_mut(i)? = field;
+                pos = (field.0 + field.1) as usize;
+            }
+            *ends.get_mut(i)? = pos as u32;
+            Some(pos + last)
+        }))
+    }
+
+    /// As [`locate_all`](Self::locate_all), of any number of varying fields.
+    fn locate_many(&self, body: &[u8], most: usize, at: &mut Scratch) -> Option<Ran> {
+        let (last, before) = self.segments.split_last()?;
+        Some(self.locate_each(body, most, |i, mut pos| {
+            for ((before, starts), fields) in before.iter().zip(&mut at.starts).zip(&mut at.fields) {
+                *starts.get_mut(i)? = pos as u32;
+                let field = varying_field(body, pos + before)?;
+                *fields.get_mut(i)? = field;
+                pos = (field.0 + field.1) as usize;
+            }
+            *at.starts.get_mut(before.len())?.get_mut(i)? = pos as u32;
+            Some(pos + last)
+        }))
+    }
+
+    /// Record after record: `locate` is told the number and the place of one, and says where it ends.
+    #[inline(always)]
+    fn locate_each(&self, body: &[u8], most: usize, mut locate: impl FnMut(usize, usize) -> Option<usize>) -> Ran {
         let mut ran = Ran::default();
         while ran.records < most && body.len() - ran.consumed >= self.min_len {
-            match self.locate_one::<N>(body, ran, at) {
+            match locate(ran.records, ran.consumed).filter(|&end| end <= body.len()) {
                 Some(end) => ran.consumed = end,
                 None => {
                     ran.overrun = true;
@@ -162,30 +198,6 @@ impl Plan {
             ran.records += 1;
         }
         ran
-    }
-
-    /// Where the next record ends; `None` where it is not all there.
-    #[inline(always)]
-    fn locate_one<const N: usize>(&self, body: &[u8], ran: Ran, at: &mut Scratch) -> Option<usize> {
-        let n = if N > 0 { N } else { self.segments.len() - 1 };
-        let (before, last) = (self.segments.get(..n)?, *self.segments.get(n)?);
-        let (fields, starts) = (at.fields.get_mut(..n)?, at.starts.get_mut(..=n)?);
-        let (i, mut pos) = (ran.records, ran.consumed);
-        for k in 0..n {
-            *starts[k].get_mut(i)? = pos as u32;
-            pos += before[k];
-            let mut len = usize::from(*body.get(pos)?);
-            pos += 1;
-            if len == 255 {
-                len = usize::from(u16::from_be_bytes(*body.get(pos..)?.first_chunk()?));
-                pos += 2;
-            }
-            *fields[k].get_mut(i)? = (pos as u32, len as u32);
-            pos += len;
-        }
-        *starts[n].get_mut(i)? = pos as u32;
-        pos += last;
-        (pos <= body.len()).then_some(pos)
     }
 
     #[inline(always)]
@@ -207,6 +219,17 @@ impl Plan {
             sampling.fill(first, meta, lookups, batch);
         }
     }
+}
+
+/// The start and the length of the varying field whose length stands at `pos` (RFC 7011 section 7).
+#[inline(always)]
+fn varying_field(body: &[u8], pos: usize) -> Option<(u32, u32)> {
+    let len = *body.get(pos)?;
+    if len == 255 {
+        let len = u16::from_be_bytes(*body.get(pos + 1..)?.first_chunk()?);
+        return Some((pos as u32 + 3, u32::from(len)));
+    }
+    Some((pos as u32 + 1, u32::from(len)))
 }
 
 impl Group {

@@ -273,9 +273,12 @@ impl Windows {
             At::Starts(starts) => {
                 let starts = starts.get(..n).unwrap_or(starts);
                 let fits = |start: u32| start as usize <= room;
-                match starts.iter().max() {
-                    Some(&most) if fits(most) => starts.len(),
-                    _ => starts.iter().position(|&s| !fits(s)).unwrap_or(0),
+                // Only the last ones are near the end as a rule.
+                let n = starts.iter().rposition(|&s| fits(s)).map_or(0, |last| last + 1);
+                if all_at_most(starts.get(..n).unwrap_or(&[]), room) {
+                    n
+                } else {
+                    starts.iter().position(|&s| !fits(s)).unwrap_or(0)
                 }
             }
         };
@@ -290,6 +293,14 @@ impl Windows {
         }
         n
     }
+}
+
+/// Whether no number is above `most`, or 31 bits.
+#[inline(always)]
+fn all_at_most(numbers: &[u32], most: usize) -> bool {
+    let most = most.min(i32::MAX as usize) as u32;
+    // The top bit of a difference below zero, or of the number: the compiler does several with any instructions.
+    numbers.iter().fold(0, |any, &n| any | n | most.wrapping_sub(n)) >> 31 == 0
 }
 
 /// Records whose windows are inside the bytes, and rows that are inside the arena, of the columns that the windows were
