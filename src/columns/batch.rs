@@ -321,12 +321,17 @@ impl Batch {
 
     /// The memory of several fixed columns at once, each with the bytes of a value; `None` where one is named twice.
     pub(crate) fn disjoint<const N: usize>(&mut self, columns: [(u16, usize); N]) -> Option<[&mut [u8]; N]> {
+        self.runs_and(columns).map(|(_, columns)| columns)
+    }
+
+    /// The runs, and what [`disjoint`](Self::disjoint) gives.
+    pub(crate) fn runs_and<const N: usize>(&mut self, columns: [(u16, usize); N]) -> Option<(&[Run], [&mut [u8]; N])> {
         let (places, rows) = (&self.places, self.rows);
         let ranges = columns.map(|(c, width)| {
             let start = places.start(usize::from(c));
             start..start.saturating_add(rows * width)
         });
-        self.arena.as_mut_bytes().get_disjoint_mut(ranges).ok()
+        Some((&self.runs, self.arena.as_mut_bytes().get_disjoint_mut(ranges).ok()?))
     }
 
     /// A column of varying length, to append to.

@@ -215,6 +215,11 @@ fn uptime(
     raw_end: Option<u16>,
     init: Option<u16>,
 ) {
+    if let (None, Some(raw_end), Some(start), Some(end)) = (init, raw_end, start, end)
+        && batch.runs().iter().all(|run| run.meta.init_time_ms.is_none())
+    {
+        return before_export(batch, raw_end, start, end.1);
+    }
     for i in 0..batch.runs().len() {
         let Some(&run) = batch.runs().get(i) else { return };
         let export = run.meta.export_time.as_micros();
@@ -224,16 +229,6 @@ fn uptime(
             let uptime = export.div_euclid(1000).wrapping_sub(base.cast_signed()) as u32;
             for (raw, dst) in [start, end].into_iter().flatten() {
                 batch.convert(raw, dst, rows.clone(), |at: u32| uptime_to_micros(export, uptime, at));
-            }
-            continue;
-        }
-        if let (None, Some(raw_end), Some((raw_start, dst_start)), Some((_, dst_end))) = (init, raw_end, start, end) {
-            // Without any base the flow is taken to have ended when it was exported.
-            let columns = [(raw_end, 4), (raw_start, 4), (dst_start, 8), (dst_end, 8)];
-            if let Some([end, start, from, to]) = batch.disjoint(columns) {
-                let (end, start) = (rows_of::<u32>(end, &rows), rows_of::<u32>(start, &rows));
-                times::before(rows_of(from, &rows), export, start, end);
-                rows_of::<i64>(to, &rows).fill(export);
             }
             continue;
         }
@@ -256,6 +251,19 @@ fn uptime(
                 batch.set_valid(dst, row, time.is_some());
             }
         }
+    }
+}
+
+/// Without any base a flow is taken to have ended when it was exported.
+fn before_export(batch: &mut Batch, raw_end: u16, (raw_start, start): (u16, u16), end: u16) {
+    let columns = [(raw_end, 4), (raw_start, 4), (start, 8), (end, 8)];
+    let Some((runs, [raw_end, raw_start, start, end])) = batch.runs_and(columns) else { return };
+    for run in runs {
+        let export = run.meta.export_time.as_micros();
+        let rows = run.first_row as usize..(run.first_row + run.rows) as usize;
+        let (raw_end, raw_start) = (rows_of::<u32>(raw_end, &rows), rows_of::<u32>(raw_start, &rows));
+        times::before(rows_of(start, &rows), export, raw_start, raw_end);
+        rows_of::<i64>(end, &rows).fill(export);
     }
 }
 
