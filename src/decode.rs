@@ -69,7 +69,7 @@ impl Default for Config {
             registry: Registry::standard().clone(),
             batch_rows: 8192,
             batch_age_us: 1_000_000,
-            batch_bytes: 256 << 20,
+            batch_bytes: 128 << 20,
             exporters: 16_384,
             templates: Limits::default(),
             held: HeldLimits::default(),

@@ -100,6 +100,7 @@ use record::{Described, Shared, SubTemplates};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 /// Reads one message that brings its own templates, from no exporter in particular.
 ///
@@ -167,14 +168,19 @@ pub struct Session {
     held_limits: HeldLimits,
     // By the address of the template, which the value keeps alive.
     described: HashMap<usize, Arc<Described>>,
+    described_fields: usize,
+    all_fields: Arc<AtomicUsize>,
     lists: Option<(Domain, u64, Arc<SubTemplates>)>,
     limits: Limits,
 }
 
 /// Exporters that a session remembers at most.
 const MAX_EXPORTERS: usize = 65_536;
-/// Templates whose elements a session keeps looked up at most.
-const MAX_DESCRIBED: usize = 16_384;
+/// Fields of templates whose elements a session keeps looked up at most.
+const MAX_DESCRIBED: usize = 1 << 20;
+/// Fields that a message, or a late set, shows at most. A datagram has fewer than 65,536 bytes: only fields of no
+/// length come to more, and a few thousand of them a record would become gigabytes of text.
+const MAX_FIELDS: usize = 1 << 19;
 
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
@@ -212,6 +218,8 @@ impl Session {
             held: Held::new(HeldLimits::default()),
             held_limits: HeldLimits::default(),
             described: HashMap::new(),
+            described_fields: 0,
+            all_fields: Arc::default(),
             lists: None,
             limits: Limits::default(),
         }
@@ -263,8 +271,14 @@ impl Session {
         let wire = WireMessage::parse(bytes)?;
         let ip = exporter.ip().to_canonical();
         let domain = Domain { ip, port: exporter.port(), version: wire.version(), id: wire.domain_id() };
-        let mut message =
-            Message { wire, sets: Vec::new(), late: Vec::new(), errors: Vec::new(), templates: Vec::new() };
+        let mut message = Message {
+            wire,
+            sets: Vec::new(),
+            late: Vec::new(),
+            errors: Vec::new(),
+            templates: Vec::new(),
+            room: MAX_FIELDS,
+        };
         message.errors.extend(wire.damage());
         if let (Some(fixed), Some(template)) = (wire.fixed(), Template::constant(domain.version)) {
             let content = Content::Records(self.describe(template), fixed.bytes);
@@ -277,7 +291,7 @@ impl Session {
             if self.exporters.len() >= MAX_EXPORTERS {
                 return Err(Error::new(ErrorKind::ExporterLimit, 0, MAX_EXPORTERS, self.exporters.len()));
             }
-            self.exporters.insert(ip, Templates::new(self.limits));
+            self.exporters.insert(ip, Templates::sharing(self.limits, self.all_fields.clone()));
         }
         self.held.expire(received_us, |_| {});
         let origin = Origin::new(tag, exporter, received_us, bytes);
@@ -336,7 +350,8 @@ impl Session {
             let export_time_us = origin.export_time_us();
             let templates = rows.has_lists.then(|| self.sub_templates(domain));
             let shared = Shared { export_time_us, templates };
-            let damage = damage(&rows, &body, offset, &shared);
+            let (end, damage) = walk(&rows, &body, offset, &shared, &mut MAX_FIELDS.clone());
+            let body = if end < body.len() { body.get(..end).unwrap_or(&[]).into() } else { body };
             message.errors.extend(damage);
             message.late.push(LateSet { index: set, id: template.id, offset, origin, body, rows, shared, damage });
         }
@@ -354,10 +369,10 @@ impl Session {
             Some(template) => {
                 let rows = self.describe(&template);
                 shared.templates = rows.has_lists.then(|| self.sub_templates(domain));
-                let overrun = damage(&rows, set.body, set.offset, &shared);
-                message.errors.extend(overrun);
-                damage_of = damage_of.or(overrun);
-                Content::Records(rows, set.body)
+                let (end, damage) = walk(&rows, set.body, set.offset, &shared, &mut message.room);
+                message.errors.extend(damage);
+                damage_of = damage_of.or(damage);
+                Content::Records(rows, set.body.get(..end).unwrap_or(&[]))
             }
             None => {
                 let start = set.offset.saturating_sub(4);
@@ -386,8 +401,10 @@ impl Session {
         if let Some(known) = self.described.get(&key) {
             return known.clone();
         }
-        if self.described.len() >= MAX_DESCRIBED {
+        self.described_fields += template.fields.len();
+        if self.described_fields > MAX_DESCRIBED {
             self.described.clear();
+            self.described_fields = template.fields.len();
         }
         let described = Arc::new(Described::new(template, &self.registry));
         self.described.insert(key, described.clone());
@@ -413,14 +430,29 @@ impl Session {
     }
 }
 
-/// The error of a record that runs past its set; records of one length cannot.
-fn damage(rows: &Described, bytes: &[u8], offset: usize, shared: &Shared) -> Option<Error> {
-    if rows.template.record_len().is_some() {
-        return None;
+/// How many bytes of a set hold records to be shown, and what is wrong with the first that is not: it runs past its set,
+/// which records of one length cannot, or `room` has no more fields.
+fn walk(rows: &Described, bytes: &[u8], offset: usize, shared: &Shared, room: &mut usize) -> (usize, Option<Error>) {
+    let (fields, min_len) = (rows.template.fields.len().max(1), (rows.template.min_len() as usize).max(1));
+    let most = *room / fields;
+    if bytes.len() / min_len <= most && rows.template.record_len().is_some() {
+        *room -= bytes.len() / min_len * fields;
+        return (bytes.len(), None);
     }
     let mut records = Records::new(Some(rows), shared, bytes, offset);
-    records.by_ref().for_each(drop);
-    records.overrun()
+    let (mut n, mut end) = (0, 0);
+    for record in records.by_ref().take(most) {
+        n += 1;
+        end = record.offset() - offset + record.bytes().len();
+    }
+    *room -= n * fields;
+    if records.overrun().is_some() {
+        return (bytes.len(), records.overrun());
+    }
+    if n == most && bytes.len() - end >= min_len {
+        return (end, Some(Error::new(ErrorKind::ByteLimit, offset + end, MAX_FIELDS, (n + 1) * fields)));
+    }
+    (bytes.len(), None)
 }
 
 #[cfg(test)]

@@ -14,33 +14,41 @@ struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static BYTES: Cell<i64> = const { Cell::new(0) };
 }
 
-fn count() {
+/// An allocation by which so many bytes more are held.
+fn count(bytes: i64) {
     let _ = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
+    free(-bytes);
 }
 
-// SAFETY: every call goes to the system's allocator as it came; the counter is a plain cell of the thread.
+fn free(bytes: i64) {
+    let _ = BYTES.try_with(|n| n.set(n.get() - bytes));
+}
+
+// SAFETY: every call goes to the system's allocator as it came; the counters are plain cells of the thread.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size() as i64);
         // SAFETY: the caller's promises are those that `System` asks for.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size() as i64);
         // SAFETY: as above.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
+        count(size as i64 - layout.size() as i64);
         // SAFETY: as above.
         unsafe { System.realloc(at, layout, size) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        free(layout.size() as i64);
         // SAFETY: as above.
         unsafe { System.dealloc(at, layout) }
     }
@@ -157,4 +165,28 @@ fn reading_rows_costs_no_allocation() {
     }
     assert_eq!((sum, found), (4200, 400));
     assert_eq!(ALLOCATIONS.with(Cell::get), before);
+}
+
+/// A datagram of 20 kB defines thousands of columns: batches, plans and templates of many such are bounded together.
+#[test]
+fn wide_templates_are_bounded_in_memory() {
+    for (fields, len) in [(4000, VARIABLE), (4000, 1)] {
+        let before = BYTES.get();
+        let mut decoder = Decoder::new(Config { batch_bytes: 32 << 20, ..Config::default() });
+        let (mut most, mut rows) = (0, 0);
+        for i in 0..120u16 {
+            let specs: Vec<_> = (0..fields).map(|j| spec(i * 7 + j + 1, len)).collect();
+            let record = vec![u8::from(len != VARIABLE); usize::from(fields)];
+            let head = Head { sequence: u32::from(i), ..Head::new(10) };
+            let message = head.message(&[head.template(256 + i, &specs), set(256 + i, &record)]);
+            let from = SocketAddr::from(([192, 0, 2, 1], 2055));
+            rows += decoder.decode(&message, from, Timestamp(1_700_000_000_000_000)).records;
+            most = most.max(BYTES.get() - before);
+            while let Some(batch) = decoder.next_batch() {
+                decoder.recycle(batch);
+            }
+        }
+        assert_eq!(rows, 120);
+        assert!(most < 160 << 20, "{} MiB for templates of {fields} fields of length {len}", most >> 20);
+    }
 }

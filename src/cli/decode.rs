@@ -293,12 +293,16 @@ impl Run {
         match &mut self.messages {
             Some(Messages::Records(records)) => {
                 // What is wrong is counted by the decoder.
-                records.message(frame, exporter, received_us, bytes, line)?;
+                records.message(frame, exporter, received_us, bytes, &mut Text(&mut self.writer))?;
             }
             Some(Messages::NetflowJson(lines)) => {
-                if let Ok(Some(text)) = lines.line(bytes, exporter, received_us) {
-                    line.extend_from_slice(text.as_bytes());
-                }
+                let (mut result, writer) = (Ok(()), &mut self.writer);
+                let _ = lines.lines(bytes, exporter, received_us, |text| {
+                    if result.is_ok() {
+                        result = writer.write_text(text.as_bytes());
+                    }
+                });
+                result?;
             }
             None => {}
         }
@@ -471,5 +475,18 @@ mod tests {
         assert!(hex_datagrams(b"\xd4\xc3\xb2\xa1").is_none());
         assert!(hex_datagrams(b"hello").is_none());
         assert!(hex_datagrams(b"0005000").expect("text").is_err());
+    }
+}
+
+/// Text on its way to the writer.
+struct Text<'a>(&'a mut Writer);
+
+impl io::Write for Text<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write_text(bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

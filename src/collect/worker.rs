@@ -93,9 +93,12 @@ impl Worker {
                         let received = Timestamp(packet.received_at_us);
                         let outcome = self.decoder.decode(packet.bytes, packet.source, received);
                         if let Some(lines) = &mut self.lines {
-                            if let Ok(Some(line)) = lines.line(packet.bytes, packet.source, packet.received_at_us) {
-                                desk.line(line, u64::from(outcome.records), packet.source.ip(), received);
-                            }
+                            // All rows count with the first line.
+                            let mut rows = u64::from(outcome.records);
+                            // What is wrong with the message is counted by the decoder.
+                            let _ = lines.lines(packet.bytes, packet.source, packet.received_at_us, |line| {
+                                desk.line(line, std::mem::take(&mut rows), packet.source.ip(), received);
+                            });
                             self.decoder.flush().into_iter().for_each(|batch| self.decoder.recycle(batch));
                         }
                     }

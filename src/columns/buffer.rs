@@ -292,8 +292,11 @@ impl VarBuf {
             self.offsets.extend(&0i32.to_ne_bytes());
         }
         let first = self.data.len();
-        // Fields do not overlap, so all of them are no longer than what they stand in.
-        let data = self.data.spare(bytes.len() + CHUNK);
+        let total = fields.iter().fold(0usize, |all, &(_, len)| all.saturating_add(len as usize));
+        if total > bytes.len() {
+            return false;
+        }
+        let data = self.data.spare(total + CHUNK);
         let (ends, _) = self.offsets.spare(4 * fields.len()).as_chunks_mut::<4>();
         // Where the last whole chunks start.
         let (Some(last_from), Some(last_to)) = (bytes.len().checked_sub(CHUNK), data.len().checked_sub(CHUNK)) else {

@@ -310,13 +310,11 @@ impl<'d> Scope<'d> {
         slot.used_us = meta.received_at.0;
         let (mut at, mut left) = (0, self.config.set_records);
         loop {
-            let batch = match &mut slot.batch {
-                Some(batch) => batch,
-                None => {
-                    slot.opened_us = meta.received_at.0;
-                    slot.batch.insert(out.open(&slot.plan))
-                }
-            };
+            if slot.batch.is_none() {
+                slot.opened_us = meta.received_at.0;
+                out.open(slot);
+            }
+            let Some(batch) = &mut slot.batch else { break };
             meta.order = self.work.order;
             self.work.order += 1;
             let rest = body.get(at..).unwrap_or(&[]);

@@ -7,16 +7,22 @@ use crate::template::Template;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-/// Plans kept at most; beyond it those that are idle go.
+/// Plans kept at most, and their bytes; beyond it those that are idle go.
 const MAX_PLANS: usize = 4096;
+const MAX_PLAN_BYTES: usize = 64 << 20;
 /// Batches kept for their memory.
 const MAX_SPARE: usize = 64;
+
+/// What a column takes in an open batch beside its values: its place, what is noted of its field, and the first bytes
+/// of what varies in length.
+const COLUMN_BYTES: usize = 384;
 
 /// All plans, each with its open batch.
 #[derive(Debug, Default)]
 pub(super) struct Plans {
     by_template: HashMap<Arc<Template>, usize>,
     pub(super) slots: Vec<Slot>,
+    bytes: usize,
     /// Changes whenever a slot is given up.
     pub(super) generation: u64,
 }
@@ -29,6 +35,8 @@ pub(super) struct Slot {
     pub(super) used_us: i64,
     /// Bytes that a row takes, roughly.
     pub(super) row_bytes: usize,
+    /// Bytes of the batch when it was opened, empty.
+    pub(super) empty_bytes: usize,
 }
 
 impl Plans {
@@ -38,13 +46,14 @@ impl Plans {
         if let Some(&slot) = self.by_template.get(template) {
             return slot;
         }
-        if self.slots.len() >= MAX_PLANS {
+        if self.slots.len() >= MAX_PLANS || self.bytes >= MAX_PLAN_BYTES {
             self.flush(out);
             self.prune();
         }
         let plan = Plan::compile(template, &config.registry, config.kernel);
         let row_bytes = plan.row_bytes();
-        self.slots.push(Slot { plan, batch: None, opened_us: 0, used_us: i64::MIN, row_bytes });
+        self.bytes += plan.memory();
+        self.slots.push(Slot { plan, batch: None, opened_us: 0, used_us: i64::MIN, row_bytes, empty_bytes: 0 });
         self.by_template.insert(template.clone(), self.slots.len() - 1);
         self.slots.len() - 1
     }
@@ -75,6 +84,9 @@ impl Plans {
     fn prune(&mut self) {
         let mut ages: Vec<i64> = self.slots.iter().map(|s| s.used_us).collect();
         let middle = ages.len() / 2;
+        if ages.is_empty() {
+            return;
+        }
         let (_, &mut median, _) = ages.select_nth_unstable(middle);
         let mut kept: Vec<Option<usize>> = Vec::with_capacity(self.slots.len());
         let mut n = 0;
@@ -83,6 +95,7 @@ impl Plans {
             kept.push(keep.then_some(n));
             n += usize::from(keep);
         }
+        self.bytes = self.slots.iter().filter(|s| s.used_us > median).map(|s| s.plan.memory()).sum();
         let mut places = kept.iter();
         self.slots.retain(|_| places.next().is_some_and(Option::is_some));
         self.by_template.retain(|_, slot| match kept.get(*slot).copied().flatten() {
@@ -101,6 +114,7 @@ impl Plans {
 pub(super) struct Output {
     pub(super) ready: VecDeque<Batch>,
     spare: Vec<Batch>,
+    spare_bytes: usize,
     pub(super) options: OptionsBatch,
     pub(super) spare_options: OptionsBatch,
     /// Bytes in open batches, roughly.
@@ -115,6 +129,7 @@ impl Output {
         Self {
             ready: VecDeque::new(),
             spare: Vec::new(),
+            spare_bytes: 0,
             options: OptionsBatch::default(),
             spare_options: OptionsBatch::default(),
             open_bytes: 0,
@@ -124,20 +139,30 @@ impl Output {
         }
     }
 
-    /// An empty batch for a plan: one that came back, or a new one.
+    /// Gives a slot an empty batch: one that came back, or a new one.
     #[cold]
-    pub(super) fn open(&mut self, plan: &Plan) -> Batch {
-        match self.spare.iter().position(|b| Arc::ptr_eq(b.layout(), plan.layout())) {
-            Some(i) => self.spare.swap_remove(i),
-            None => Batch::new(plan.layout().clone(), self.batch_rows),
-        }
+    pub(super) fn open(&mut self, slot: &mut Slot) {
+        let batch = match self.spare.iter().position(|b| Arc::ptr_eq(b.layout(), slot.plan.layout())) {
+            Some(i) => self.take_spare(i),
+            None => Batch::new(slot.plan.layout().clone(), self.batch_rows),
+        };
+        slot.empty_bytes = batch.memory() + slot.plan.layout().columns().count() * COLUMN_BYTES;
+        self.open_bytes += slot.empty_bytes;
+        slot.batch = Some(batch);
+    }
+
+    fn take_spare(&mut self, i: usize) -> Batch {
+        let batch = self.spare.swap_remove(i);
+        self.spare_bytes = self.spare_bytes.saturating_sub(batch.memory());
+        batch
     }
 
     /// Hands a slot's batch over.
     #[cold]
     pub(super) fn close(&mut self, slot: &mut Slot) {
         if let Some(batch) = slot.batch.take() {
-            self.open_bytes = self.open_bytes.saturating_sub(batch.rows() * slot.row_bytes);
+            let bytes = slot.empty_bytes + batch.rows() * slot.row_bytes;
+            self.open_bytes = self.open_bytes.saturating_sub(bytes);
             self.ready.push_back(batch);
         }
     }
@@ -154,10 +179,11 @@ impl Output {
 
     pub(super) fn recycle(&mut self, mut batch: Batch) {
         batch.clear();
-        if self.spare.len() >= MAX_SPARE {
-            // The oldest goes: its layout may be one that nobody fills any more.
-            self.spare.swap_remove(0);
-        }
+        self.spare_bytes += batch.memory();
         self.spare.push(batch);
+        while self.spare.len() > MAX_SPARE || self.spare_bytes > self.batch_bytes / 4 && !self.spare.is_empty() {
+            // The oldest goes: its layout may be one that nobody fills any more.
+            self.take_spare(0);
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 /// What names a stream, as plain words, which compare and hash without branches: the address as IPv6 (an IPv4 one
 /// as it is mapped there), then domain, port and version.
@@ -209,6 +210,8 @@ pub(super) struct Exporters {
     others: Stats,
     limit: usize,
     limits: Limits,
+    // Fields of all templates.
+    fields: Arc<AtomicUsize>,
 }
 
 impl Exporters {
@@ -220,6 +223,7 @@ impl Exporters {
             others: Stats::default(),
             limit,
             limits,
+            fields: Arc::default(),
         }
     }
 
@@ -239,7 +243,7 @@ impl Exporters {
         }
         let exporter = Exporter {
             ip,
-            templates: Templates::new(self.limits),
+            templates: Templates::sharing(self.limits, self.fields.clone()),
             tables: OptionsTables::new(self.limits.options_entries),
             stats: Stats::default(),
             last_us: i64::MIN,

@@ -53,6 +53,8 @@ struct Compiler {
     fields: Vec<Field>,
     columns: Vec<(Option<usize>, ColumnDef)>,
     hidden: Vec<u16>,
+    // The names of extras' columns, each with how many more of it were made.
+    names: HashMap<String, usize>,
     ops: Vec<Op>,
     derive: Vec<Derive>,
     netscaler: bool,
@@ -69,6 +71,7 @@ impl Plan {
             fields,
             columns: Vec::new(),
             hidden: Vec::new(),
+            names: HashMap::new(),
             ops: Vec::new(),
             derive: Vec::new(),
             netscaler,
@@ -97,7 +100,8 @@ impl Plan {
         let first = |ids4: &[u16], ids6: &[u16]| c.first_family(ids4, ids6);
         let (first_family, first_next_hop) = (first(&[8, 12], &[27, 28]), first(&[15], &[62]));
         let (first_bgp_next_hop, first_nat) = (first(&[18], &[63]), first(&[225, 226, 40001, 40002], &[281, 282]));
-        let mut order: Vec<u16> = (0..c.columns.len() as u16).filter(|i| !c.hidden.contains(i)).collect();
+        c.hidden.sort_unstable();
+        let mut order: Vec<u16> = (0..c.columns.len() as u16).filter(|i| c.hidden.binary_search(i).is_err()).collect();
         order.sort_by_key(|&i| c.columns[usize::from(i)].0.unwrap_or(usize::MAX));
         // Columns that vary in length are filled before the fixed ones only by chance; order by place in the record
         // instead, so that the pass over a record moves forward.
@@ -309,11 +313,13 @@ impl Compiler {
         }
         let (key, source) = (f.key.clone(), f.source);
         let base = extra_column_name(&key);
-        let (mut name, mut n) = (base.clone(), 1);
-        while self.columns.iter().any(|(_, d)| *d.name == *name) {
+        let (mut name, mut n) = (base.clone(), self.names.get(&base).copied().unwrap_or(0));
+        while self.names.contains_key(&name) {
             n += 1;
-            name = format!("{base}__{n}");
+            name = format!("{base}__{}", n + 1);
         }
+        self.names.insert(name.clone(), 0);
+        self.names.insert(base, n);
         let def = ColumnDef { name: name.into(), extra_key: Some(key), data_type, nullable: true };
         let column = self.push(None, def);
         self.op(i, source, convert, column);

@@ -41,6 +41,18 @@ impl Plan {
         self.layout.columns.iter().map(|c| c.data_type.width().unwrap_or(16)).sum::<usize>().max(1)
     }
 
+    /// Roughly the bytes that the plan itself takes.
+    pub(crate) fn memory(&self) -> usize {
+        let windows: usize = self.groups.iter().map(|g| g.windows.len()).sum();
+        let ops = self.ops.len() + self.groups.iter().map(|g| g.ops.len() + g.raw.len()).sum::<usize>();
+        // A column has its definition, a name or two of its own, a key, and a place in several lists.
+        1024 + self.layout.columns.len() * 256
+            + ops * size_of::<Op>()
+            + windows * 64
+            + self.groups.len() * size_of::<Group>()
+            + self.segments.len() * size_of::<usize>()
+    }
+
     /// How many records of the shortest length are in `len` bytes.
     #[inline]
     fn count(&self, len: usize) -> usize {

@@ -4,6 +4,7 @@ use super::{Convert, Group, Op, Source};
 use crate::columns::ColumnType;
 use crate::columns::gather::places::Widths;
 use crate::columns::gather::window::{Field, Lane, Simd, Windows};
+use std::collections::BTreeMap;
 
 /// What a window makes of an operation's field, and whether its integers are to be checked or converted after it.
 fn lane(op: &Op) -> Option<(Field, bool)> {
@@ -34,21 +35,20 @@ fn wide(width: usize) -> Lane {
 /// Takes the operations that windows do out of `ops`.
 pub(super) fn group(ops: &mut Vec<Op>, segments: &[usize], widths: &Widths, simd: Option<Simd>) -> Box<[Group]> {
     let Some(simd) = simd else { return Box::default() };
-    let groups = segments.iter().enumerate().filter_map(|(segment, &len)| {
-        let here = |op: &Op| matches!(op.source, Source::Fixed { segment: s, .. } if usize::from(s) == segment);
-        let (mut fields, mut mine, mut raw) = (Vec::new(), Vec::new(), Vec::new());
-        ops.retain(|op| match lane(op).filter(|_| here(op)) {
-            Some((field, check)) => {
-                fields.push(field);
-                mine.push(*op);
-                raw.extend(check.then_some(*op));
-                false
-            }
-            None => true,
-        });
-        let segment = segment as u16;
-        let windows = Windows::pack(&fields, len, widths);
-        (windows.len() > 0).then_some(Group { simd, segment, windows, ops: mine.into(), raw: raw.into() })
+    let mut by_segment: BTreeMap<u16, (Vec<Field>, Vec<Op>, Vec<Op>)> = BTreeMap::new();
+    ops.retain(|op| match (lane(op), op.source) {
+        (Some((field, check)), Source::Fixed { segment, .. }) => {
+            let (fields, mine, raw) = by_segment.entry(segment).or_default();
+            fields.push(field);
+            mine.push(*op);
+            raw.extend(check.then_some(*op));
+            false
+        }
+        _ => true,
+    });
+    let groups = by_segment.into_iter().map(|(segment, (fields, mine, raw))| {
+        let windows = Windows::pack(&fields, segments.get(usize::from(segment)).copied().unwrap_or(0), widths);
+        Group { simd, segment, windows, ops: mine.into(), raw: raw.into() }
     });
     groups.collect()
 }

@@ -16,6 +16,8 @@ pub struct Message<'a> {
     pub(super) late: Vec<LateSet>,
     pub(super) errors: Vec<Error>,
     pub(super) templates: Vec<Arc<Template>>,
+    // Fields that it may still show.
+    pub(super) room: usize,
 }
 
 impl<'a> Message<'a> {

@@ -19,6 +19,9 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+/// Bytes of a line whose memory is kept for the next one.
+const KEPT: usize = 1 << 20;
+
 /// Writes messages as such lines.
 #[derive(Debug, Default)]
 pub struct NetflowJson {
@@ -36,13 +39,19 @@ impl NetflowJson {
         Self { session, ..Self::default() }
     }
 
-    /// The lines of a message received at a time in microseconds since 1970, newlines included: one of its own, and
-    /// one for each earlier message whose flows its templates made readable, with that message's time, client and
-    /// header. `None` where there is none: all its flows wait for a template.
+    /// Gives `take` the lines of a message received at a time in microseconds since 1970, each with its newline: one of
+    /// its own, and one for each earlier message whose flows its templates made readable, with that message's time,
+    /// client and header. There is none where all its flows wait for a template.
     ///
     /// # Errors
     /// What [`Session::parse`] fails with.
-    pub fn line(&mut self, bytes: &[u8], exporter: SocketAddr, received_us: i64) -> Result<Option<&str>, Error> {
+    pub fn lines(
+        &mut self,
+        bytes: &[u8],
+        exporter: SocketAddr,
+        received_us: i64,
+        mut take: impl FnMut(&str),
+    ) -> Result<(), Error> {
         self.messages += 1;
         let (tag, lines) = (self.messages, &mut self.lines);
         let message = self.session.parse_received(bytes, exporter, received_us, tag)?;
@@ -57,13 +66,14 @@ impl NetflowJson {
         entry(lines, received_us, (0, self.same_time.into()), exporter, message.header());
         let flows = flows(lines, own);
         lines.push_str("]}}\n");
-        if flows == 0 && unknown > 0 {
-            lines.clear();
+        if flows > 0 || unknown == 0 {
+            take(lines);
         }
         let mut late = message.late().iter().filter(|l| l.tag() != tag && l.kind() == Kind::Data).peekable();
         while let Some(first) = late.next() {
             let Some(header) = first.header() else { continue };
             self.late += 1;
+            lines.clear();
             entry(lines, first.received_us(), (9, self.late), first.exporter(), header);
             let mut sets = vec![first.records()];
             while let Some(set) = late.next_if(|l| l.tag() == first.tag()) {
@@ -71,8 +81,12 @@ impl NetflowJson {
             }
             self::flows(lines, sets.into_iter());
             lines.push_str("]}}\n");
+            take(lines);
         }
-        Ok(Some(&*lines).filter(|l| !l.is_empty()).map(String::as_str))
+        if lines.capacity() > KEPT {
+            *lines = String::new();
+        }
+        Ok(())
     }
 }
 

@@ -21,6 +21,9 @@ pub struct RecordLines {
     head: Vec<u8>,
 }
 
+/// Bytes of lines that are written at once.
+const FLUSH: usize = 1 << 16;
+
 /// What a message came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Written {
@@ -75,6 +78,10 @@ impl RecordLines {
                 n += 1;
                 lines.extend_from_slice(head);
                 line(lines, record, marks);
+                if lines.len() >= FLUSH {
+                    out.write_all(lines)?;
+                    lines.clear();
+                }
             }
             Ok::<u64, std::io::Error>(n)
         };
@@ -85,7 +92,7 @@ impl RecordLines {
         for set in message.sets() {
             written.lines += begin(number, set.index, &mut set.records(), marks(set))?;
         }
-        out.write_all(lines)?;
+        out.write_all(&self.lines)?;
         Ok(written)
     }
 }

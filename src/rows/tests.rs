@@ -116,9 +116,32 @@ fn v7_has_its_router() {
     let message = parse(&bytes).expect("a v7 message");
     let router = message.records().next().and_then(|r| r.router_sc());
     assert_eq!(router, Some(Ipv4Addr::new(192, 0, 2, 254)));
-    let mut json = NetflowJson::default();
-    let line = json.line(&bytes, exporter(), 0).expect("a message").expect("a flow");
+    let line = json_lines(&mut NetflowJson::default(), &bytes, 0);
     assert!(line.contains("\"ROUTER_SC\":3221226238"), "{line}");
+}
+
+fn json_lines(json: &mut NetflowJson, message: &[u8], received_us: i64) -> String {
+    let mut text = String::new();
+    json.lines(message, exporter(), received_us, |line| text.push_str(line)).expect("a message");
+    text
+}
+
+#[test]
+fn fields_of_no_length_do_not_make_a_message_endless() {
+    // 4,000 fields of no length beside one byte, and as many records as a datagram holds, with and without a template.
+    let mut fields = vec![256, 4001, 4, 1];
+    (0..4000).for_each(|_| fields.extend([30_000, 0]));
+    let (template, data) = (v9(&[set(0, &words(&fields))]), v9(&[set(256, &[6; 45_000])]));
+    let mut session = Session::new();
+    session.parse(&template, exporter()).expect("a template");
+    let message = session.parse(&data, exporter()).expect("a message");
+    assert_eq!(message.records().count(), (1 << 19) / 4001);
+    let limits: Vec<_> = message.errors().iter().map(|e| (e.kind, e.offset)).collect();
+    assert_eq!(limits, [(ErrorKind::ByteLimit, 24 + (1 << 19) / 4001)]);
+    let mut late = Session::new();
+    late.parse(&data, exporter()).expect("a message");
+    let message = late.parse(&template, exporter()).expect("a message");
+    assert_eq!(message.late().iter().flat_map(LateSet::records).count(), (1 << 19) / 4001);
 }
 
 #[test]
@@ -177,8 +200,8 @@ fn data_that_came_before_its_template() {
     assert_eq!(text.lines().count(), 2);
 
     let mut json = NetflowJson::default();
-    assert_eq!(json.line(&data, exporter(), 1_000_001).expect("a message"), None);
-    let lines = json.line(&template, exporter(), 2_000_002).expect("a message").expect("two lines");
+    assert_eq!(json_lines(&mut json, &data, 1_000_001), "");
+    let lines = json_lines(&mut json, &template, 2_000_002);
     let lines: Vec<&str> = lines.lines().collect();
     let header = r#""header":{"version":9,"count":1,"uptime":1000,"timestamp":1700000000,"sequence":0,"source_id":1}"#;
     let client = r#""client":["203.0.113.9",4739]"#;
@@ -189,9 +212,8 @@ fn data_that_came_before_its_template() {
 
 #[test]
 fn what_pythons_analyzer_asks_of_a_v5_flow() {
-    let mut json = NetflowJson::default();
-    let line = json.line(&v5(), exporter(), 0).expect("a message").expect("a flow");
-    let flow: serde_json::Value = serde_json::from_str(line).expect("JSON");
+    let line = json_lines(&mut NetflowJson::default(), &v5(), 0);
+    let flow: serde_json::Value = serde_json::from_str(&line).expect("JSON");
     let flow = &flow["0.000000"]["flows"][0];
     assert_eq!((&flow["IPV4_SRC_ADDR"], &flow["IN_OCTETS"]), (&3_221_225_985u32.into(), &400.into()));
     assert_eq!((&flow["IN_PKTS"], &flow["IN_BYTES"], &flow["PROTOCOL"]), (&3.into(), &400.into(), &6.into()));
@@ -201,8 +223,7 @@ fn what_pythons_analyzer_asks_of_a_v5_flow() {
 #[test]
 fn netflow_json_forms_of_v9_and_ipfix() {
     let text = |bytes: &[u8]| {
-        let mut json = NetflowJson::default();
-        let line = json.line(bytes, exporter(), 0).expect("a message").expect("a line").to_owned();
+        let line = json_lines(&mut NetflowJson::default(), bytes, 0);
         let (_, flows) = line.split_once("\"flows\":").expect("flows");
         flows.trim_end().trim_end_matches("}}").to_owned()
     };

@@ -21,6 +21,8 @@ pub struct Limits {
     pub templates: usize,
     /// Fields of a template.
     pub fields: usize,
+    /// Fields of all templates that are kept, of all exporters together.
+    pub all_fields: usize,
     /// Entries in each of an exporter's options tables.
     pub options_entries: usize,
     /// Whether withdrawals are passed over, as RFC 7011 section 8.1 asks over UDP; real exporters mean them.
@@ -29,7 +31,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { templates: 4096, fields: 4096, options_entries: 16_384, ignore_withdrawals: false }
+        Self { templates: 4096, fields: 4096, all_fields: 1 << 23, options_entries: 16_384, ignore_withdrawals: false }
     }
 }
 

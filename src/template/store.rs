@@ -5,6 +5,7 @@ use crate::error::{Error, ErrorKind};
 use crate::wire::{Set, ipfix, v9};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use zerocopy::FromBytes;
 
 /// What a template set did, in wire order.
@@ -55,12 +56,26 @@ pub struct Templates {
     count: usize,
     generation: u64,
     limits: Limits,
+    // Fields of all definitions here, and of those that share the limit.
+    fields: usize,
+    all_fields: Arc<AtomicUsize>,
+}
+
+impl Drop for Templates {
+    fn drop(&mut self) {
+        self.all_fields.fetch_sub(self.fields, Relaxed);
+    }
 }
 
 impl Templates {
     /// None yet.
     pub fn new(limits: Limits) -> Self {
-        Self { entries: HashMap::new(), count: 0, generation: 0, limits }
+        Self::sharing(limits, Arc::default())
+    }
+
+    /// None yet; [`Limits::all_fields`] counts with all that have the same counter.
+    pub fn sharing(limits: Limits, all_fields: Arc<AtomicUsize>) -> Self {
+        Self { entries: HashMap::new(), count: 0, generation: 0, limits, fields: 0, all_fields }
     }
 
     /// Changes whenever a lookup could answer differently than before.
@@ -172,6 +187,12 @@ impl Templates {
         if !known_port && self.count >= self.limits.templates {
             return Err(ErrorKind::TemplateLimit);
         }
+        let before = entry.and_then(|e| e.ports.iter().find(|p| p.0 == port)).map_or(0, |p| p.1.fields.len());
+        let more = template.fields.len().saturating_sub(before);
+        if more > 0 && self.all_fields.load(Relaxed).saturating_add(more) > self.limits.all_fields {
+            return Err(ErrorKind::TemplateLimit);
+        }
+        self.charge(before, template.fields.len());
         let entry = self.entries.entry(key).or_insert_with(|| Entry { latest: template.clone(), ports: Vec::new() });
         entry.latest = template.clone();
         match entry.ports.iter_mut().find(|p| p.0 == port) {
@@ -189,7 +210,15 @@ impl Templates {
         if let Some(entry) = self.entries.remove(&key) {
             self.count -= entry.ports.len();
             self.generation += 1;
+            self.charge(entry.ports.iter().map(|p| p.1.fields.len()).sum(), 0);
         }
+    }
+
+    /// Counts fields that go and fields that come.
+    fn charge(&mut self, gone: usize, come: usize) {
+        self.fields = self.fields + come - gone;
+        self.all_fields.fetch_add(come, Relaxed);
+        self.all_fields.fetch_sub(gone, Relaxed);
     }
 
     fn retain(&mut self, keep: impl Fn(&Key, &Entry) -> bool) {
