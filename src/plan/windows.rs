@@ -35,20 +35,19 @@ fn wide(width: usize) -> Lane {
 /// Takes the operations that windows do out of `ops`.
 pub(super) fn group(ops: &mut Vec<Op>, segments: &[usize], widths: &Widths, simd: Option<Simd>) -> Box<[Group]> {
     let Some(simd) = simd else { return Box::default() };
-    let mut by_segment: BTreeMap<u16, (Vec<Field>, Vec<Op>, Vec<Op>)> = BTreeMap::new();
+    let mut by_segment: BTreeMap<u16, Vec<(Op, Field, bool)>> = BTreeMap::new();
     ops.retain(|op| match (lane(op), op.source) {
         (Some((field, check)), Source::Fixed { segment, .. }) => {
-            let (fields, mine, raw) = by_segment.entry(segment).or_default();
-            fields.push(field);
-            mine.push(*op);
-            raw.extend(check.then_some(*op));
+            by_segment.entry(segment).or_default().push((*op, field, check));
             false
         }
         _ => true,
     });
-    let groups = by_segment.into_iter().map(|(segment, (fields, mine, raw))| {
+    let groups = by_segment.into_iter().map(|(segment, taken)| {
+        let fields: Vec<Field> = taken.iter().map(|t| t.1).collect();
         let windows = Windows::pack(&fields, segments.get(usize::from(segment)).copied().unwrap_or(0), widths);
-        Group { simd, segment, windows, ops: mine.into(), raw: raw.into() }
+        let raw = taken.iter().filter(|t| t.2).map(|t| t.0).collect();
+        Group { simd, segment, windows, ops: taken.iter().map(|t| t.0).collect(), raw }
     });
     groups.collect()
 }
