@@ -459,6 +459,19 @@ fn templates(decoder: &Decoder, registry: &Registry) -> Vec<(String, String)> {
     blocks.collect()
 }
 
+/// Text on its way to the writer.
+struct Text<'a>(&'a mut Writer);
+
+impl io::Write for Text<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write_text(bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::hex_datagrams;
@@ -475,18 +488,5 @@ mod tests {
         assert!(hex_datagrams(b"\xd4\xc3\xb2\xa1").is_none());
         assert!(hex_datagrams(b"hello").is_none());
         assert!(hex_datagrams(b"0005000").expect("text").is_err());
-    }
-}
-
-/// Text on its way to the writer.
-struct Text<'a>(&'a mut Writer);
-
-impl io::Write for Text<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write_text(bytes).map(|()| bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
