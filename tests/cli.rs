@@ -64,7 +64,7 @@ impl Drop for Scratch {
 #[test]
 fn wrong_flags_and_values_are_one_line_and_exit_2() {
     let cases: &[(&[&str], &str)] = &[
-        (&["frobnicate"], "commands are collect, decode, demo, help"),
+        (&["frobnicate"], "commands are collect, decode"),
         (&["decode", "--frob", "x"], "--format"),
         (&["decode", "--format", "xml", "x"], "possible values: table, ndjson"),
         (&["decode", "--port", "70000", "x"], "70000"),
@@ -270,7 +270,11 @@ fn collect_drains_on_sigterm_and_sums_up() {
             .collect();
         assert!(files.iter().all(|f| !f.to_string_lossy().ends_with(".tmp")), "{files:?}");
         match format {
-            "parquet" => assert_eq!(files.iter().map(|f| parquet_rows(f)).sum::<usize>(), 50),
+            "parquet" => {
+                let (sealed, unfinished) = flowlane::keep::sealed_files(Path::new(&out)).expect("a folder");
+                assert_eq!(sealed.iter().map(|f| parquet_rows(&f.path)).sum::<usize>(), 50);
+                assert!(unfinished.is_empty());
+            }
             "ndjson" => {
                 let lines = |f: &PathBuf| std::fs::read_to_string(f).expect("text").lines().count();
                 assert_eq!(files.iter().map(lines).sum::<usize>(), 50);

@@ -14,6 +14,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("net", 1),
     ("plan", 2),
     ("sink", 2),
+    ("keep", 3),
     ("rows", 3),
     ("decode", 3),
     ("collect", 4),
@@ -21,7 +22,7 @@ const LAYERS: &[(&str, u8)] = &[
 ];
 
 /// What a module may not see although it is below: sinks see batches alone.
-const NEVER: &[(&str, &str)] = &[("sink", "wire"), ("net", "wire"), ("net", "template")];
+const NEVER: &[(&str, &str)] = &[("sink", "wire"), ("keep", "wire"), ("net", "wire"), ("net", "template")];
 
 fn layer(module: &str) -> Option<u8> {
     LAYERS.iter().find(|l| l.0 == module).map(|l| l.1)

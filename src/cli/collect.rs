@@ -1,12 +1,13 @@
 //! `flowlane collect`.
 
-use super::output::{Out, Span, file, standard};
+use super::output::{Out, Size, Span, file, standard};
 use super::{kernel, on_terminal, say, usage};
 use anyhow::Context;
 use clap::ValueEnum;
 use flowlane::collect::{Collector, Config, MessageLines, Output, Sink, Status};
 use flowlane::columns::gather::Kernel;
 use flowlane::elements::Registry;
+use flowlane::keep::{self, Retention};
 use flowlane::net;
 use flowlane::sink::{Format, Writer};
 use std::io::{self, Write};
@@ -25,6 +26,8 @@ Examples:
   flowlane collect --format ndjson --out -          one flow a line on standard output
   flowlane collect --listen 192.0.2.1:9995 --listen [::1]:2055
   flowlane collect --out flows.csv --format csv     one file; Ctrl-C ends it
+  flowlane collect --out /data --keep 30d --keep-free 50G
+                                                    Parquet in /data/date=YYYY-MM-DD/hour=HH/, a month of it
   flowlane collect --format none                    count only: is anything lost?
 
 Ctrl-C (or SIGTERM) writes what there is and prints a summary.")]
@@ -42,6 +45,18 @@ pub struct Args {
     /// In a folder: begin a new file every so often, by the time received
     #[arg(long, value_name = "TIME", default_value = "5m")]
     rotate: Span,
+    /// The name of this collector in a folder of Parquet files, where several may write [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// Remove Parquet files of flows received longer ago
+    #[arg(long, value_name = "TIME")]
+    keep: Option<Span>,
+    /// Remove the oldest Parquet files while they have more bytes: 500M, 200G, 2T
+    #[arg(long, value_name = "SIZE")]
+    keep_bytes: Option<Size>,
+    /// Remove the oldest Parquet files while the disk has fewer free bytes
+    #[arg(long, value_name = "SIZE")]
+    keep_free: Option<Size>,
     /// Receiving threads, each pinned to a core [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -113,6 +128,11 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
     rate.ok_or_else(|| "a rate is a number of at least 1: 1000 where one packet in 1000 is sampled".to_string())
 }
 
+pub(super) fn retention(age: Option<Span>, bytes: Option<Size>, free: Option<Size>) -> Retention {
+    let age_us = age.map(|s| i64::try_from(s.seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000));
+    Retention { age_us, bytes: bytes.map(|s| s.bytes), free_bytes: free.map(|s| s.bytes) }
+}
+
 pub(super) fn registry(path: Option<&PathBuf>) -> anyhow::Result<Arc<Registry>> {
     let Some(path) = path else { return Ok(Registry::standard().clone()) };
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -141,6 +161,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         (None, _) => Output::none(),
         (Some(format), Out::Standard) => Output::one(Writer::to_stream(format, standard())),
         (Some(format), Out::File(path)) => Output::one(file(format, path)?),
+        (Some(Format::Parquet), Out::Folder(path)) => {
+            let stretch_us = i64::try_from(args.rotate.seconds).unwrap_or(300).saturating_mul(1_000_000);
+            let retention = retention(args.keep, args.keep_bytes, args.keep_free);
+            let node = args.node.clone().unwrap_or_else(keep::default_node);
+            let options = keep::Options { node, stretch_us, retention, ..keep::Options::default() };
+            Output::store(path, options, registry).with_context(|| {
+                format!("cannot write to the folder {}; give --out a folder that may be written to", path.display())
+            })?
+        }
         (Some(format), Out::Folder(path)) => {
             let stretch = i64::try_from(args.rotate.seconds).unwrap_or(300).saturating_mul(1_000_000);
             Output::folder(path, format, stretch, registry).with_context(|| {

@@ -5,6 +5,7 @@
 mod collect;
 mod decode;
 mod demo;
+mod keep;
 mod learn;
 mod output;
 
@@ -35,6 +36,10 @@ enum Command {
     Collect(collect::Args),
     /// Decode capture files, IPFIX files, or hex text
     Decode(decode::Args),
+    /// Read every file of a folder of flows to its last row
+    Verify(keep::VerifyArgs),
+    /// Remove the oldest files of a folder of flows
+    Prune(keep::PruneArgs),
     /// Replay recorded exporters through a real socket and show what comes out
     Demo(demo::Args),
     /// Explain how to get from a router to a file
@@ -50,6 +55,8 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Collect(args) => collect::run(args),
         Command::Decode(args) => decode::run(args),
+        Command::Verify(args) => keep::verify(&args),
+        Command::Prune(args) => keep::prune(&args),
         Command::Demo(args) => demo::run(args),
         Command::Help(args) => learn::run(&args, &mut Cli::command()),
     };
@@ -145,7 +152,8 @@ fn refuse(error: &clap::Error) -> ExitCode {
             }
         }
         (ErrorKind::InvalidSubcommand, None | Some(ContextValue::None)) => {
-            line += "; commands are collect, decode, demo, help";
+            let names: Vec<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
+            line += &format!("; commands are {}", names.join(", "));
         }
         _ => {}
     }

@@ -71,6 +71,40 @@ impl FromStr for Span {
     }
 }
 
+/// A number of bytes: `500M`, `200G`, `2T`, of 1024 or (`GB`) of 1000.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || "a size is a number with K, M, G or T, like 500M or 2T".to_string();
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = text.get(digits.len()..).unwrap_or_default().to_ascii_uppercase();
+        let (letter, base) = match unit.strip_suffix("IB").or_else(|| unit.strip_suffix('I')) {
+            Some(letter) => (letter, 1024u64),
+            None => {
+                unit.strip_suffix('B').map_or((unit.as_str(), 1024), |l| (l, if l.is_empty() { 1024 } else { 1000 }))
+            }
+        };
+        let power = match letter {
+            "" => 0,
+            "K" => 1,
+            "M" => 2,
+            "G" => 3,
+            "T" => 4,
+            "P" => 5,
+            _ => return Err(wrong()),
+        };
+        let bytes = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(base.pow(power)));
+        bytes.map(|bytes| Self { bytes }).ok_or_else(wrong)
+    }
+}
+
 /// Standard output as a sink's stream.
 pub fn standard() -> Box<dyn Write + Send> {
     Box::new(io::stdout())
@@ -93,6 +127,18 @@ mod tests {
         assert_eq!("90s".parse(), Ok(Span { seconds: 90 }));
         for wrong in ["", "5", "0m", "m", "5w", "-1s", "1.5h", "99999999999999999999d", "5\u{e9}"] {
             assert!(wrong.parse::<Span>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in
+            [("7", 7), ("7B", 7), ("2K", 2048), ("2KiB", 2048), ("2kB", 2000), ("3G", 3 << 30), ("1T", 1 << 40)]
+        {
+            assert_eq!(text.parse(), Ok(Size { bytes }), "{text}");
+        }
+        for wrong in ["", "G", "-1G", "1.5G", "1X", "99999999999P"] {
+            assert!(wrong.parse::<Size>().is_err(), "{wrong}");
         }
     }
 

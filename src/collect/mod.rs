@@ -20,7 +20,7 @@ use crate::columns::{Batch, Timestamp};
 use crate::decode;
 use crate::net::{self, Group, OpenError, Receiver, Warning};
 use crossbeam_channel::{Receiver as Inbox, RecvTimeoutError, Sender, bounded};
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -247,6 +247,7 @@ fn now() -> Timestamp {
 fn write(mut sink: Box<dyn Sink>, inbox: &Inbox<Item>, returns: &[Sender<Batch>], shared: &Shared) -> io::Result<()> {
     let mut failure = None;
     let mut ticked = Instant::now();
+    let mut trouble = Trouble::default();
     loop {
         let item = match inbox.recv_timeout(Duration::from_millis(200)) {
             Ok(item) => Some(item),
@@ -264,6 +265,9 @@ fn write(mut sink: Box<dyn Sink>, inbox: &Inbox<Item>, returns: &[Sender<Batch>]
             }
             let count = if failure.is_none() && result.is_ok() { &shared.written_rows } else { &shared.dropped_rows };
             count.fetch_add(rows, Relaxed);
+            if rows > 0 && result.is_ok() {
+                trouble.is_over(shared.dropped_rows.load(Relaxed));
+            }
             if let Item::Rows { from, batch } = item
                 && let (Some(back), Some(batch)) = (returns.get(from), Arc::into_inner(batch))
             {
@@ -275,6 +279,10 @@ fn write(mut sink: Box<dyn Sink>, inbox: &Inbox<Item>, returns: &[Sender<Batch>]
             ticked = Instant::now();
             result = sink.tick(now());
         }
+        if sink.goes_on() {
+            trouble.saw(&result, shared.dropped_rows.load(Relaxed));
+            continue;
+        }
         if let Err(error) = result {
             shared.failed.store(true, Relaxed);
             shared.stop.store(true, Relaxed);
@@ -285,6 +293,37 @@ fn write(mut sink: Box<dyn Sink>, inbox: &Inbox<Item>, returns: &[Sender<Batch>]
         Some(error) => Err(error),
         None => sink.finish(),
     }
+}
+
+/// Errors of an output that may work again: said once, and at most once a minute.
+#[derive(Default)]
+struct Trouble {
+    said: Option<Instant>,
+    lasts: bool,
+}
+
+impl Trouble {
+    fn saw(&mut self, result: &io::Result<()>, dropped: u64) {
+        match result {
+            Err(error) if !self.lasts || self.said.is_none_or(|at| at.elapsed() >= Duration::from_secs(60)) => {
+                (self.lasts, self.said) = (true, Some(Instant::now()));
+                say(&format!("cannot write: {error}; {dropped} rows are dropped so far, and the next are tried"));
+            }
+            Err(_) => self.lasts = true,
+            Ok(()) => {}
+        }
+    }
+
+    /// Rows were written.
+    fn is_over(&mut self, dropped: u64) {
+        if std::mem::take(&mut self.lasts) {
+            say(&format!("writing again; {dropped} rows were dropped"));
+        }
+    }
+}
+
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "flowlane: {line}");
 }
 
 #[cfg(test)]

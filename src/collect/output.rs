@@ -2,6 +2,7 @@
 
 use crate::columns::{Batch, OptionsBatch, Timestamp};
 use crate::elements::Registry;
+use crate::keep::{self, Store};
 use crate::rows::netflow_json::NetflowJson;
 use crate::sink::{Folder, Format, Writer, options};
 use std::io;
@@ -75,6 +76,11 @@ pub trait Sink: Send {
         false
     }
 
+    /// Whether the collector goes on after an error: the rows are counted as dropped, and the next are tried anew.
+    fn goes_on(&self) -> bool {
+        false
+    }
+
     /// Time passed: several times a second.
     ///
     /// # Errors
@@ -98,6 +104,7 @@ enum Kind {
     None,
     One(Writer),
     Folder { flows: Folder, options: Folder },
+    Store { flows: Box<Store>, options: Folder },
 }
 
 impl Output {
@@ -120,6 +127,17 @@ impl Output {
         let options = Folder::open(&path.join("options"), Format::Ndjson, stretch_us)?;
         Ok(Self { kind: Kind::Folder { flows, options }, registry })
     }
+
+    /// A folder in which flows are kept as Parquet, and outlive a crash; `options/` in it is for the second stream.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn store(path: &Path, options: keep::Options, registry: Arc<Registry>) -> io::Result<Self> {
+        let stretch_us = options.stretch_us;
+        let flows = Box::new(Store::open(path, options)?);
+        let options = Folder::open(&path.join("options"), Format::Ndjson, stretch_us)?;
+        Ok(Self { kind: Kind::Store { flows, options }, registry })
+    }
 }
 
 impl Sink for Output {
@@ -129,7 +147,8 @@ impl Sink for Output {
             (Kind::One(writer), Item::Lines { text, .. }) => writer.write_text(text),
             (Kind::Folder { flows, .. }, Item::Rows { batch, .. }) => flows.write(batch),
             (Kind::Folder { flows, .. }, Item::Lines { text, received, .. }) => flows.write_text(text, received.0),
-            (Kind::Folder { options: folder, .. }, Item::Options(records)) => {
+            (Kind::Store { flows, .. }, Item::Rows { batch, .. }) => flows.write(batch),
+            (Kind::Folder { options: folder, .. } | Kind::Store { options: folder, .. }, Item::Options(records)) => {
                 let mut line = Vec::new();
                 for record in records.iter() {
                     line.clear();
@@ -138,15 +157,19 @@ impl Sink for Output {
                 }
                 Ok(())
             }
-            (Kind::None, _) | (Kind::One(_), Item::Options(_)) => Ok(()),
+            (Kind::None, _) | (Kind::One(_), Item::Options(_)) | (Kind::Store { .. }, Item::Lines { .. }) => Ok(()),
         }
     }
 
     fn takes(&self, item: &Item) -> bool {
         match &self.kind {
             Kind::One(writer) => writer.takes_messages() || !matches!(item, Item::Options(_)),
-            Kind::None | Kind::Folder { .. } => true,
+            Kind::None | Kind::Folder { .. } | Kind::Store { .. } => true,
         }
+    }
+
+    fn goes_on(&self) -> bool {
+        matches!(self.kind, Kind::Store { .. })
     }
 
     fn is_nothing(&self) -> bool {
@@ -158,6 +181,10 @@ impl Sink for Output {
             Kind::None => Ok(()),
             Kind::One(writer) => writer.flush(),
             Kind::Folder { flows, options } => flows.tick(now.0).and_then(|()| options.tick(now.0)),
+            Kind::Store { flows, options } => {
+                flows.tick(now.0);
+                options.tick(now.0)
+            }
         }
     }
 
@@ -166,6 +193,8 @@ impl Sink for Output {
             Kind::None => Ok(()),
             Kind::One(writer) => writer.finish(),
             Kind::Folder { flows, options } => flows.finish().and_then(|_| options.finish()).map(drop),
+            // What is kept first: both are tried.
+            Kind::Store { flows, options } => flows.finish().and(options.finish().map(drop)),
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::columns::{Batch, Run};
 use arrow_array::RecordBatch;
 use arrow_ipc::CompressionType;
 use arrow_ipc::writer::{FileWriter as ArrowFile, IpcWriteOptions};
+use arrow_schema::Schema;
 use arrow_select::interleave::interleave_record_batch;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -391,7 +392,7 @@ impl Columns {
         // An Arrow file takes one dictionary a column, known at its start, so only Parquet gets one.
         let schema = FileSchema::new(batches, self.parquet);
         self.file = Some(if self.parquet {
-            let file = ArrowWriter::try_new(out, schema.arrow().clone(), Some(properties(&schema)));
+            let file = ArrowWriter::try_new(out, schema.arrow().clone(), Some(properties(schema.arrow(), &[])));
             Columnar::Parquet(Box::new(file.map_err(io_error)?))
         } else {
             // Columns that no row has are zeros, which compress to nothing.
@@ -426,17 +427,17 @@ impl Columns {
 }
 
 /// Integers delta-packed and not compressed, which is the best trade of time for space; text in dictionaries.
-fn properties(schema: &FileSchema) -> WriterProperties {
+pub(crate) fn properties(schema: &Schema, more: &[(&str, String)]) -> WriterProperties {
     use arrow_schema::DataType as D;
-    let versions = [("flowlane.schema_version", crate::columns::schema::SCHEMA_VERSION.to_string())];
-    let versions = versions.map(|(k, v)| KeyValue::new(k.to_string(), v));
+    let version = ("flowlane.schema_version", crate::columns::schema::SCHEMA_VERSION.to_string());
+    let metadata = more.iter().chain([&version]).map(|(k, v)| KeyValue::new((*k).to_string(), v.clone()));
     let mut properties = WriterProperties::builder()
         .set_compression(ParquetCompression::UNCOMPRESSED)
         .set_dictionary_enabled(false)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_created_by(concat!("flowlane ", env!("CARGO_PKG_VERSION")).to_string())
-        .set_key_value_metadata(Some(versions.to_vec()));
-    for field in schema.arrow().fields() {
+        .set_key_value_metadata(Some(metadata.collect()));
+    for field in schema.fields() {
         let path = ColumnPath::new(vec![field.name().clone()]);
         properties = match field.data_type() {
             D::UInt8 | D::UInt16 | D::UInt32 | D::UInt64 | D::Int64 | D::Timestamp(..) => {
@@ -450,7 +451,7 @@ fn properties(schema: &FileSchema) -> WriterProperties {
 }
 
 /// An error of a library, as the error of the stream behind it where there is one.
-fn io_error(error: impl Error + Send + Sync + 'static) -> io::Error {
+pub(crate) fn io_error(error: impl Error + Send + Sync + 'static) -> io::Error {
     let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
     while let Some(e) = cause {
         if let Some(e) = e.downcast_ref::<io::Error>() {

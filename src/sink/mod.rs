@@ -19,6 +19,7 @@ pub mod text;
 
 pub use expand::{EXTRA_COLUMNS, FileSchema};
 pub use file::{Format, Writer};
+pub(crate) use file::{io_error, properties};
 pub use folder::Folder;
 pub use lines::{Lines, csv_header, header};
 

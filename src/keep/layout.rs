@@ -1,0 +1,116 @@
+//! Names of files and folders.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Microseconds of an hour.
+pub(super) const HOUR_US: i64 = 3_600_000_000;
+
+/// What a node may be called: letters, digits and `_`.
+pub(super) fn is_node(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// The name of this host as a node: what is no letter or digit becomes `_`.
+pub fn default_node() -> String {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name: String = host.trim().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(64).collect();
+    if is_node(&name) { name } else { "node".to_string() }
+}
+
+/// Where a node's hot segments are.
+pub(super) fn hot_folder(root: &Path, node: &str) -> PathBuf {
+    root.join(".hot").join(node)
+}
+
+/// The segments of a folder, the oldest first.
+pub(super) fn segments(folder: &Path) -> io::Result<Vec<(i64, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let id = path.file_name().and_then(|n| n.to_str()?.strip_suffix(".arrows")?.parse().ok());
+        found.extend(id.map(|id| (id, path)));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The folder of an hour that begins `us` microseconds after 1970.
+pub(super) fn hour_folder(root: &Path, us: i64) -> PathBuf {
+    let mut text = Vec::new();
+    crate::sink::text::time(&mut text, us);
+    let text = String::from_utf8(text).unwrap_or_default();
+    let (date, hour) = (text.get(..10).unwrap_or("0000-00-00"), text.get(11..13).unwrap_or("00"));
+    root.join(format!("date={date}")).join(format!("hour={hour}"))
+}
+
+/// A sealed file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SealedFile {
+    /// `YYYY-MM-DD` of the time received, UTC.
+    pub date: String,
+    /// The hour, 0 to 23.
+    pub hour: u8,
+    /// When its segment was begun, microseconds since 1970.
+    pub segment: i64,
+    /// Which of the segment's files of this hour.
+    pub part: u32,
+    /// Who wrote it.
+    pub node: String,
+    /// Its path.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// The sealed files of all nodes in a folder, by the hour received, and files that were not finished.
+///
+/// # Errors
+/// Those of the file system; a folder that goes away meanwhile is passed over.
+pub fn sealed_files(root: &Path) -> io::Result<(Vec<SealedFile>, Vec<PathBuf>)> {
+    let (mut sealed, mut unfinished) = (Vec::new(), Vec::new());
+    for (date, days) in folders(root, "date=")? {
+        for (hour, path) in folders(&days, "hour=")? {
+            let Ok(hour) = hour.parse() else { continue };
+            for entry in entries(&path)? {
+                let name = entry.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_string();
+                if name.starts_with('.') && name.ends_with(".parquet.tmp") {
+                    unfinished.push(entry);
+                } else if let Some((node, segment, part)) = name_parts(&name) {
+                    let Ok(bytes) = fs::metadata(&entry).map(|m| m.len()) else { continue };
+                    sealed.push(SealedFile { date: date.clone(), hour, segment, part, node, path: entry, bytes });
+                }
+            }
+        }
+    }
+    sealed.sort();
+    Ok((sealed, unfinished))
+}
+
+/// `<node>-<segment>-<part>.parquet`.
+pub(super) fn sealed_name(node: &str, segment: i64, part: u32) -> String {
+    format!("{node}-{segment}-{part}.parquet")
+}
+
+fn name_parts(name: &str) -> Option<(String, i64, u32)> {
+    let mut parts = name.strip_suffix(".parquet")?.split('-');
+    let found = (parts.next()?.to_string(), parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    (parts.next().is_none() && is_node(&found.0)).then_some(found)
+}
+
+fn folders(root: &Path, prefix: &str) -> io::Result<Vec<(String, PathBuf)>> {
+    let named = entries(root)?.into_iter().filter_map(|path| {
+        let value = path.file_name()?.to_str()?.strip_prefix(prefix)?.to_string();
+        path.is_dir().then_some((value, path))
+    });
+    Ok(named.collect())
+}
+
+fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(folder) {
+        Ok(found) => found.map(|e| e.map(|e| e.path())).collect(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(e),
+    }
+}

@@ -1,0 +1,81 @@
+//! What is kept, and for how long.
+
+use super::layout::{HOUR_US, SealedFile, hour_folder, sealed_files};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Bounds on what a node keeps; `None` is no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// How long after its hour a file is kept, microseconds.
+    pub age_us: Option<i64>,
+    /// Bytes of the node's sealed files.
+    pub bytes: Option<u64>,
+    /// Bytes of the file system that stay free.
+    pub free_bytes: Option<u64>,
+}
+
+/// Files that go, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retired {
+    /// The files, the oldest first.
+    pub files: Vec<PathBuf>,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Retention {
+    /// Whether nothing is bounded.
+    pub fn is_endless(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Removes the oldest files of a node until all bounds hold; with `dry_run` only says which.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn apply(&self, root: &Path, node: &str, now_us: i64, dry_run: bool) -> io::Result<Retired> {
+        let mut retired = Retired::default();
+        if self.is_endless() {
+            return Ok(retired);
+        }
+        let (files, _) = sealed_files(root)?;
+        let own: Vec<SealedFile> = files.into_iter().filter(|f| f.node == node).collect();
+        let mut kept: u64 = own.iter().map(|f| f.bytes).sum();
+        let mut free = match self.free_bytes {
+            Some(_) => free_bytes(root)?,
+            None => u64::MAX,
+        };
+        // The oldest hour that may stay: folders are named so that their order is that of time.
+        let oldest = self.age_us.map(|age| {
+            let limit = now_us.saturating_sub(age).div_euclid(HOUR_US) * HOUR_US;
+            hour_folder(root, limit)
+        });
+        for file in own {
+            let aged = oldest.as_ref().is_some_and(|oldest| file.path.parent().is_some_and(|f| f < oldest.as_path()));
+            let over = self.bytes.is_some_and(|most| kept > most) || self.free_bytes.is_some_and(|least| free < least);
+            if !aged && !over {
+                break;
+            }
+            if !dry_run {
+                fs::remove_file(&file.path)?;
+                // Those of the hour and the day go when they are empty.
+                let hour = file.path.parent();
+                let _ = hour.is_some_and(|h| fs::remove_dir(h).is_ok())
+                    && hour.and_then(Path::parent).is_some_and(|d| fs::remove_dir(d).is_ok());
+            }
+            kept -= file.bytes;
+            free = free.saturating_add(file.bytes);
+            retired.bytes += file.bytes;
+            retired.files.push(file.path);
+        }
+        Ok(retired)
+    }
+}
+
+/// Bytes of the file system that this process may still use.
+fn free_bytes(path: &Path) -> io::Result<u64> {
+    let found = rustix::fs::statvfs(path)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}

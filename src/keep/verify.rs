@@ -1,0 +1,82 @@
+//! Whether what is on the disk can be read, to the last row.
+
+use super::layout::{hot_folder, sealed_files, segments};
+use super::segment;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What a file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Whole.
+    Sealed,
+    /// A segment of a collector that runs, or that was killed: its next start seals it. `torn` where its end is cut.
+    Hot {
+        /// Whether its last stream is not whole.
+        torn: bool,
+    },
+    /// A file that was never finished; the next start of its node removes it.
+    Unfinished,
+    /// It cannot be read.
+    Damaged(String),
+}
+
+/// A file that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Its path.
+    pub path: PathBuf,
+    /// Rows that could be read.
+    pub rows: u64,
+    /// Its length.
+    pub bytes: u64,
+    /// What it is.
+    pub state: State,
+}
+
+/// Reads every file of a folder and tells of each.
+///
+/// # Errors
+/// A folder that cannot be listed. What is wrong with a file is told of it.
+pub fn verify(root: &Path, mut report: impl FnMut(&Checked)) -> io::Result<()> {
+    fs::read_dir(root)?;
+    let (sealed, unfinished) = sealed_files(root)?;
+    for file in sealed {
+        let (rows, state) = match rows_of(&file.path) {
+            Ok(rows) => (rows, State::Sealed),
+            Err(error) => (0, State::Damaged(error)),
+        };
+        report(&Checked { path: file.path, rows, bytes: file.bytes, state });
+    }
+    for path in unfinished {
+        let bytes = fs::metadata(&path).map_or(0, |m| m.len());
+        report(&Checked { path, rows: 0, bytes, state: State::Unfinished });
+    }
+    let Ok(nodes) = fs::read_dir(root.join(".hot")) else { return Ok(()) };
+    for node in nodes {
+        let folder = hot_folder(root, &node?.file_name().to_string_lossy());
+        for (_, path) in segments(&folder)? {
+            let bytes = fs::metadata(&path).map_or(0, |m| m.len());
+            let (rows, state) = match segment::read(&path, |_| Ok(())) {
+                Ok(end) => (end.rows, State::Hot { torn: end.torn }),
+                Err(error) => (0, State::Damaged(error.to_string())),
+            };
+            report(&Checked { path, rows, bytes, state });
+        }
+    }
+    Ok(())
+}
+
+/// Reads all of a Parquet file.
+fn rows_of(path: &Path) -> Result<u64, String> {
+    let file = File::open(path).map_err(|e| e.to_string())?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| e.to_string())?;
+    let said = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
+    let mut rows = 0;
+    for batch in builder.with_batch_size(1 << 16).build().map_err(|e| e.to_string())? {
+        rows += batch.map_err(|e| e.to_string())?.num_rows() as u64;
+    }
+    if rows == said { Ok(rows) } else { Err(format!("{rows} rows, but it says {said}")) }
+}
