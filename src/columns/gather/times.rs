@@ -1,5 +1,8 @@
 //! Times from uptimes and from other units, in loops that the compiler makes vectors of.
-#![expect(unsafe_code, reason = "calls of functions compiled for instructions that the machine was seen to have")]
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "calls of functions compiled for instructions that the machine was seen to have")
+)]
 
 /// Milliseconds to microseconds, where they stand; false, and some of them spoilt, where one has 54 bits or more.
 #[inline]
