@@ -8,6 +8,7 @@
 //! records, and no allocation once the batches have grown.
 
 mod hash;
+mod learned;
 mod message;
 mod order;
 mod plans;
@@ -16,6 +17,7 @@ mod stats;
 mod steady;
 mod stream;
 
+pub use learned::{Learned, compact};
 pub use order::{OrderedRun, wire_order};
 pub use sequence::SequenceEvent;
 pub use stats::{Outcome, Stats};
@@ -26,9 +28,11 @@ use crate::elements::Registry;
 use crate::error::{Error, ErrorKind};
 use crate::template::{Event, Held, HeldLimits, Limits, OptionsTables, Template};
 use crate::wire::Message;
+use learned::{Learning, Mark};
 use message::{Scope, Waiting};
 use plans::{Output, Plans};
 use sequence::{Settled, Units};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use stream::{Exporters, LateUnits, Stream, StreamId, Streams};
@@ -112,6 +116,8 @@ pub struct Decoder {
     work: Work,
     next_sweep_us: i64,
     next_tick_us: i64,
+    // Where streams stood before a restart; empty when all have been heard of.
+    marks: HashMap<StreamId, Mark>,
 }
 
 /// What all messages work on, whichever stream they belong to.
@@ -127,6 +133,7 @@ struct Work {
     messages: u64,
     // Runs and options sets so far.
     order: u64,
+    learning: Learning,
 }
 
 impl Decoder {
@@ -144,9 +151,11 @@ impl Decoder {
                 late: Vec::new(),
                 messages: 0,
                 order: 0,
+                learning: Learning::default(),
             },
             next_sweep_us: i64::MIN,
             next_tick_us: i64::MIN,
+            marks: HashMap::new(),
             config,
         }
     }
@@ -215,6 +224,7 @@ impl Decoder {
         if let Some(known) = self.exporters.at(at) {
             known.stats.add(outcome, datagram.len());
         }
+        self.work.learning.end(&message, exporter, received_at);
     }
 
     /// The place of a new stream; `None` where its exporter is one too many.
@@ -226,6 +236,11 @@ impl Decoder {
         }
         let ip = exporter.ip().to_canonical();
         let place = self.exporters.admit(ip)?;
+        if let Some(mark) = self.marks.remove(&id)
+            && mark.restarted(Mark::of(message))
+        {
+            self.exporter_restarted(place, message.version(), message.domain_id());
+        }
         let mut meta = RunMeta::new(message.version(), ip, Timestamp(0));
         meta.exporter.set_port(exporter.port());
         meta.domain_id = message.domain_id();
@@ -285,6 +300,76 @@ impl Decoder {
     pub fn recycle_options(&mut self, mut batch: OptionsBatch) {
         batch.clear();
         self.work.out.spare_options = batch;
+    }
+
+    /// Keeps what a restart must not forget, for [`next_learned`](Self::next_learned).
+    pub fn learn(&mut self) {
+        self.work.learning.on = true;
+    }
+
+    /// What was learned since the last call, in order: to be written down, and given to
+    /// [`restore`](Self::restore) after a restart.
+    pub fn next_learned(&mut self) -> Option<Learned> {
+        self.work.learning.pop()
+    }
+
+    /// What was learned and not taken in time.
+    pub fn learned_dropped(&self) -> u64 {
+        self.work.learning.dropped
+    }
+
+    /// Adds to what was learned where each stream stands: a restart of an exporter while nobody listens is known by it.
+    pub fn mark_streams(&mut self) {
+        for meta in self.streams.metas().filter(|m| m.version >= 9) {
+            let uptime = meta.uptime_ms.unwrap_or(0);
+            let secs = u32::try_from(meta.export_time.0.div_euclid(1_000_000)).unwrap_or(0);
+            let mut message = u16::from(meta.version).to_be_bytes().to_vec();
+            if meta.version == 9 {
+                message.extend([0, 0]);
+                message.extend(uptime.to_be_bytes());
+            } else {
+                message.extend([0, 16]);
+            }
+            for word in [secs, meta.sequence, meta.domain_id] {
+                message.extend(word.to_be_bytes());
+            }
+            let (exporter, received_at) = (meta.exporter, meta.received_at);
+            self.work.learning.push(Learned { exporter, received_at, message });
+        }
+    }
+
+    /// Learns again what a decoder before learned, in that order. The rows that it comes to were handed over then and
+    /// are thrown away; nothing is counted but the sets that still wait.
+    ///
+    /// Templates from before are provisional: they go, and their sets wait, where the first message of a stream shows
+    /// that its exporter started anew, or where a set does not fit.
+    pub fn restore(&mut self, learned: impl IntoIterator<Item = Learned>) {
+        let on = std::mem::replace(&mut self.work.learning.on, false);
+        for one in learned {
+            let Ok(message) = Message::parse(&one.message) else { continue };
+            let id = StreamId::new(&one.exporter, message.version(), message.domain_id());
+            self.marks.insert(id, Mark::of(&message));
+            self.message(&one.message, &one.exporter, one.received_at, &mut Outcome::default());
+            self.flush().into_iter().for_each(|batch| self.recycle(batch));
+            self.work.out.options.clear();
+        }
+        self.work.learning.on = on;
+        self.streams.clear();
+        self.exporters.start_anew();
+        for (ip, ..) in self.work.held.keys() {
+            let stats = self.exporters.stats_of(ip);
+            (stats.sets, stats.sets_held) = (stats.sets + 1, stats.sets_held + 1);
+        }
+        (self.next_tick_us, self.next_sweep_us) = (i64::MIN, i64::MIN);
+    }
+
+    /// What was known of a domain means nothing any more.
+    #[cold]
+    fn exporter_restarted(&mut self, place: u32, version: u8, domain: u32) {
+        let Some(known) = self.exporters.at(place) else { return };
+        known.templates.forget_domain(version, domain);
+        known.provisional.retain(|k| (k.0, k.1) != (version, domain));
+        known.stats.held_dropped += self.work.held.drop_domain(known.ip, version, domain, None) as u64;
     }
 
     /// Sums over all datagrams: those of every exporter, and what was refused.

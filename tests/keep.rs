@@ -72,6 +72,51 @@ fn found(folder: &Path) -> HashMap<u32, u32> {
     found
 }
 
+/// An IPFIX message of one set.
+fn ipfix(sequence: u32, id: u16, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0, 10];
+    bytes.extend((20 + body.len() as u16).to_be_bytes());
+    bytes.extend([0x65, 0x53, 0xf1, 0]);
+    bytes.extend(sequence.to_be_bytes());
+    bytes.extend([0, 0, 0, 7]);
+    bytes.extend(id.to_be_bytes());
+    bytes.extend((4 + body.len() as u16).to_be_bytes());
+    [&bytes, body].concat()
+}
+
+#[test]
+fn templates_that_are_never_sent_again_outlive_a_kill() {
+    let folder = Scratch(std::env::temp_dir().join(format!("flowlane-state-{}", std::process::id())));
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let template = [1, 0, 0, 1, 0, 8, 0, 4];
+    let mut sent = 0u32;
+    for round in 0..3 {
+        let (mut child, port) = collect(&folder.0, &[]);
+        if round == 0 {
+            // And a set of a template that comes after the next start.
+            socket.send_to(&ipfix(0, 2, &template), ("127.0.0.1", port)).expect("sent");
+            socket.send_to(&ipfix(0, 300, &[0, 0, 0, 99]), ("127.0.0.1", port)).expect("sent");
+        }
+        if round == 1 {
+            socket.send_to(&ipfix(sent, 2, &[1, 44, 0, 1, 0, 8, 0, 4]), ("127.0.0.1", port)).expect("sent");
+        }
+        for _ in 0..20 {
+            sent += 1;
+            socket.send_to(&ipfix(sent, 256, &(1000 + sent).to_be_bytes()), ("127.0.0.1", port)).expect("sent");
+        }
+        std::thread::sleep(LAST);
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+    }
+    let (mut child, _) = collect(&folder.0, &["--duration", "1s"]);
+    assert!(child.wait().expect("ended").success());
+    let mut found: Vec<u32> =
+        found(&folder.0).into_iter().map(|(id, n)| (n == 1).then_some(id).expect("once")).collect();
+    found.sort_unstable();
+    let expected: Vec<u32> = std::iter::once(99).chain(1001..=1060).collect();
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn kills_lose_the_last_moment_at_most_and_double_nothing() {
     let rounds: u64 = std::env::var("FLOWLANE_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(8);

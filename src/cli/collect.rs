@@ -48,6 +48,10 @@ pub struct Args {
     /// The name of this collector in a folder of Parquet files, where several may write [default: the host's name]
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
+    /// Where templates, options data and sets that wait for a template outlive a restart; `none` for nowhere [default:
+    /// .state/NODE in a folder of Parquet files, else nowhere]
+    #[arg(long, value_name = "FOLDER")]
+    state: Option<PathBuf>,
     /// Remove Parquet files of flows received longer ago
     #[arg(long, value_name = "TIME")]
     keep: Option<Span>,
@@ -155,8 +159,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     config.decoder.kernel = kernel(args.kernel)?;
     config.messages = (args.format == CollectFormat::NetflowJson).then_some(MessageLines::NetflowJson);
 
+    let node = args.node.clone().unwrap_or_else(keep::default_node);
+    config.state = match (&args.state, format, &args.out) {
+        (Some(none), ..) if none.as_os_str() == "none" => None,
+        (Some(folder), ..) => Some(folder.clone()),
+        (None, Some(Format::Parquet), Out::Folder(path)) => Some(path.join(".state").join(&node)),
+        _ => None,
+    };
+
     // Both are tried before the first datagram: a port that is taken, and a place that cannot be written to.
-    let collector = Collector::open(config)?;
+    let mut collector = Collector::open(config)?;
     let sink: Box<dyn Sink> = Box::new(match (format, &args.out) {
         (None, _) => Output::none(),
         (Some(format), Out::Standard) => Output::one(Writer::to_stream(format, standard())),
@@ -164,7 +176,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         (Some(Format::Parquet), Out::Folder(path)) => {
             let stretch_us = i64::try_from(args.rotate.seconds).unwrap_or(300).saturating_mul(1_000_000);
             let retention = retention(args.keep, args.keep_bytes, args.keep_free);
-            let node = args.node.clone().unwrap_or_else(keep::default_node);
             let options = keep::Options { node, stretch_us, retention, ..keep::Options::default() };
             Output::store(path, options, registry).with_context(|| {
                 format!("cannot write to the folder {}; give --out a folder that may be written to", path.display())
@@ -177,6 +188,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             })?
         }
     });
+    // After the folder: the lock of a node's folder is that of its state, too.
+    let known =
+        collector.load_state().context("cannot keep templates for a restart; give --state another folder, or none")?;
+    if let Some(damage) = collector.damage() {
+        say(&format!("flowlane: the state of the last run is damaged: {damage}; {known} entries before it are used"));
+    }
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // The second signal ends the program at once.

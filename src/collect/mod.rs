@@ -9,6 +9,7 @@
 //! A receiving thread never waits for the writer: where the channel is full, the batch is dropped and its rows are
 //! counted. On [`Running::stop`] what the sockets still hold is decoded and everything is written.
 
+mod journal;
 mod output;
 mod summary;
 mod worker;
@@ -17,11 +18,13 @@ pub use output::{Item, MessageLines, Output, Sink};
 pub use summary::{ExporterSummary, Summary};
 
 use crate::columns::{Batch, Timestamp};
-use crate::decode;
+use crate::decode::{self, Learned};
 use crate::net::{self, Group, OpenError, Receiver, Warning};
 use crossbeam_channel::{Receiver as Inbox, RecvTimeoutError, Sender, bounded};
+use journal::Journal;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::{Builder, JoinHandle};
@@ -42,6 +45,9 @@ pub struct Config {
     pub queue: usize,
     /// Lines made from messages in place of batches.
     pub messages: Option<MessageLines>,
+    /// A folder of this collector's own for templates, options data and sets that wait: with it a restart goes on where
+    /// the last one ended.
+    pub state: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -53,9 +59,13 @@ impl Default for Config {
             decoder: decode::Config::default(),
             queue: 128,
             messages: None,
+            state: None,
         }
     }
 }
+
+/// Messages that may wait to be written to the journal.
+const LESSONS: usize = 4096;
 
 /// Counters that all threads add to.
 #[derive(Debug, Default)]
@@ -100,6 +110,8 @@ pub struct Collector {
     receivers: Vec<Receiver>,
     addresses: Vec<SocketAddr>,
     warnings: Vec<Warning>,
+    journal: Option<(Journal, Vec<Learned>)>,
+    damage: Option<String>,
 }
 
 impl Collector {
@@ -120,7 +132,25 @@ impl Collector {
             groups.push(group);
         }
         let addresses = groups.iter().map(Group::local_addr).collect();
-        Ok(Self { config, receivers: net::receivers(groups), addresses, warnings })
+        let receivers = net::receivers(groups);
+        Ok(Self { config, receivers, addresses, warnings, journal: None, damage: None })
+    }
+
+    /// Reads what a collector before learned, where there is a folder for it; how many entries.
+    ///
+    /// # Errors
+    /// Those of the file system. A damaged file is none: [`damage`](Self::damage) tells of it, and it is put aside.
+    pub fn load_state(&mut self) -> io::Result<usize> {
+        let Some(folder) = &self.config.state else { return Ok(0) };
+        let (journal, found) = Journal::open(folder, self.config.decoder.held.age_us)?;
+        let n = found.learned.len();
+        (self.journal, self.damage) = (Some((journal, found.learned)), found.damage);
+        Ok(n)
+    }
+
+    /// What is wrong with the state that was read: what stands before it was used.
+    pub fn damage(&self) -> Option<&str> {
+        self.damage.as_deref()
     }
 
     /// The addresses it listens on.
@@ -148,14 +178,31 @@ impl Collector {
         let (items, inbox) = bounded(queue.saturating_mul(self.receivers.len().max(1)));
         let cores = net::cores();
         let (mut returns, mut workers) = (Vec::new(), Vec::new());
-        for (index, receiver) in self.receivers.into_iter().enumerate() {
+        let threads = self.receivers.len();
+        let (journal, learned) = self.journal.map_or((None, Vec::new()), |(journal, learned)| (Some(journal), learned));
+        // Each exporter's datagrams meet one thread, and so does what was learned of it.
+        let mut shares: Vec<Vec<Learned>> = vec![Vec::new(); threads];
+        for one in learned {
+            if let Some(share) = shares.get_mut(net::owner(one.exporter.ip(), threads)) {
+                share.push(one);
+            }
+        }
+        let (lessons, journal_inbox) = bounded(LESSONS);
+        let lessons = journal.is_some().then_some(lessons);
+        for (index, (receiver, share)) in self.receivers.into_iter().zip(shares).enumerate() {
             let (back, spare) = bounded(queue);
             returns.push(back);
+            let mut decoder = decode::Decoder::new(self.config.decoder.clone());
+            if lessons.is_some() {
+                decoder.learn();
+                decoder.restore(share);
+            }
             let worker = worker::Worker {
                 index,
                 core: cores.get(index % cores.len()).copied(),
                 receiver,
-                decoder: decode::Decoder::new(self.config.decoder.clone()),
+                decoder,
+                lessons: lessons.clone(),
                 lines: self.config.messages.map(MessageLines::session),
                 items: (!sink.is_nothing()).then(|| items.clone()),
                 spare,
@@ -163,14 +210,21 @@ impl Collector {
             };
             workers.push(Builder::new().name(format!("receive-{index}")).spawn(move || worker.run())?);
         }
-        drop(items);
+        drop((items, lessons));
+        let journal = match journal {
+            Some(journal) => {
+                let run = move || journal.run(&journal_inbox, say);
+                Some(Builder::new().name("state".into()).spawn(run)?)
+            }
+            None => None,
+        };
         let state = shared.clone();
         let writer = if sink.is_nothing() {
             None
         } else {
             Some(Builder::new().name("write".into()).spawn(move || write(sink, &inbox, &returns, &state))?)
         };
-        Ok(Running { shared, workers, writer, began: Instant::now() })
+        Ok(Running { shared, workers, writer, journal, began: Instant::now() })
     }
 }
 
@@ -179,6 +233,7 @@ pub struct Running {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<worker::Ended>>,
     writer: Option<JoinHandle<io::Result<()>>>,
+    journal: Option<JoinHandle<u64>>,
     began: Instant,
 }
 
@@ -223,6 +278,9 @@ impl Running {
                 }
                 Err(_) => result = Err(io::Error::other("a receiving thread panicked")),
             }
+        }
+        if let Some(Ok(lost)) = self.journal.map(JoinHandle::join) {
+            summary.state_lost += lost;
         }
         match self.writer.map(JoinHandle::join) {
             None | Some(Ok(Ok(()))) => {}

@@ -34,6 +34,8 @@ pub struct Summary {
     pub socket_errors: u64,
     /// Sets that still wait for their template.
     pub sets_still_held: u64,
+    /// Templates, options and waiting sets that could not be written down for the next start.
+    pub state_lost: u64,
 }
 
 /// What one exporter sent.
@@ -75,6 +77,7 @@ impl Summary {
         self.stats.merge(&ended.stats);
         self.sets_still_held += ended.held;
         self.options_dropped += ended.options_dropped;
+        self.state_lost += ended.learned_dropped;
         self.kernel_drops += ended.net.kernel_drops;
         self.datagrams_truncated += ended.net.truncated;
         self.socket_errors += ended.net.socket_errors;
@@ -108,6 +111,7 @@ impl Summary {
             ("rows dropped: the writer was too slow", self.rows_dropped),
             ("options records dropped", self.options_dropped + s.options_dropped),
             ("options records not written (--out a folder keeps them)", self.options_passed_over),
+            ("templates and options not written down for the next start", self.state_lost),
             ("sets malformed", s.sets_malformed),
             ("sets passed over (reserved ids, no room to hold)", s.sets_skipped),
             ("sets that never got their template", self.sets_still_held),
@@ -140,6 +144,7 @@ impl Summary {
             ("datagrams_truncated", self.datagrams_truncated),
             ("socket_errors", self.socket_errors),
             ("sets_still_held", self.sets_still_held),
+            ("state_lost", self.state_lost),
         ] {
             total.insert(name.into(), json!(n));
         }

@@ -2,7 +2,7 @@
 
 use super::{Item, Shared, now};
 use crate::columns::{Batch, Timestamp};
-use crate::decode::{Decoder, Stats};
+use crate::decode::{Decoder, Learned, Stats};
 use crate::net::{self, Receiver};
 use crate::rows::netflow_json::NetflowJson;
 use crossbeam_channel::{Receiver as Inbox, Sender, TrySendError};
@@ -22,6 +22,8 @@ const DRAIN: Duration = Duration::from_secs(3);
 const NAP: Duration = Duration::from_micros(250);
 /// A burst with fewer datagrams is a small one. (Trains are not: more of them than a cache holds would cost more.)
 const SMALL: u32 = net::BURST as u32 / 4;
+/// How often it is noted where streams stand.
+const MARKS: Duration = Duration::from_secs(60);
 /// Bytes of lines that are handed over at once.
 const LINES: usize = 1 << 16;
 
@@ -34,6 +36,8 @@ pub(super) struct Worker {
     /// To the writer; `None` where nothing is written.
     pub items: Option<Sender<Item>>,
     pub spare: Inbox<Batch>,
+    /// To the journal, if there is one.
+    pub lessons: Option<Sender<Learned>>,
     pub shared: Arc<Shared>,
 }
 
@@ -45,6 +49,8 @@ pub(super) struct Ended {
     pub net: net::Stats,
     pub held: u64,
     pub options_dropped: u64,
+    /// What was learned and could not be handed to the journal.
+    pub learned_dropped: u64,
     pub error: Option<io::Error>,
 }
 
@@ -80,6 +86,7 @@ impl Worker {
         let mut published = Published::default();
         let mut deadline = None;
         let mut taken = Instant::now();
+        let (mut unsent, mut marked) = (None, Instant::now());
         loop {
             if deadline.is_none() && desk.shared.stop.load(Relaxed) {
                 deadline = Some(Instant::now() + DRAIN);
@@ -111,9 +118,16 @@ impl Worker {
                     break;
                 }
             };
+            if let Some(lessons) = &self.lessons {
+                teach(&mut self.decoder, lessons, &mut unsent, false);
+            }
             desk.hand_over(&mut self.decoder, &self.spare, false);
             if ticked.elapsed() >= TICK || deadline.is_some() {
                 ticked = Instant::now();
+                if self.lessons.is_some() && marked.elapsed() >= MARKS {
+                    marked = Instant::now();
+                    self.decoder.mark_streams();
+                }
                 self.decoder.tick(now());
                 desk.hand_over(&mut self.decoder, &self.spare, false);
                 desk.end_lines(false);
@@ -129,6 +143,10 @@ impl Worker {
             }
             taken = now;
         }
+        if let Some(lessons) = &self.lessons {
+            self.decoder.mark_streams();
+            teach(&mut self.decoder, lessons, &mut unsent, true);
+        }
         // At the end the writer is waited for: nothing comes in any more.
         for batch in self.decoder.flush() {
             desk.rows(batch, true);
@@ -139,12 +157,34 @@ impl Worker {
         published.update(&self.decoder, &self.receiver, &desk.shared);
         Ended {
             stats: self.decoder.stats(),
-            exporters: self.decoder.exporters().map(|(ip, s)| (ip, s.clone())).collect(),
+            // Those of whom only a collector before heard are not named.
+            exporters: self
+                .decoder
+                .exporters()
+                .filter(|e| *e.1 != Stats::default())
+                .map(|(ip, s)| (ip, s.clone()))
+                .collect(),
             held: self.decoder.held_sets() as u64,
             options_dropped: desk.options_dropped,
+            learned_dropped: self.decoder.learned_dropped(),
             dropped: desk.dropped,
             net: self.receiver.stats(),
             error,
+        }
+    }
+}
+
+/// Hands what was learned to the journal, waiting for it only at the end; what it has no room for waits for the next time.
+fn teach(decoder: &mut Decoder, lessons: &Sender<Learned>, unsent: &mut Option<Learned>, wait: bool) {
+    while let Some(learned) = unsent.take().or_else(|| decoder.next_learned()) {
+        if wait {
+            if lessons.send(learned).is_err() {
+                return;
+            }
+        } else if let Err(TrySendError::Full(learned) | TrySendError::Disconnected(learned)) = lessons.try_send(learned)
+        {
+            *unsent = Some(learned);
+            return;
         }
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Waiting {
 struct Done {
     records: u32,
     options: u32,
+    // Whether options told something new.
+    new: bool,
     error: Option<Error>,
 }
 
@@ -154,12 +156,18 @@ impl<'d> Scope<'d> {
         }
         if set.id >= 256 {
             meta.template_id = set.id;
+            if !self.exporter.provisional.is_empty() {
+                self.prove(set, meta);
+            }
             match self.target(set.id, meta) {
                 Some(target) => {
                     let done = self.records(&target, set.body, set.offset, meta);
                     self.finish_set(done, set.overrun.is_none(), units, outcome);
                     if done.options > 0 {
                         self.resolve(meta);
+                    }
+                    if done.new {
+                        self.work.learning.note(set);
                     }
                 }
                 None => self.hold(set, meta, units, outcome),
@@ -173,6 +181,37 @@ impl<'d> Scope<'d> {
         }
     }
 
+    /// Forgets a template from before a restart that a set does not fit: its exporter means another by now.
+    #[cold]
+    fn prove(&mut self, set: &Set<'_>, meta: &RunMeta) {
+        let key = (meta.version, meta.domain_id, set.id);
+        if !self.exporter.provisional.remove(&key) {
+            return;
+        }
+        let found = self.exporter.templates.lookup(key.0, key.1, key.2, meta.exporter.port()).cloned();
+        let Some(template) = found else { return };
+        let (mut at, mut fields) = (0, std::mem::take(&mut self.work.fields));
+        let min_len = (template.min_len() as usize).max(1);
+        let fits = if template.record_len().is_some() {
+            // What pads a set to a multiple of four is shorter than that.
+            set.body.len() >= min_len && set.body.len() % min_len < 4
+        } else {
+            while set.body.len() - at >= min_len {
+                fields.clear();
+                match template.locate(set.body, at, &mut fields) {
+                    Some(end) => at = end,
+                    None => break,
+                }
+            }
+            at > 0 && set.body.len() - at < min_len.min(4)
+        };
+        self.work.fields = fields;
+        if !fits {
+            self.exporter.templates.forget(key.0, key.1, key.2);
+            self.forget_targets();
+        }
+    }
+
     /// Keeps a data set until its template comes.
     #[cold]
     fn hold(&mut self, set: &Set<'_>, meta: &RunMeta, units: &mut Units, outcome: &mut Outcome) {
@@ -182,6 +221,7 @@ impl<'d> Scope<'d> {
         let waiting = Waiting { meta: *meta, message: units.message };
         let key = (meta.exporter.ip(), meta.version, meta.domain_id, set.id);
         if self.work.held.hold(key, set.body, meta.received_at.0, waiting) {
+            self.work.learning.note(set);
             outcome.sets_held += 1;
             units.held += 1;
             units.lost |= set.overrun.is_some();
@@ -218,7 +258,11 @@ impl<'d> Scope<'d> {
     #[cold]
     fn templates(&mut self, set: &Set<'_>, meta: &RunMeta, outcome: &mut Outcome) -> bool {
         let mut events = std::mem::take(&mut self.work.events);
+        let before = self.exporter.templates.generation();
         self.exporter.templates.apply(set, meta.domain_id, meta.exporter.port(), |e| events.push(e));
+        if self.exporter.templates.generation() != before {
+            self.work.learning.note(set);
+        }
         if self.stream.templates_seen != self.exporter.templates.generation() {
             self.forget_targets();
         }
@@ -226,6 +270,9 @@ impl<'d> Scope<'d> {
         for event in events.drain(..) {
             match event {
                 Event::Defined { template, changed } => {
+                    if !self.exporter.provisional.is_empty() {
+                        self.exporter.provisional.remove(&(meta.version, meta.domain_id, template.id));
+                    }
                     self.exporter.stats.templates += u64::from(changed);
                     self.late(&template, meta, outcome);
                 }
@@ -304,7 +351,7 @@ impl<'d> Scope<'d> {
 
     /// The data records of a set.
     fn run(&mut self, slot: usize, body: &[u8], offset: usize, meta: &mut RunMeta) -> Done {
-        let mut done = Done { records: 0, options: 0, error: None };
+        let mut done = Done { records: 0, options: 0, new: false, error: None };
         let (plans, out) = (&mut self.work.plans, &mut self.work.out);
         let Some(slot) = plans.slots.get_mut(slot) else { return done };
         slot.used_us = meta.received_at.0;
@@ -357,7 +404,7 @@ impl<'d> Scope<'d> {
     /// Options records fill tables and go to the second stream.
     #[cold]
     fn options(&mut self, template: &Arc<Template>, body: &[u8], offset: usize, meta: &mut RunMeta) -> Done {
-        let mut done = Done { records: 0, options: 0, error: None };
+        let mut done = Done { records: 0, options: 0, new: false, error: None };
         let mut fields = std::mem::take(&mut self.work.fields);
         let (mut at, need) = (0, template.min_len() as usize);
         meta.order = self.work.order;
@@ -374,7 +421,7 @@ impl<'d> Scope<'d> {
                 done.error = Some(Error::new(ErrorKind::RecordOverrun, offset + at, need, body.len() - at));
                 break;
             };
-            self.exporter.tables.learn(meta.domain_id, template, body, &fields);
+            done.new |= self.exporter.tables.learn(meta.domain_id, template, body, &fields);
             if self.work.out.options_full() {
                 self.exporter.stats.options_dropped += 1;
             } else {

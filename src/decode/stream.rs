@@ -5,7 +5,7 @@ use super::sequence::Sequence;
 use super::stats::Stats;
 use crate::columns::{RunMeta, SamplingSource};
 use crate::template::{Limits, OptionsTables, Template, Templates};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -130,6 +130,11 @@ impl Streams {
         self.places.get_mut(place as usize).map(|(_, stream, meta)| (stream, meta))
     }
 
+    /// The last of what each stream's messages have in common.
+    pub(super) fn metas(&self) -> impl Iterator<Item = &RunMeta> {
+        self.places.iter().map(|(_, _, meta)| meta)
+    }
+
     /// The stream of an id.
     pub(super) fn get_mut(&mut self, id: &StreamId) -> Option<&mut Stream> {
         self.find(id).and_then(|place| self.at(place)).map(|found| found.0)
@@ -198,6 +203,8 @@ pub(super) struct Exporter {
     pub(super) tables: OptionsTables,
     pub(super) stats: Stats,
     pub(super) last_us: i64,
+    /// Version, domain and id of templates from before a restart, until a set fits or they come again.
+    pub(super) provisional: HashSet<(u8, u32, u16)>,
 }
 
 /// All exporters, each at a place that streams remember.
@@ -247,6 +254,7 @@ impl Exporters {
             tables: OptionsTables::new(self.limits.options_entries),
             stats: Stats::default(),
             last_us: i64::MIN,
+            provisional: HashSet::new(),
         };
         let place = self.free.pop().unwrap_or(self.places.len() as u32);
         match self.places.get_mut(place as usize) {
@@ -263,6 +271,15 @@ impl Exporters {
         match place.and_then(|p| self.places.get_mut(p as usize)) {
             Some(Some(known)) => &mut known.stats,
             _ => &mut self.others,
+        }
+    }
+
+    /// Counts nothing that was before; templates from before are provisional.
+    pub(super) fn start_anew(&mut self) {
+        self.others = Stats::default();
+        for exporter in self.places.iter_mut().flatten() {
+            exporter.stats = Stats::default();
+            exporter.provisional = exporter.templates.iter().map(|(v, d, t)| (v, d, t.id)).collect();
         }
     }
 

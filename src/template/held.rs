@@ -77,6 +77,11 @@ impl<M> Held<M> {
         sets.into_iter().map(|s| (s.body, s.meta))
     }
 
+    /// The address, version and domain of each set that waits.
+    pub fn keys(&self) -> impl Iterator<Item = (IpAddr, u8, u32)> {
+        self.sets.iter().flat_map(|(k, sets)| std::iter::repeat_n((k.0, k.1, k.2), sets.len()))
+    }
+
     /// Drops the sets of a domain, of one template or of all; returns how many.
     pub fn drop_domain(&mut self, ip: IpAddr, version: u8, domain: u32, id: Option<u16>) -> usize {
         if let Some(id) = id {

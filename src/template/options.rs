@@ -74,8 +74,8 @@ impl OptionsTables {
         self.samplers.get(&(domain, id)).map(AsRef::as_ref)
     }
 
-    /// Learns from an options record whose fields stand at `fields` in `bytes`.
-    pub fn learn(&mut self, domain: u32, template: &Template, bytes: &[u8], fields: &[(u32, u32)]) {
+    /// Learns from an options record whose fields stand at `fields` in `bytes`; whether it told something new.
+    pub fn learn(&mut self, domain: u32, template: &Template, bytes: &[u8], fields: &[(u32, u32)]) -> bool {
         let mut r = Record::default();
         for (i, (spec, &(at, len))) in template.fields.iter().zip(fields).enumerate() {
             let value = bytes.get(at as usize..(at + len) as usize).unwrap_or(&[]);
@@ -91,32 +91,37 @@ impl OptionsTables {
             }
             r.take(spec.id, value);
         }
-        let limit = self.limit;
+        let (limit, mut new) = (self.limit, false);
         if let Some(rate) = r.rate() {
             match r.sampler {
                 Some(id) => {
-                    put(&mut self.sampler_rates, limit, (domain, id), rate);
+                    new |= put(&mut self.sampler_rates, limit, (domain, id), rate);
                 }
                 None => {
-                    self.generation += u64::from(put(&mut self.domain_rates, limit, domain, rate));
+                    let changed = put(&mut self.domain_rates, limit, domain, rate);
+                    self.generation += u64::from(changed);
+                    new |= changed;
                 }
             }
         }
         if let Some(ms) = r.init_time {
-            self.generation += u64::from(put(&mut self.init_times, limit, domain, ms));
+            let changed = put(&mut self.init_times, limit, domain, ms);
+            self.generation += u64::from(changed);
+            new |= changed;
         }
         if let (Some(index), Some(name)) = (r.interface, r.interface_name) {
-            put(&mut self.interfaces, limit, (domain, index as u32), name.into());
+            new |= put(&mut self.interfaces, limit, (domain, index as u32), name.into());
         }
         if let (Some(id), Some(name)) = (r.application, r.application_name) {
-            put(&mut self.applications, limit, id.into(), name.into());
+            new |= put(&mut self.applications, limit, id.into(), name.into());
         }
         if let (Some(id), Some(name)) = (r.vrf, r.vrf_name) {
-            put(&mut self.vrfs, limit, (domain, id as u32), name.into());
+            new |= put(&mut self.vrfs, limit, (domain, id as u32), name.into());
         }
         if let (Some(id), Some(name)) = (r.sampler, r.sampler_name) {
-            put(&mut self.samplers, limit, (domain, id), name.into());
+            new |= put(&mut self.samplers, limit, (domain, id), name.into());
         }
+        new
     }
 }
 

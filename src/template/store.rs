@@ -206,6 +206,16 @@ impl Templates {
         Ok((template, changed))
     }
 
+    /// Forgets a template for all ports.
+    pub fn forget(&mut self, version: u8, domain: u32, id: u16) {
+        self.remove((version, domain, id));
+    }
+
+    /// Forgets all templates of a domain.
+    pub fn forget_domain(&mut self, version: u8, domain: u32) {
+        self.retain(|k, _| (k.0, k.1) != (version, domain));
+    }
+
     fn remove(&mut self, key: Key) {
         if let Some(entry) = self.entries.remove(&key) {
             self.count -= entry.ports.len();

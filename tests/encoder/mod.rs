@@ -11,7 +11,7 @@ pub struct Spec {
 
 pub const VARIABLE: u16 = 65535;
 
-pub fn spec(id: u16, len: u16) -> Spec {
+pub const fn spec(id: u16, len: u16) -> Spec {
     Spec { pen: 0, id, len }
 }
 

@@ -1,0 +1,246 @@
+//! What decoders learned, on disk: templates and all else that exporters may never send again.
+//!
+//! A file of entries, each with a checksum: who sent it, when it was received, and a message cut to what it taught
+//! ([`Learned`]). It is appended to within a second, and rewritten shorter when it has grown. A file whose end is cut is
+//! read up to there.
+
+use crate::columns::Timestamp;
+use crate::decode::{Learned, compact};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, BufReader, Read, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+/// The first bytes of a file, the last one its version.
+const MAGIC: &[u8; 8] = b"flowstt\x01";
+/// Bytes of an entry before its message: length and checksum, address, port, time.
+const HEAD: usize = 4 + 4 + 16 + 2 + 8;
+/// Bytes of a snapshot at most: what is oldest goes.
+const MOST: usize = 256 << 20;
+/// A journal that grew by so many bytes, and to twice its snapshot, is rewritten.
+const GROWN: u64 = 4 << 20;
+
+/// What was read.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) learned: Vec<Learned>,
+    /// What is wrong with the rest of the file.
+    pub(super) damage: Option<String>,
+}
+
+/// The file that entries are appended to.
+pub(super) struct Journal {
+    // Held as long as the journal is written.
+    _lock: File,
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+    snapshot: u64,
+    held_us: i64,
+    buffer: Vec<u8>,
+}
+
+impl Journal {
+    /// Opens the journal of a folder, and gives what is in it. What cannot be read is put aside.
+    pub(super) fn open(folder: &Path, held_us: i64) -> io::Result<(Self, Found)> {
+        fs::create_dir_all(folder)?;
+        let path = folder.join("learned");
+        let lock = File::options().create(true).append(true).open(folder.join("lock"))?;
+        lock.try_lock().map_err(|e| match e {
+            TryLockError::WouldBlock => io::Error::new(
+                io::ErrorKind::WouldBlock,
+                format!("another process keeps its state in {}", folder.display()),
+            ),
+            TryLockError::Error(e) => e,
+        })?;
+        let read = read(&path)?;
+        if read.damage.is_some() {
+            // Kept for whoever wants to know.
+            fs::copy(&path, folder.join("learned.damaged"))?;
+        }
+        let now = Timestamp::from(SystemTime::now());
+        let learned = compact(&read.learned, now, held_us, MOST);
+        let (file, bytes) = write_new(&path, &learned)?;
+        let journal = Self { _lock: lock, path, file, bytes, snapshot: bytes, held_us, buffer: Vec::new() };
+        Ok((journal, Found { learned, damage: read.damage }))
+    }
+
+    fn append(&mut self, learned: &Learned) -> io::Result<()> {
+        self.buffer.clear();
+        encode(&mut self.buffer, learned);
+        let result = self.file.write_all(&self.buffer);
+        match result {
+            Ok(()) => self.bytes += self.buffer.len() as u64,
+            Err(_) => self.file.set_len(self.bytes)?,
+        }
+        result
+    }
+
+    fn shorten(&mut self) -> io::Result<()> {
+        let read = read(&self.path)?;
+        let now = Timestamp::from(SystemTime::now());
+        (self.file, self.bytes) = write_new(&self.path, &compact(&read.learned, now, self.held_us, MOST))?;
+        self.snapshot = self.bytes;
+        Ok(())
+    }
+
+    /// Takes what comes until nobody sends any more; what could not be written.
+    pub(super) fn run(mut self, inbox: &Receiver<Learned>, say: impl Fn(&str)) -> u64 {
+        let (mut lost, mut said, mut dirty) = (0, None::<Instant>, false);
+        loop {
+            let next = inbox.recv_timeout(Duration::from_secs(1));
+            let mut result = match &next {
+                Ok(learned) => {
+                    let result = self.append(learned);
+                    lost += u64::from(result.is_err());
+                    dirty = true;
+                    result
+                }
+                Err(_) => Ok(()),
+            };
+            if result.is_ok() && dirty && inbox.is_empty() {
+                result = self.file.sync_data();
+                dirty = false;
+            }
+            if result.is_ok() && self.bytes > 2 * self.snapshot.max(GROWN) {
+                result = self.shorten();
+                // Where that fails it is tried again when the file has grown by as much again.
+                self.snapshot = self.snapshot.max(self.bytes);
+            }
+            if let Err(error) = result
+                && said.is_none_or(|at| at.elapsed() >= Duration::from_secs(60))
+            {
+                said = Some(Instant::now());
+                say(&format!("cannot write {}: {error}; a restart will not know some templates", self.path.display()));
+            }
+            if next == Err(RecvTimeoutError::Disconnected) {
+                return lost;
+            }
+        }
+    }
+}
+
+fn encode(to: &mut Vec<u8>, learned: &Learned) {
+    let ip = match learned.exporter.ip() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    let start = to.len();
+    to.extend_from_slice(&(learned.message.len() as u32).to_be_bytes());
+    to.extend_from_slice(&[0; 4]);
+    to.extend_from_slice(&ip.octets());
+    to.extend_from_slice(&learned.exporter.port().to_be_bytes());
+    to.extend_from_slice(&learned.received_at.0.to_be_bytes());
+    to.extend_from_slice(&learned.message);
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(to.get(start + 8..).unwrap_or(&[]));
+    if let Some(slot) = to.get_mut(start + 4..start + 8) {
+        slot.copy_from_slice(&sum.finalize().to_be_bytes());
+    }
+}
+
+/// A new file in place of the one that is there, whole or not at all.
+fn write_new(path: &Path, learned: &[Learned]) -> io::Result<(File, u64)> {
+    let mut bytes = MAGIC.to_vec();
+    learned.iter().for_each(|one| encode(&mut bytes, one));
+    let temporary = path.with_extension("tmp");
+    fs::write(&temporary, &bytes)?;
+    File::open(&temporary)?.sync_all()?;
+    fs::rename(&temporary, path)?;
+    if let Some(folder) = path.parent() {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok((OpenOptions::new().append(true).open(path)?, bytes.len() as u64))
+}
+
+fn read(path: &Path) -> io::Result<Found> {
+    let mut file = match File::open(path) {
+        Ok(file) => BufReader::new(file),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::default()),
+        Err(e) => return Err(e),
+    };
+    let mut all = Found::default();
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let Some(mut rest) = bytes.strip_prefix(MAGIC) else {
+        let text = if bytes.starts_with(&MAGIC[..7]) { "it is of another version" } else { "it is no journal" };
+        all.damage = (!bytes.is_empty()).then(|| text.to_string());
+        return Ok(all);
+    };
+    while !rest.is_empty() {
+        match entry(rest) {
+            Some((learned, after)) => {
+                all.learned.push(learned);
+                rest = after;
+            }
+            None => {
+                all.damage = Some(format!("it cannot be read from byte {} on", bytes.len() - rest.len()));
+                break;
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn entry(bytes: &[u8]) -> Option<(Learned, &[u8])> {
+    let (head, rest) = bytes.split_first_chunk::<HEAD>()?;
+    let len = u32::from_be_bytes(*head.first_chunk()?) as usize;
+    let (message, after) = rest.split_at_checked(len)?;
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(head.get(8..)?);
+    sum.update(message);
+    if head.get(4..8)? != sum.finalize().to_be_bytes() {
+        return None;
+    }
+    let ip: [u8; 16] = *head.get(8..24)?.first_chunk()?;
+    let port = u16::from_be_bytes(*head.get(24..26)?.first_chunk()?);
+    let received_at = Timestamp(i64::from_be_bytes(*head.get(26..34)?.first_chunk()?));
+    let exporter = SocketAddr::new(IpAddr::from(ip).to_canonical(), port);
+    Some((Learned { exporter, received_at, message: message.to_vec() }, after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_up_to_the_damage() {
+        let folder = std::env::temp_dir().join(format!("flowlane-journal-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        let header = |sequence: u8| [&[0, 10, 0, 16, 0, 0, 0, 0, 0, 0, 0][..], &[sequence, 0, 0, 0, 1]].concat();
+        let one = |last: u8| Learned {
+            exporter: SocketAddr::from(([192, 0, 2, last], 2055)),
+            received_at: Timestamp(7),
+            message: header(last),
+        };
+        let (journal, read) = Journal::open(&folder, 1000).expect("a journal");
+        assert!(read.learned.is_empty() && read.damage.is_none());
+        let (to, inbox) = crossbeam_channel::unbounded();
+        for last in [1, 2, 3] {
+            to.send(one(last)).expect("sent");
+        }
+        drop(to);
+        assert_eq!(journal.run(&inbox, |line| panic!("{line}")), 0);
+        let (_, read) = Journal::open(&folder, 1000).expect("a journal");
+        assert_eq!(read.learned, [one(1), one(2), one(3)]);
+        let path = folder.join("learned");
+        let whole = fs::read(&path).expect("bytes");
+        let entry = (whole.len() - MAGIC.len()) / 3;
+        for (cut, kept) in [(whole.len() - 1, 2), (MAGIC.len() + entry, 1), (3, 0)] {
+            fs::write(&path, &whole[..cut]).expect("cut");
+            let (_, read) = Journal::open(&folder, 1000).expect("a journal");
+            assert_eq!(read.learned.len(), kept);
+            assert_eq!(read.damage.is_some(), cut != MAGIC.len() + entry, "cut at {cut}");
+        }
+        for at in 0..whole.len() {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 0x40;
+            fs::write(&path, &flipped).expect("damaged");
+            let (_, read) = Journal::open(&folder, 1000).expect("a journal");
+            assert!(read.learned.len() < 3 && read.damage.is_some(), "byte {at}");
+        }
+        fs::remove_dir_all(&folder).expect("removed");
+    }
+}

@@ -1,0 +1,125 @@
+//! What a decoder learned, and another is told after a restart.
+
+mod encoder;
+
+use encoder::{Head, Spec, VARIABLE, set, spec, varying};
+use flowlane::columns::Timestamp;
+use flowlane::decode::{Config, Decoder, Learned, compact};
+use std::net::SocketAddr;
+
+const V4: [Spec; 3] = [spec(8, 4), spec(12, 4), spec(1, 4)];
+const T0: i64 = 1_700_000_000_000_000;
+
+fn exporter() -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 1], 2055))
+}
+
+fn decoder() -> Decoder {
+    let mut decoder = Decoder::new(Config::default());
+    decoder.learn();
+    decoder
+}
+
+/// A decoder that was told what this one learned, by way of a snapshot.
+fn restarted(decoder: &mut Decoder) -> Decoder {
+    decoder.mark_streams();
+    let learned: Vec<Learned> = std::iter::from_fn(|| decoder.next_learned()).collect();
+    let mut next = self::decoder();
+    next.restore(compact(&learned, Timestamp(T0), 3_600_000_000, 1 << 20));
+    assert_eq!((next.stats().datagrams, next.stats().records, next.pending_rows()), (0, 0, 0));
+    next
+}
+
+fn send(decoder: &mut Decoder, message: &[u8]) -> (u32, u32) {
+    let outcome = decoder.decode(message, exporter(), Timestamp(T0));
+    (outcome.records, outcome.sets_held)
+}
+
+fn head(version: u16, sequence: u32) -> Head {
+    Head { sequence, ..Head::new(version) }
+}
+
+#[test]
+fn templates_are_known_after_a_restart_and_a_withdrawn_one_is_not() {
+    for version in [9, 10] {
+        let mut first = decoder();
+        let both = [head(version, 0).template(256, &V4), head(version, 0).template(257, &V4)];
+        send(&mut first, &head(version, 0).message(&both));
+        if version == 10 {
+            send(&mut first, &head(version, 0).message(&[set(2, &[1, 1, 0, 0])]));
+        }
+        // What does not change is not learned again.
+        send(&mut first, &head(version, 1).message(&both[..1]));
+        let mut second = restarted(&mut first);
+        assert_eq!(send(&mut second, &head(version, 2).message(&[set(256, &[7; 36])])), (3, 0));
+        let other = send(&mut second, &head(version, 5).message(&[set(257, &[7; 12])]));
+        assert_eq!(other, if version == 10 { (0, 1) } else { (1, 0) });
+        let mut third = restarted(&mut second);
+        assert_eq!(
+            send(&mut third, &head(version, 6).message(&[set(256, &[7; 12])])),
+            (0, 1),
+            "told by the first alone"
+        );
+    }
+}
+
+#[test]
+fn an_exporter_that_started_anew_is_not_read_by_its_old_templates() {
+    for version in [9, 10] {
+        let mut first = decoder();
+        send(&mut first, &head(version, 500).message(&[head(version, 0).template(256, &V4)]));
+        let mut second = restarted(&mut first);
+        // The id has another layout now, of which records are as long.
+        let layout = [spec(12, 4), spec(8, 4), spec(2, 4)];
+        let anew = Head { uptime: 9_000, secs: 1_700_000_600, ..head(version, 3) };
+        let data: Vec<u8> = [[192, 0, 2, 7], [198, 51, 100, 7], [0, 0, 0, 5]].concat();
+        assert_eq!(send(&mut second, &anew.message(&[set(256, &data)])), (0, 1));
+        let outcome = second.decode(&anew.message(&[anew.template(256, &layout)]), exporter(), Timestamp(T0));
+        assert_eq!((outcome.late_records, outcome.late_sets), (1, 1));
+        let batch = second.flush().pop().expect("a batch");
+        assert!(batch.column("packets").is_some() && batch.column("bytes").is_none());
+    }
+}
+
+#[test]
+fn a_set_that_does_not_fit_waits_for_its_template() {
+    let mut first = decoder();
+    send(&mut first, &head(10, 1).message(&[head(10, 0).template(256, &V4)]));
+    let text = [spec(8, 4), spec(82, VARIABLE)];
+    send(&mut first, &head(10, 1).message(&[head(10, 0).template(257, &text)]));
+    let mut second = restarted(&mut first);
+    assert_eq!(send(&mut second, &head(10, 1).message(&[set(256, &[1; 20])])), (0, 1), "20 bytes of records of 12");
+    let fits = [&[192, 0, 2, 1][..], &varying(b"eth0", false)].concat();
+    assert_eq!(send(&mut second, &head(10, 1).message(&[set(257, &fits)])), (1, 0));
+    let wider = [spec(8, 4), spec(12, 4), spec(1, 4), spec(2, 8)];
+    let outcome = second.decode(&head(10, 2).message(&[head(10, 0).template(256, &wider)]), exporter(), Timestamp(T0));
+    assert_eq!(outcome.late_records, 1);
+}
+
+#[test]
+fn sets_that_wait_and_options_outlive_a_restart() {
+    let mut first = decoder();
+    let options = head(10, 0).options_template(400, &[spec(149, 4)], &[spec(34, 4)]);
+    let rate = set(400, &[0, 0, 0, 7, 0, 0, 0, 100]);
+    send(&mut first, &head(10, 0).message(&[options, rate.clone()]));
+    // Told twice, learned once.
+    send(&mut first, &head(10, 1).message(&[rate]));
+    assert_eq!(send(&mut first, &head(10, 2).message(&[set(256, &[9; 24])])), (0, 1));
+    let mut second = restarted(&mut first);
+    let stats = second.stats();
+    assert_eq!((second.held_sets(), stats.sets, stats.sets_held), (1, 1, 1));
+    let outcome = second.decode(
+        &Head { secs: 1_700_000_100, ..head(10, 4) }.message(&[head(10, 0).template(256, &V4)]),
+        exporter(),
+        Timestamp(T0 + 100_000_000),
+    );
+    assert_eq!((outcome.late_records, outcome.late_sets), (2, 1));
+    let batch = second.flush().pop().expect("a batch");
+    let run = batch.runs()[0];
+    assert_eq!(run.meta.export_time, Timestamp(1_700_000_000_000_000), "its own message's");
+    assert!(run.meta.late);
+    assert_eq!(run.meta.sampling_rate, 100.0);
+    let stats = second.stats();
+    assert_eq!(stats.sets, stats.sets_decoded + stats.sets_held + stats.sets_malformed + stats.sets_skipped);
+    assert_eq!(stats.sets_held, stats.held_decoded + stats.held_expired + stats.held_dropped);
+}
