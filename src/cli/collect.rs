@@ -32,6 +32,9 @@ Examples:
 
 Ctrl-C (or SIGTERM) writes what there is and prints a summary.")]
 pub struct Args {
+    /// A file of these settings: `flowlane config` prints one
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>, // read before the other flags are
     /// Address and port to listen on; a port alone is every address. Repeatable
     #[arg(short, long, value_name = "ADDRESS:PORT", default_value = "2055", value_parser = listen)]
     listen: Vec<SocketAddr>,

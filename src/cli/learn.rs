@@ -1,13 +1,46 @@
 //! `flowlane help`: the way from a router to a file.
 
+use anyhow::Context;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// Arguments of `flowlane help`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A command to explain: collect, decode or demo
+    /// A command to explain
     command: Option<String>,
+}
+
+/// Arguments of `flowlane completions`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  flowlane completions bash > /etc/bash_completion.d/flowlane")]
+pub struct CompletionArgs {
+    /// The shell
+    shell: clap_complete::Shell,
+}
+
+/// Arguments of `flowlane man`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  flowlane man /usr/local/share/man/man1")]
+pub struct ManArgs {
+    /// The folder: flowlane.1, flowlane-collect.1 and the others
+    folder: std::path::PathBuf,
+}
+
+pub fn completions(args: &CompletionArgs, cli: &mut clap::Command) -> anyhow::Result<ExitCode> {
+    let mut text = Vec::new();
+    clap_complete::generate(args.shell, cli, "flowlane", &mut text);
+    io::stdout().lock().write_all(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn man(args: &ManArgs, cli: clap::Command) -> anyhow::Result<ExitCode> {
+    let write = || {
+        std::fs::create_dir_all(&args.folder)?;
+        clap_mangen::generate_to(cli.name("flowlane"), &args.folder)
+    };
+    write().with_context(|| format!("cannot write into the folder {}", args.folder.display()))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 const TEXT: &str = "\
@@ -29,7 +62,7 @@ in templates; a record that comes before its template waits for it.
      softflowd -i eth0 -v 9 -n 127.0.0.1:2055 -t maxlife=60
 
 4. Ask. The files are plain Parquet:
-     duckdb -c \"select src_ip4, sum(bytes) from 'flows/*.parquet' group by 1 order by 2 desc limit 10\"
+     duckdb -c \"select src_ip4, sum(bytes) from 'flows/**/*.parquet' group by 1 order by 2 desc limit 10\"
 
 5. Look into a capture of the datagrams (tcpdump -w capture.pcap udp port 2055):
      flowlane decode capture.pcap                          a table
@@ -51,7 +84,8 @@ pub fn run(args: &Args, cli: &mut clap::Command) -> anyhow::Result<ExitCode> {
         Some(name) => {
             cli.build();
             let Some(command) = cli.find_subcommand_mut(name) else {
-                return Err(super::usage(format!("no command `{name}`; commands are collect, decode, demo, help")));
+                let names: Vec<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
+                return Err(super::usage(format!("no command `{name}`; commands are {}", names.join(", "))));
             };
             write!(out, "{}", command.render_long_help())?;
         }

@@ -3,6 +3,7 @@
 //! 0: done (a closed pipe is done, too). 1: it could not be done. 2: the command line is wrong.
 
 mod collect;
+mod config;
 mod decode;
 mod demo;
 mod keep;
@@ -34,6 +35,10 @@ Examples:
 enum Command {
     /// Receive from routers over UDP and write files
     Collect(collect::Args),
+    /// Print a file with every setting of `collect`
+    Config(config::ConfigArgs),
+    /// Look for mistakes in such a file
+    CheckConfig(config::CheckArgs),
     /// Decode capture files, IPFIX files, or hex text
     Decode(decode::Args),
     /// Read every file of a folder of flows to its last row
@@ -42,19 +47,30 @@ enum Command {
     Prune(keep::PruneArgs),
     /// Replay recorded exporters through a real socket and show what comes out
     Demo(demo::Args),
+    /// Print completions for a shell
+    Completions(learn::CompletionArgs),
+    /// Write the man pages into a folder
+    Man(learn::ManArgs),
     /// Explain how to get from a router to a file
     Help(learn::Args),
 }
 
 /// The program.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return refuse(&error),
+    let cli = match config::expand(std::env::args_os().collect(), &Cli::command()) {
+        Ok(args) => match Cli::try_parse_from(args) {
+            Ok(cli) => cli,
+            Err(error) => return refuse(&error),
+        },
+        Err(error) => return told(&error),
     };
     let result = match cli.command {
         Command::Collect(args) => collect::run(args),
         Command::Decode(args) => decode::run(args),
+        Command::Config(args) => config::print(&args, &Cli::command()),
+        Command::CheckConfig(args) => config::run_check(&args, &Cli::command()),
+        Command::Completions(args) => learn::completions(&args, &mut Cli::command()),
+        Command::Man(args) => learn::man(&args, Cli::command()),
         Command::Verify(args) => keep::verify(&args),
         Command::Prune(args) => keep::prune(&args),
         Command::Demo(args) => demo::run(args),
@@ -63,15 +79,18 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            if let Some(usage) = error.downcast_ref::<Usage>() {
-                say(&format!("flowlane: {usage}"));
-                return ExitCode::from(2);
-            }
-            say(&format!("flowlane: {}", one_line(&format!("{error:#}"))));
-            ExitCode::FAILURE
-        }
+        Err(error) => told(&error),
     }
+}
+
+/// One line on standard error, and the exit code.
+fn told(error: &anyhow::Error) -> ExitCode {
+    if let Some(usage) = error.downcast_ref::<Usage>() {
+        say(&format!("flowlane: {usage}"));
+        return ExitCode::from(2);
+    }
+    say(&format!("flowlane: {}", one_line(&format!("{error:#}"))));
+    ExitCode::FAILURE
 }
 
 /// A command line that is wrong in a way that the parser does not see.
