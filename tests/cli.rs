@@ -64,7 +64,7 @@ impl Drop for Scratch {
 #[test]
 fn wrong_flags_and_values_are_one_line_and_exit_2() {
     let cases: &[(&[&str], &str)] = &[
-        (&["frobnicate"], "commands are collect, decode"),
+        (&["frobnicate"], "commands are collect, "),
         (&["decode", "--frob", "x"], "--format"),
         (&["decode", "--format", "xml", "x"], "possible values: table, ndjson"),
         (&["decode", "--port", "70000", "x"], "70000"),
