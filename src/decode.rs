@@ -23,10 +23,10 @@ pub use sequence::SequenceEvent;
 pub use stats::{Outcome, Stats};
 
 use crate::columns::gather::Kernel;
-use crate::columns::{Batch, OptionsBatch, RunMeta, Timestamp};
+use crate::columns::{Batch, Layout, OptionsBatch, RunMeta, Timestamp};
 use crate::elements::Registry;
 use crate::error::{Error, ErrorKind};
-use crate::template::{Event, Held, HeldLimits, Limits, OptionsTables, Template};
+use crate::template::{Event, Held, HeldLimits, Limits, OptionsTables, Template, Templates};
 use crate::wire::Message;
 use learned::{Learning, Mark};
 use message::{Scope, Waiting};
@@ -84,6 +84,32 @@ impl Default for Config {
             kernel: Kernel::chosen(),
         }
     }
+}
+
+/// What a decoder knows of an exporter.
+#[derive(Clone, Copy, Debug)]
+pub struct KnownExporter<'a> {
+    /// Its address.
+    pub address: IpAddr,
+    /// What it sent.
+    pub stats: &'a Stats,
+    /// When its last message was received.
+    pub last_seen: Timestamp,
+    /// Its templates.
+    pub templates: &'a Templates,
+    /// What its options data said.
+    pub options: &'a OptionsTables,
+}
+
+/// The work of a plan, which all equal templates share.
+#[derive(Clone, Debug)]
+pub struct PlanUse {
+    /// The columns that it fills.
+    pub layout: Arc<Layout>,
+    /// Records decoded by it.
+    pub records: u64,
+    /// When the last of them was received.
+    pub last_used: Timestamp,
 }
 
 /// How long an exporter without templates, or a stream, is remembered, microseconds.
@@ -395,6 +421,38 @@ impl Decoder {
     /// What options data said about an exporter.
     pub fn options_tables(&self, exporter: IpAddr) -> Option<&OptionsTables> {
         self.exporters.iter().find(|e| e.ip == exporter.to_canonical()).map(|e| &e.tables)
+    }
+
+    /// All that is known of each exporter.
+    pub fn known_exporters(&self) -> impl Iterator<Item = KnownExporter<'_>> {
+        self.exporters.iter().map(|e| KnownExporter {
+            address: e.ip,
+            stats: &e.stats,
+            last_seen: Timestamp(e.last_us),
+            templates: &e.templates,
+            options: &e.tables,
+        })
+    }
+
+    /// What belongs to no exporter that is known: refused datagrams of strangers, and exporters that were forgotten.
+    pub fn other_stats(&self) -> &Stats {
+        self.exporters.others()
+    }
+
+    /// What the last message of each stream (exporter, port, version, domain) said.
+    pub fn last_messages(&self) -> impl Iterator<Item = &RunMeta> {
+        self.streams.metas()
+    }
+
+    /// Sets that wait for their template now: the exporter, the template's id and how many.
+    pub fn waiting_sets(&self) -> impl Iterator<Item = (IpAddr, u16, usize)> {
+        self.work.held.waiting()
+    }
+
+    /// How a template is decoded, and what for; `None` before its first record, and for options.
+    pub fn plan_use(&self, template: &Arc<Template>) -> Option<PlanUse> {
+        let slot = self.work.plans.of(template)?;
+        Some(PlanUse { layout: slot.plan.layout().clone(), records: slot.records, last_used: Timestamp(slot.used_us) })
     }
 
     /// A datagram of which nothing can be decoded.

@@ -9,21 +9,26 @@
 //! A receiving thread never waits for the writer: where the channel is full, the batch is dropped and its rows are
 //! counted. On [`Running::stop`] what the sockets still hold is decoded and everything is written.
 
+mod board;
 mod journal;
+mod ledger;
 mod output;
 mod summary;
 mod worker;
 
+pub use board::{PlanLine, TemplateLine};
+pub use ledger::{Account, ExporterAccount, Ledger, OptionsAccount, SocketAccount, Watch};
 pub use output::{Item, MessageLines, Output, Sink};
 pub use summary::{ExporterSummary, Summary};
 
-use crate::columns::{Batch, Timestamp};
+use crate::columns::{Batch, Run, Timestamp};
 use crate::decode::{self, Learned};
 use crate::net::{self, Group, OpenError, Receiver, Warning};
+use board::{Board, Kept, lock};
 use crossbeam_channel::{Receiver as Inbox, RecvTimeoutError, Sender, bounded};
 use journal::Journal;
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -173,7 +178,8 @@ impl Collector {
     /// # Errors
     /// A system without room for threads.
     pub fn start(self, sink: Box<dyn Sink>) -> io::Result<Running> {
-        let shared = Arc::new(Shared::default());
+        let (shared, board) = (Arc::new(Shared::default()), Arc::new(Board::default()));
+        let has_sink = !sink.is_nothing();
         let queue = self.config.queue.max(1);
         let (items, inbox) = bounded(queue.saturating_mul(self.receivers.len().max(1)));
         let cores = net::cores();
@@ -207,6 +213,7 @@ impl Collector {
                 items: (!sink.is_nothing()).then(|| items.clone()),
                 spare,
                 shared: shared.clone(),
+                reporter: board.reporter(),
             };
             workers.push(Builder::new().name(format!("receive-{index}")).spawn(move || worker.run())?);
         }
@@ -218,19 +225,21 @@ impl Collector {
             }
             None => None,
         };
+        let watch = Watch { board: board.clone(), shared: shared.clone(), has_sink };
         let state = shared.clone();
         let writer = if sink.is_nothing() {
             None
         } else {
-            Some(Builder::new().name("write".into()).spawn(move || write(sink, &inbox, &returns, &state))?)
+            Some(Builder::new().name("write".into()).spawn(move || write(sink, &inbox, &returns, &state, &board))?)
         };
-        Ok(Running { shared, workers, writer, journal, began: Instant::now() })
+        Ok(Running { shared, watch, workers, writer, journal, began: Instant::now() })
     }
 }
 
 /// A collector at work.
 pub struct Running {
     shared: Arc<Shared>,
+    watch: Watch,
     workers: Vec<JoinHandle<worker::Ended>>,
     writer: Option<JoinHandle<io::Result<()>>>,
     journal: Option<JoinHandle<u64>>,
@@ -251,6 +260,11 @@ impl Running {
             lost: s.lost.load(Relaxed),
             exporters: s.exporters.load(Relaxed),
         }
+    }
+
+    /// A handle that asks for the ledger, for other threads.
+    pub fn watch(&self) -> Watch {
+        self.watch.clone()
     }
 
     /// Whether a thread gave up: [`join`](Self::join) tells why.
@@ -302,7 +316,13 @@ fn now() -> Timestamp {
 }
 
 /// The writing thread: until all receiving threads are gone.
-fn write(mut sink: Box<dyn Sink>, inbox: &Inbox<Item>, returns: &[Sender<Batch>], shared: &Shared) -> io::Result<()> {
+fn write(
+    mut sink: Box<dyn Sink>,
+    inbox: &Inbox<Item>,
+    returns: &[Sender<Batch>],
+    shared: &Shared,
+    board: &Board,
+) -> io::Result<()> {
     let mut failure = None;
     let mut ticked = Instant::now();
     let mut trouble = Trouble::default();
@@ -318,11 +338,14 @@ fn write(mut sink: Box<dyn Sink>, inbox: &Inbox<Item>, returns: &[Sender<Batch>]
             if failure.is_none() {
                 result = sink.write(&item);
             }
-            if let (Item::Options(options), false) = (&item, sink.takes(&item)) {
+            let is_taken = sink.takes(&item);
+            if let (Item::Options(options), false) = (&item, is_taken) {
                 shared.options_passed_over.fetch_add(options.len() as u64, Relaxed);
             }
-            let count = if failure.is_none() && result.is_ok() { &shared.written_rows } else { &shared.dropped_rows };
+            let is_written = failure.is_none() && result.is_ok();
+            let count = if is_written { &shared.written_rows } else { &shared.dropped_rows };
             count.fetch_add(rows, Relaxed);
+            account(&item, is_taken, is_written, board);
             if rows > 0 && result.is_ok() {
                 trouble.is_over(shared.dropped_rows.load(Relaxed));
             }
@@ -350,6 +373,46 @@ fn write(mut sink: Box<dyn Sink>, inbox: &Inbox<Item>, returns: &[Sender<Batch>]
     match failure {
         Some(error) => Err(error),
         None => sink.finish(),
+    }
+}
+
+/// Notes whose rows were written, or not.
+fn account(item: &Item, is_taken: bool, is_written: bool, board: &Board) {
+    let mut written = lock(&board.written);
+    let mut add = |exporter, rows| {
+        let kept: &mut Kept = written.rows.entry(exporter).or_default();
+        *(if is_written { &mut kept.written } else { &mut kept.dropped }) += rows;
+    };
+    match item {
+        Item::Rows { batch, .. } => rows_by_exporter(batch.runs(), add),
+        Item::Lines { by_exporter, .. } => by_exporter.iter().for_each(|&(exporter, rows)| add(exporter, rows)),
+        Item::Options(options) => {
+            let n = options.len() as u64;
+            match (is_taken, is_written) {
+                (false, _) => written.options_passed_over += n,
+                (true, true) => written.options.written += n,
+                (true, false) => written.options.dropped += n,
+            }
+        }
+    }
+}
+
+/// Adds up the rows of each exporter; messages that follow each other are mostly one exporter's.
+fn rows_by_exporter(runs: &[Run], mut add: impl FnMut(IpAddr, u64)) {
+    let mut sum: Option<(IpAddr, u64)> = None;
+    for run in runs {
+        let (exporter, rows) = (run.meta.exporter.ip(), u64::from(run.rows));
+        match &mut sum {
+            Some(sum) if sum.0 == exporter => sum.1 += rows,
+            _ => {
+                if let Some((exporter, rows)) = sum.replace((exporter, rows)) {
+                    add(exporter, rows);
+                }
+            }
+        }
+    }
+    if let Some((exporter, rows)) = sum {
+        add(exporter, rows);
     }
 }
 

@@ -6,6 +6,7 @@ use crate::keep::{self, Store};
 use crate::rows::netflow_json::NetflowJson;
 use crate::sink::{Folder, Format, Writer, options};
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,6 +27,8 @@ pub enum Item {
         text: Vec<u8>,
         /// Flow records in them.
         rows: u64,
+        /// The same of each exporter.
+        by_exporter: Vec<(IpAddr, u64)>,
         /// When the first of their messages was received.
         received: Timestamp,
     },

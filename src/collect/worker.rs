@@ -1,6 +1,7 @@
 //! A receiving thread.
 
-use super::{Item, Shared, now};
+use super::board::{Part, Reporter};
+use super::{Item, Shared, now, rows_by_exporter};
 use crate::columns::{Batch, Timestamp};
 use crate::decode::{Decoder, Learned, Stats};
 use crate::net::{self, Receiver};
@@ -39,6 +40,7 @@ pub(super) struct Worker {
     /// To the journal, if there is one.
     pub lessons: Option<Sender<Learned>>,
     pub shared: Arc<Shared>,
+    pub reporter: Reporter,
 }
 
 /// What a thread leaves behind.
@@ -106,6 +108,7 @@ impl Worker {
                             let _ = lines.lines(packet.bytes, packet.source, packet.received_at_us, |line| {
                                 desk.line(line, std::mem::take(&mut rows), packet.source.ip(), received);
                             });
+                            desk.no_line(rows, packet.source.ip());
                             self.decoder.flush().into_iter().for_each(|batch| self.decoder.recycle(batch));
                         }
                     }
@@ -133,6 +136,7 @@ impl Worker {
                 desk.end_lines(false);
                 self.receiver.kernel_drops();
                 published.update(&self.decoder, &self.receiver, &desk.shared);
+                self.reporter.answer(|templates| desk.part(&self.decoder, &self.receiver, templates));
             }
             if deadline.is_some_and(|at| empty || Instant::now() >= at) {
                 break;
@@ -155,6 +159,7 @@ impl Worker {
         desk.end_lines(true);
         self.receiver.kernel_drops();
         published.update(&self.decoder, &self.receiver, &desk.shared);
+        self.reporter.end(desk.part(&self.decoder, &self.receiver, true));
         Ended {
             stats: self.decoder.stats(),
             // Those of whom only a collector before heard are not named.
@@ -190,6 +195,14 @@ fn teach(decoder: &mut Decoder, lessons: &Sender<Learned>, unsent: &mut Option<L
 }
 
 impl Desk {
+    /// What this thread counts.
+    fn part(&self, decoder: &Decoder, receiver: &Receiver, templates: bool) -> Part {
+        let mut part = Part::of(decoder, Some(receiver), templates);
+        part.dropped.clone_from(&self.dropped);
+        part.options_dropped = self.options_dropped;
+        part
+    }
+
     /// Hands full batches and options records to the writer, and takes back what it is done with.
     fn hand_over(&mut self, decoder: &mut Decoder, spare: &Inbox<Batch>, wait: bool) {
         while let Some(batch) = decoder.next_batch() {
@@ -220,9 +233,7 @@ impl Desk {
         }
         match self.send(Item::Rows { from: self.index, batch: Arc::new(batch) }, wait)? {
             Item::Rows { batch, .. } => {
-                for run in batch.runs() {
-                    *self.dropped.entry(run.meta.exporter.ip()).or_default() += u64::from(run.rows);
-                }
+                rows_by_exporter(batch.runs(), |exporter, rows| *self.dropped.entry(exporter).or_default() += rows);
                 self.shared.dropped_rows.fetch_add(batch.rows() as u64, Relaxed);
                 Arc::into_inner(batch)
             }
@@ -241,13 +252,22 @@ impl Desk {
         }
     }
 
+    /// Rows of a message that has no line.
+    fn no_line(&mut self, rows: u64, exporter: IpAddr) {
+        if rows > 0 {
+            *self.dropped.entry(exporter).or_default() += rows;
+            self.shared.dropped_rows.fetch_add(rows, Relaxed);
+        }
+    }
+
     fn end_lines(&mut self, wait: bool) {
         if self.text.is_empty() {
             return;
         }
         let rows = self.text_rows.values().sum();
         let text = std::mem::take(&mut self.text);
-        if self.send(Item::Lines { text, rows, received: self.text_since }, wait).is_some() {
+        let by_exporter = self.text_rows.iter().map(|(exporter, rows)| (*exporter, *rows)).collect();
+        if self.send(Item::Lines { text, rows, by_exporter, received: self.text_since }, wait).is_some() {
             for (exporter, rows) in &self.text_rows {
                 *self.dropped.entry(*exporter).or_default() += rows;
             }

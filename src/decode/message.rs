@@ -274,6 +274,7 @@ impl<'d> Scope<'d> {
                         self.exporter.provisional.remove(&(meta.version, meta.domain_id, template.id));
                     }
                     self.exporter.stats.templates += u64::from(changed);
+                    self.exporter.templates.mark(meta.version, meta.domain_id, template.id, meta.received_at.0);
                     self.late(&template, meta, outcome);
                 }
                 Event::Invalid { error, .. } => {
@@ -376,6 +377,7 @@ impl<'d> Scope<'d> {
             self.budget = self.budget.saturating_sub(bytes);
             out.open_bytes += bytes;
             done.records += ran.records as u32;
+            slot.records += ran.records as u64;
             if full {
                 out.close(slot);
             }

@@ -33,6 +33,8 @@ pub(super) struct Slot {
     pub(super) batch: Option<Batch>,
     pub(super) opened_us: i64,
     pub(super) used_us: i64,
+    /// Records decoded since the plan was compiled.
+    pub(super) records: u64,
     /// Bytes that a row takes, roughly.
     pub(super) row_bytes: usize,
     /// Bytes of the batch when it was opened, empty.
@@ -53,9 +55,22 @@ impl Plans {
         let plan = Plan::compile(template, &config.registry, config.kernel);
         let row_bytes = plan.row_bytes();
         self.bytes += plan.memory();
-        self.slots.push(Slot { plan, batch: None, opened_us: 0, used_us: i64::MIN, row_bytes, empty_bytes: 0 });
+        self.slots.push(Slot {
+            plan,
+            batch: None,
+            opened_us: 0,
+            used_us: i64::MIN,
+            records: 0,
+            row_bytes,
+            empty_bytes: 0,
+        });
         self.by_template.insert(template.clone(), self.slots.len() - 1);
         self.slots.len() - 1
+    }
+
+    /// The plan of a template, if it was needed so far.
+    pub(super) fn of(&self, template: &Arc<Template>) -> Option<&Slot> {
+        self.by_template.get(template).and_then(|&slot| self.slots.get(slot))
     }
 
     /// The batches that take rows now.

@@ -49,7 +49,8 @@ impl Decoder {
             return None;
         }
         let Some(&Target::Plan(slot)) = stream.targets.find(set.id) else { return None };
-        let Slot { plan, batch: Some(batch), row_bytes, used_us, .. } = work.plans.slots.get_mut(slot)? else {
+        let Slot { plan, batch: Some(batch), row_bytes, used_us, records: all, .. } = work.plans.slots.get_mut(slot)?
+        else {
             return None;
         };
         // A record more than may be decoded shows that the long way has to count.
@@ -70,6 +71,7 @@ impl Decoder {
         work.messages += 1;
         *open += row_bytes;
         *used_us = received_at.0;
+        *all += records as u64;
         (stream.last_us, known.last_us) = (received_at.0, received_at.0);
         meta.received_at = received_at;
         meta.export_time = Timestamp(message.export_time_us());

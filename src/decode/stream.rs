@@ -293,6 +293,11 @@ impl Exporters {
         total
     }
 
+    /// What belongs to no exporter that is known.
+    pub(super) fn others(&self) -> &Stats {
+        &self.others
+    }
+
     /// At the limit, forgets exporters that are idle and without templates.
     pub(super) fn forget(&mut self, idle: impl Fn(i64) -> bool) {
         if self.by_ip.len() < self.limit {

@@ -36,6 +36,8 @@ pub(super) struct Slot {
     timeout: Option<Duration>,
     /// The kernel's counter of drops when last read.
     drops: u32,
+    /// Those since the receiver was made.
+    dropped: u64,
 }
 
 /// What a [`Receiver`] has counted since it was made.
@@ -126,11 +128,19 @@ impl Receiver {
     pub fn kernel_drops(&mut self) -> u64 {
         for slot in &mut self.slots {
             if let Ok(drops) = super::sys::drops(slot.socket()) {
-                self.stats.kernel_drops += u64::from(drops.wrapping_sub(slot.drops));
+                let more = u64::from(drops.wrapping_sub(slot.drops));
+                self.stats.kernel_drops += more;
+                slot.dropped += more;
                 slot.drops = drops;
             }
         }
         self.stats.kernel_drops
+    }
+
+    /// The address of each socket and the messages that the kernel threw away at it, as of the last
+    /// [`kernel_drops`](Self::kernel_drops), in the order of the groups.
+    pub fn drops_by_socket(&self) -> impl Iterator<Item = (SocketAddr, u64)> + '_ {
+        self.slots.iter().map(|slot| (slot.group.local, slot.dropped))
     }
 
     /// The address of each socket, in the order of the groups.
@@ -168,7 +178,7 @@ impl Slot {
     /// Socket `index` of `group`.
     pub fn new(group: Arc<Sockets>, index: usize) -> Self {
         let drops = group.refused.get(index).copied().unwrap_or(0);
-        Self { group, index, timeout: None, drops }
+        Self { group, index, timeout: None, drops, dropped: 0 }
     }
 
     fn socket(&self) -> BorrowedFd<'_> {

@@ -57,6 +57,11 @@ impl<M> Held<M> {
         self.entries == 0
     }
 
+    /// How many sets are held of each exporter and template id.
+    pub fn waiting(&self) -> impl Iterator<Item = (IpAddr, u16, usize)> {
+        self.sets.iter().map(|(key, sets)| (key.0, key.3, sets.len()))
+    }
+
     /// Keeps a set; false where a bound forbids it.
     pub fn hold(&mut self, key: Key, body: &[u8], received_us: i64, meta: M) -> bool {
         if self.entries >= self.limits.entries || self.bytes + body.len() > self.limits.bytes {

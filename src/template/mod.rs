@@ -8,8 +8,8 @@ mod options;
 mod store;
 
 pub use held::{Held, HeldLimits};
-pub use options::OptionsTables;
-pub use store::{Event, Templates};
+pub use options::{OptionsTables, OwnTotals};
+pub use store::{Event, KnownTemplate, Templates};
 
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};

@@ -16,6 +16,54 @@ pub struct OptionsTables {
     applications: HashMap<Box<[u8]>, Box<str>>,
     vrfs: HashMap<(u32, u32), Box<str>>,
     samplers: HashMap<(u32, u64), Box<str>>,
+    totals: HashMap<(u32, u64), OwnTotals>,
+}
+
+/// What an exporter says of its own work since it started (elements 40-42 and 163-168); `None` where it does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnTotals {
+    values: [Option<u64>; OwnTotals::NAMES.len()],
+}
+
+impl OwnTotals {
+    const IDS: [u16; 9] = [40, 41, 42, 163, 164, 165, 166, 167, 168];
+    /// What is told, in the order of [`iter`](Self::iter).
+    pub const NAMES: [&str; 9] = [
+        "exported_octets",
+        "exported_messages",
+        "exported_flows",
+        "observed_flows",
+        "ignored_packets",
+        "ignored_octets",
+        "not_sent_flows",
+        "not_sent_packets",
+        "not_sent_octets",
+    ];
+
+    /// What the exporter told, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Self::NAMES.into_iter().zip(self.values).filter_map(|(name, value)| value.map(|value| (name, value)))
+    }
+
+    /// The value of one name.
+    pub fn value(&self, name: &str) -> Option<u64> {
+        self.iter().find(|total| total.0 == name).map(|total| total.1)
+    }
+
+    /// Adds those of another domain or process.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, more) in self.values.iter_mut().zip(other.values) {
+            if let Some(more) = more {
+                *mine = Some(mine.unwrap_or(0).saturating_add(more));
+            }
+        }
+    }
+
+    fn take(&mut self, id: u16, value: &[u8]) {
+        if let Some(at) = Self::IDS.iter().position(|&known| known == id) {
+            self.values[at] = number(value);
+        }
+    }
 }
 
 impl OptionsTables {
@@ -31,7 +79,16 @@ impl OptionsTables {
             applications: HashMap::new(),
             vrfs: HashMap::new(),
             samplers: HashMap::new(),
+            totals: HashMap::new(),
         }
+    }
+
+    /// What the exporter says of its own work: the sum over its domains and exporting processes (144), each as it was
+    /// told last.
+    pub fn own_totals(&self) -> OwnTotals {
+        let mut sum = OwnTotals::default();
+        self.totals.values().for_each(|totals| sum.add(totals));
+        sum
     }
 
     /// Changes whenever sampling of a domain or an init time could.
@@ -109,6 +166,15 @@ impl OptionsTables {
             self.generation += u64::from(changed);
             new |= changed;
         }
+        if r.totals != OwnTotals::default() {
+            // Several records may each say a part.
+            let key = (domain, r.process.unwrap_or(0));
+            let mut known = self.totals.get(&key).copied().unwrap_or_default();
+            for (mine, new) in known.values.iter_mut().zip(r.totals.values) {
+                *mine = new.or(*mine);
+            }
+            put(&mut self.totals, limit, key, known);
+        }
         if let (Some(index), Some(name)) = (r.interface, r.interface_name) {
             new |= put(&mut self.interfaces, limit, (domain, index as u32), name.into());
         }
@@ -158,6 +224,8 @@ struct Record<'a> {
     vrf: Option<u64>,
     vrf_name: Option<&'a str>,
     sampler_name: Option<&'a str>,
+    process: Option<u64>,
+    totals: OwnTotals,
 }
 
 impl<'a> Record<'a> {
@@ -180,6 +248,8 @@ impl<'a> Record<'a> {
             234 | 235 if self.vrf.is_none() => self.vrf = number(value),
             236 => self.vrf_name = text(value),
             84 => self.sampler_name = text(value),
+            144 => self.process = number(value),
+            40..=42 | 163..=168 => self.totals.take(id, value),
             _ => {}
         }
     }

@@ -44,6 +44,25 @@ struct Entry {
     latest: Arc<Template>,
     // What each sender port of the address defined last.
     ports: Vec<(u16, Arc<Template>)>,
+    seen_us: i64,
+    definitions: u64,
+}
+
+/// A template that is kept, and how often it came.
+#[derive(Clone, Copy, Debug)]
+pub struct KnownTemplate<'a> {
+    /// The protocol version.
+    pub version: u8,
+    /// The observation domain, or v9's source id.
+    pub domain_id: u32,
+    /// The latest definition.
+    pub template: &'a Arc<Template>,
+    /// When its definition came last, microseconds since 1970.
+    pub seen_us: i64,
+    /// How often it was defined, repetitions included.
+    pub definitions: u64,
+    /// Sender ports with a definition of their own.
+    pub ports: usize,
 }
 
 /// The templates of one exporter's address.
@@ -108,6 +127,26 @@ impl Templates {
     /// The latest definition of each id: version, domain and template.
     pub fn iter(&self) -> impl Iterator<Item = (u8, u32, &Arc<Template>)> {
         self.entries.iter().map(|(k, e)| (k.0, k.1, &e.latest))
+    }
+
+    /// All that is known of each id.
+    pub fn known(&self) -> impl Iterator<Item = KnownTemplate<'_>> {
+        self.entries.iter().map(|(k, e)| KnownTemplate {
+            version: k.0,
+            domain_id: k.1,
+            template: &e.latest,
+            seen_us: e.seen_us,
+            definitions: e.definitions,
+            ports: e.ports.len(),
+        })
+    }
+
+    /// Notes that a definition came.
+    pub fn mark(&mut self, version: u8, domain: u32, id: u16, now_us: i64) {
+        if let Some(entry) = self.entries.get_mut(&(version, domain, id)) {
+            entry.seen_us = now_us;
+            entry.definitions += 1;
+        }
     }
 
     /// Applies a template or options template set; other sets do nothing. `report` hears what happened, in order.
@@ -193,7 +232,12 @@ impl Templates {
             return Err(ErrorKind::TemplateLimit);
         }
         self.charge(before, template.fields.len());
-        let entry = self.entries.entry(key).or_insert_with(|| Entry { latest: template.clone(), ports: Vec::new() });
+        let entry = self.entries.entry(key).or_insert_with(|| Entry {
+            latest: template.clone(),
+            ports: Vec::new(),
+            seen_us: 0,
+            definitions: 0,
+        });
         entry.latest = template.clone();
         match entry.ports.iter_mut().find(|p| p.0 == port) {
             Some(own) => own.1 = template.clone(),

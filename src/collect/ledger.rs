@@ -1,0 +1,397 @@
+//! The ledger: where every datagram, set and row went, of each exporter and in total.
+//!
+//! ```text
+//! datagrams  received = malformed + limited + decoded
+//! sets       seen     = decoded + held + malformed + skipped
+//! held sets  held     = decoded late + expired + dropped + still held
+//! rows       decoded  = written + dropped + pending          late ones included
+//! options    decoded  = written + passed over + dropped + pending
+//! ```
+//!
+//! Each datagram is in one class; damaged and duplicate are told beside the sum. The sum over exporters and what belongs
+//! to none of them (`other`) is the total.
+
+use super::Shared;
+use super::board::{Board, Kept, Part, TemplateLine, lock};
+use crate::columns::Timestamp;
+use crate::decode::Stats;
+use crate::error::ErrorKind;
+use crate::template::OwnTotals;
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Sums of one exporter, or of all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Account {
+    /// What the decoder counted.
+    pub stats: Stats,
+    /// Sets that wait for their template now.
+    pub still_held: u64,
+    /// Rows that the sink took; none where there is no sink.
+    pub rows_written: u64,
+    /// Rows that it had no room for, or could not write.
+    pub rows_dropped: u64,
+}
+
+impl Account {
+    /// Datagrams with a header that was read, of exporters within the limit.
+    pub fn datagrams_decoded(&self) -> u64 {
+        self.stats.datagrams.saturating_sub(self.stats.datagrams_malformed + self.stats.datagrams_limited)
+    }
+
+    /// Rows on their way to the sink.
+    pub fn rows_pending(&self) -> u64 {
+        self.stats.records.saturating_sub(self.rows_written + self.rows_dropped)
+    }
+
+    /// The sums that do not add up: a name, what went in, and what is accounted for.
+    pub fn imbalances(&self) -> Vec<(&'static str, u64, u64)> {
+        let s = &self.stats;
+        let mut sums = vec![
+            ("datagrams", s.datagrams, s.datagrams_malformed + s.datagrams_limited + self.datagrams_decoded()),
+            ("sets", s.sets, s.sets_decoded + s.sets_held + s.sets_malformed + s.sets_skipped),
+            ("held sets", s.sets_held, s.held_decoded + s.held_expired + s.held_dropped + self.still_held),
+            ("rows", s.records, self.rows_written + self.rows_dropped + self.rows_pending()),
+        ];
+        sums.retain(|sum| sum.1 != sum.2);
+        sums
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.stats.merge(&other.stats);
+        self.still_held += other.still_held;
+        self.rows_written += other.rows_written;
+        self.rows_dropped += other.rows_dropped;
+    }
+
+    /// All of it; rows beyond those decoded only where there is a sink.
+    pub fn json(&self, sink: bool) -> Map<String, Value> {
+        let s = &self.stats;
+        let mut rows = json!({ "decoded": s.records, "late": s.late_records });
+        if sink {
+            rows["written"] = json!(self.rows_written);
+            rows["dropped"] = json!(self.rows_dropped);
+            rows["pending"] = json!(self.rows_pending());
+        }
+        let errors = ErrorKind::ALL.iter().zip(s.errors).filter(|e| e.1 > 0);
+        let errors: Map<String, Value> = errors.map(|(k, n)| (k.name().into(), json!(n))).collect();
+        let all = json!({
+            "datagrams": {
+                "received": s.datagrams,
+                "bytes": s.bytes,
+                "limited": s.datagrams_limited,
+                "malformed": s.datagrams_malformed,
+                "decoded": self.datagrams_decoded(),
+                "damaged": s.datagrams_damaged,
+            },
+            "sets": {
+                "seen": s.sets,
+                "decoded": s.sets_decoded,
+                "held": s.sets_held,
+                "malformed": s.sets_malformed,
+                "skipped": s.sets_skipped,
+            },
+            "held_sets": {
+                "held": s.sets_held,
+                "decoded_late": s.held_decoded,
+                "expired": s.held_expired,
+                "dropped": s.held_dropped,
+                "still_held": self.still_held,
+            },
+            "rows": rows,
+            "options_records": s.options_records,
+            "templates": { "defined": s.templates, "withdrawn": s.withdrawals },
+            "sequence": {
+                "lost": s.lost,
+                "gaps": s.gaps,
+                "reordered": s.reordered,
+                "duplicates": s.duplicates,
+                "resets": s.resets,
+                "unverifiable": s.unverifiable,
+            },
+            "errors": errors,
+        });
+        match all {
+            Value::Object(all) => all,
+            _ => Map::new(),
+        }
+    }
+}
+
+/// What one exporter sent, and what it says of itself.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ExporterAccount {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its sums.
+    pub account: Account,
+    /// When its last message was received.
+    pub last_seen: Timestamp,
+    /// The export time of its last message against the time received, microseconds: above zero where its clock is ahead.
+    pub clock_skew_us: Option<i64>,
+    /// The protocol versions that it sends.
+    pub versions: Vec<u8>,
+    /// Templates known of it now.
+    pub templates: usize,
+    /// What its options data say of its own work.
+    pub own: OwnTotals,
+}
+
+impl ExporterAccount {
+    /// All of it.
+    pub fn json(&self, sink: bool) -> Value {
+        let mut all = Map::new();
+        all.insert("exporter".into(), json!(self.address.to_string()));
+        all.insert("versions".into(), json!(self.versions));
+        all.insert("last_seen".into(), json!(seconds(self.last_seen.0)));
+        all.insert("clock_skew_seconds".into(), json!(self.clock_skew_us.map(seconds)));
+        all.insert("known_templates".into(), json!(self.templates));
+        let own: Map<String, Value> = self.own.iter().map(|(name, n)| (name.into(), json!(n))).collect();
+        all.insert("own_totals".into(), Value::Object(own));
+        all.append(&mut self.account.json(sink));
+        Value::Object(all)
+    }
+}
+
+/// What the kernel threw away at one socket, because its receive buffer was full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SocketAccount {
+    /// The address that it listens on.
+    pub address: SocketAddr,
+    /// The receiving thread that has it.
+    pub thread: usize,
+    /// Messages thrown away; a train of joined datagrams counts once, so at least so many.
+    pub kernel_drops: u64,
+}
+
+/// Options records, which go to a place of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OptionsAccount {
+    /// Options records decoded.
+    pub decoded: u64,
+    /// Written.
+    pub written: u64,
+    /// Those that the sink has no place for.
+    pub passed_over: u64,
+    /// Those that found no room on the way, or could not be written.
+    pub dropped: u64,
+}
+
+impl OptionsAccount {
+    /// Those on their way.
+    pub fn pending(&self) -> u64 {
+        self.decoded.saturating_sub(self.written + self.passed_over + self.dropped)
+    }
+}
+
+/// The ledger at one moment.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Ledger {
+    /// Seconds since the collector started.
+    pub seconds: f64,
+    /// The sum of all.
+    pub total: Account,
+    /// Each exporter, the busiest first.
+    pub exporters: Vec<ExporterAccount>,
+    /// What belongs to no exporter that is known: refused datagrams of strangers, and exporters that were forgotten.
+    pub other: Account,
+    /// Options records.
+    pub options: OptionsAccount,
+    /// The sockets.
+    pub sockets: Vec<SocketAccount>,
+    /// Datagrams that the sockets handed over; those in the total, but for what is being decoded.
+    pub datagrams_received: u64,
+    /// Datagrams that were longer than the room for them.
+    pub datagrams_truncated: u64,
+    /// Errors that the network reported to a socket.
+    pub socket_errors: u64,
+    /// Whether rows are written anywhere.
+    pub has_sink: bool,
+    /// Whether every receiving thread answered.
+    pub is_fresh: bool,
+}
+
+impl Ledger {
+    pub(super) fn of(parts: &[Arc<Part>], mut rows: HashMap<IpAddr, Kept>) -> Self {
+        let mut ledger = Self::default();
+        let mut at: HashMap<IpAddr, usize> = HashMap::new();
+        for (thread, part) in parts.iter().enumerate() {
+            ledger.other.stats.merge(&part.others);
+            for e in &part.exporters {
+                let place = *at.entry(e.address).or_insert_with(|| {
+                    ledger.exporters.push(ExporterAccount {
+                        address: e.address,
+                        account: Account::default(),
+                        last_seen: Timestamp(i64::MIN),
+                        clock_skew_us: None,
+                        versions: Vec::new(),
+                        templates: 0,
+                        own: OwnTotals::default(),
+                    });
+                    ledger.exporters.len() - 1
+                });
+                let Some(known) = ledger.exporters.get_mut(place) else { continue };
+                known.account.stats.merge(&e.stats);
+                known.templates += e.templates;
+                known.own.add(&e.own);
+                known.versions.extend((0..16).filter(|v| e.versions & 1 << v != 0));
+                if e.last_seen >= known.last_seen {
+                    (known.last_seen, known.clock_skew_us) = (e.last_seen, e.skew_us);
+                }
+            }
+            for (address, dropped) in &part.dropped {
+                rows.entry(*address).or_default().dropped += dropped;
+            }
+            ledger.sockets.extend(part.sockets.iter().map(|s| SocketAccount {
+                address: s.0,
+                thread,
+                kernel_drops: s.1,
+            }));
+            ledger.options.dropped += part.options_dropped;
+            ledger.datagrams_received += part.net.datagrams;
+            ledger.datagrams_truncated += part.net.truncated;
+            ledger.socket_errors += part.net.socket_errors;
+        }
+        for (address, held) in parts.iter().flat_map(|p| &p.held) {
+            match at.get(address).and_then(|&place| ledger.exporters.get_mut(place)) {
+                Some(known) => known.account.still_held += held,
+                None => ledger.other.still_held += held,
+            }
+        }
+        for known in &mut ledger.exporters {
+            known.versions.sort_unstable();
+            known.versions.dedup();
+        }
+        for (address, kept) in rows {
+            ledger.place_rows(at.get(&address).copied(), kept);
+        }
+        ledger.exporters.iter().for_each(|e| ledger.total.merge(&e.account));
+        ledger.total.merge(&ledger.other);
+        let busiest = |a: &ExporterAccount, b: &ExporterAccount| {
+            b.account.stats.records.cmp(&a.account.stats.records).then(a.address.cmp(&b.address))
+        };
+        ledger.exporters.sort_by(busiest);
+        ledger.options.decoded = ledger.total.stats.options_records;
+        ledger.options.dropped += ledger.total.stats.options_dropped;
+        ledger
+    }
+
+    /// Rows of an exporter that was forgotten meanwhile, and came again, belong in part to what was forgotten.
+    fn place_rows(&mut self, place: Option<usize>, mut kept: Kept) {
+        if let Some(known) = place.and_then(|place| self.exporters.get_mut(place)) {
+            let account = &mut known.account;
+            account.rows_dropped = kept.dropped.min(account.stats.records);
+            account.rows_written = kept.written.min(account.stats.records - account.rows_dropped);
+            kept.dropped -= account.rows_dropped;
+            kept.written -= account.rows_written;
+        }
+        self.other.rows_dropped += kept.dropped;
+        self.other.rows_written += kept.written;
+    }
+
+    /// The sums that do not add up, of every exporter and in total: none.
+    pub fn imbalances(&self) -> Vec<(String, &'static str, u64, u64)> {
+        let named = self.exporters.iter().map(|e| (e.address.to_string(), &e.account));
+        let all = named.chain([("other".to_string(), &self.other), ("total".to_string(), &self.total)]);
+        let mut wrong: Vec<_> = all
+            .flat_map(|(name, account)| account.imbalances().into_iter().map(move |i| (name.clone(), i.0, i.1, i.2)))
+            .collect();
+        let o = &self.options;
+        let sum = o.written + o.passed_over + o.dropped + o.pending();
+        if self.has_sink && sum != o.decoded {
+            wrong.push(("total".into(), "options records", o.decoded, sum));
+        }
+        wrong
+    }
+
+    /// All of it.
+    pub fn json(&self) -> Value {
+        let o = &self.options;
+        let sockets = self
+            .sockets
+            .iter()
+            .map(|s| json!({ "address": s.address.to_string(), "thread": s.thread, "kernel_drops": s.kernel_drops }));
+        let mut all = json!({
+            "seconds": self.seconds,
+            "sink": self.has_sink,
+            "fresh": self.is_fresh,
+            "total": self.total.json(self.has_sink),
+            "other": self.other.json(self.has_sink),
+            "exporters": self.exporters.iter().map(|e| e.json(self.has_sink)).collect::<Value>(),
+            "sockets": sockets.collect::<Value>(),
+            "kernel_drops": self.kernel_drops(),
+            "datagrams_received": self.datagrams_received,
+            "datagrams_truncated": self.datagrams_truncated,
+            "socket_errors": self.socket_errors,
+        });
+        if self.has_sink {
+            all["options"] = json!({
+                "decoded": o.decoded,
+                "written": o.written,
+                "passed_over": o.passed_over,
+                "dropped": o.dropped,
+                "pending": o.pending(),
+            });
+        }
+        all
+    }
+
+    /// Messages that the kernel threw away at all sockets, at least.
+    pub fn kernel_drops(&self) -> u64 {
+        self.sockets.iter().map(|s| s.kernel_drops).sum()
+    }
+}
+
+/// Microseconds as seconds.
+fn seconds(us: i64) -> f64 {
+    us as f64 / 1e6
+}
+
+/// Asks a running collector. To be had from [`Running::watch`](super::Running::watch), and kept on any thread.
+#[derive(Clone)]
+pub struct Watch {
+    pub(super) board: Arc<Board>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) has_sink: bool,
+}
+
+impl Watch {
+    /// The ledger as of now. Waits for the receiving threads' next tick, a tenth of a second or two.
+    pub fn ledger(&self) -> Ledger {
+        // What is written was decoded before: asked in this order, no row is written that is not decoded yet.
+        let written = lock(&self.board.written).clone();
+        let (parts, is_fresh) = self.board.ask(false);
+        let mut ledger = Ledger::of(&parts, written.rows);
+        ledger.options.written = written.options.written;
+        ledger.options.dropped += written.options.dropped;
+        ledger.options.passed_over = written.options_passed_over;
+        (ledger.has_sink, ledger.is_fresh) = (self.has_sink, is_fresh);
+        ledger.seconds = self.board.began.elapsed().as_secs_f64();
+        ledger
+    }
+
+    /// The templates that are known, and how many more there are: a thread names the first ten thousand.
+    pub fn templates(&self) -> (Vec<TemplateLine>, u64) {
+        let (parts, _) = self.board.ask(true);
+        let more = parts.iter().map(|p| p.more_templates).sum();
+        let mut lines: Vec<TemplateLine> = parts.iter().flat_map(|p| p.templates.iter().cloned()).collect();
+        lines.sort_by_key(|t| (t.exporter, t.template.version, t.domain_id, t.template.id));
+        (lines, more)
+    }
+
+    /// Whether a thread gave up.
+    pub fn has_failed(&self) -> bool {
+        self.shared.failed.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests;
