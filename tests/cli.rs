@@ -322,3 +322,67 @@ fn demo_names_the_protocols() {
     }
     assert!(shown.contains(" 0 lost"), "{shown}");
 }
+
+fn lines(output: &Output) -> usize {
+    text(&output.stdout).lines().count()
+}
+
+#[test]
+fn what_can_be_read_of_a_damaged_input_is_decoded_before_the_error() {
+    let scratch = Scratch::new("damaged");
+    // A capture behind gzip that is cut.
+    let whole = std::fs::read(V9).expect("a capture");
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(&whole).expect("compressed");
+    let gzip = gzip.finish().expect("compressed");
+    let path = scratch.path("cut.pcap.gz");
+    let all = lines(&flowlane(&["decode", "--format", "ndjson", V9]));
+    for cut in [gzip.len() - 1, gzip.len() * 3 / 4] {
+        std::fs::write(&path, &gzip[..cut]).expect("written");
+        let output = flowlane(&["decode", "--format", "ndjson", &path]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(lines(&output) > 0 && lines(&output) <= all, "{} of {all} flows", lines(&output));
+        let line = one_line(&output);
+        assert!(line.contains("compressed data are cut") && !line.ends_with("at byte 0"), "{line}");
+    }
+    // Hex text with a line that is none.
+    let message = format!("0005 0001{}", " 0000".repeat(34));
+    let hex = format!("{message}\nzz\n{message}\n");
+    let output = flowlane_with(&["decode", "--format", "ndjson", "-"], hex.as_bytes());
+    assert_eq!((output.status.code(), lines(&output)), (Some(1), 2), "{}", text(&output.stderr));
+    assert!(one_line(&output).contains("line 2"));
+    // A link layer that is not known.
+    let mut other = whole.clone();
+    other[20..24].copy_from_slice(&147u32.to_le_bytes());
+    let path = scratch.path("link.pcap");
+    std::fs::write(&path, other).expect("written");
+    let output = flowlane(&["decode", "--format", "ndjson", &path]);
+    assert_eq!((output.status.code(), lines(&output)), (Some(1), 0));
+    assert!(one_line(&output).contains("147"), "{}", one_line(&output));
+}
+
+#[test]
+fn outputs_and_inputs_are_not_mixed_up() {
+    let scratch = Scratch::new("outputs");
+    let input = scratch.path("in.pcap");
+    std::fs::copy(V9, &input).expect("copied");
+    let link = scratch.path("link.pcap");
+    std::fs::hard_link(&input, &link).expect("linked");
+    for out in [&input, &link] {
+        let output = flowlane(&["decode", &input, "--format", "ndjson", "--out", out]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(one_line(&output).contains("is an input"));
+    }
+    assert_eq!(std::fs::read(&input).expect("still there"), std::fs::read(V9).expect("a capture"));
+    // The extension says what to write.
+    let csv = scratch.path("flows.csv");
+    assert!(flowlane(&["decode", &input, "--out", &csv]).status.success());
+    assert!(std::fs::read_to_string(&csv).expect("text").starts_with("time_received,"));
+    for args in [&["--templates", "--format", "csv"], &["--options", "--format", "parquet"]] {
+        let output = flowlane(&[&["decode", &input], &args[..]].concat());
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+    }
+    let twice = flowlane(&["collect", "--listen", "9995", "--listen", "9995"]);
+    assert_eq!(twice.status.code(), Some(2));
+    assert!(one_line(&twice).contains("twice"));
+}

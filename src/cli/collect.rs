@@ -38,9 +38,9 @@ pub struct Args {
     /// Address and port to listen on; a port alone is every address. Repeatable
     #[arg(short, long, value_name = "ADDRESS:PORT", default_value = "2055", value_parser = listen)]
     listen: Vec<SocketAddr>,
-    /// What to write
-    #[arg(short, long, value_enum, default_value = "parquet")]
-    format: CollectFormat,
+    /// What to write [default: what the extension of --out says, else parquet]
+    #[arg(short, long, value_enum)]
+    format: Option<CollectFormat>,
     /// A folder, a file (a name with an extension), or - for standard output. A folder gets options/ beside the flows,
     /// for what exporters say about themselves
     #[arg(short, long, value_name = "PATH", default_value = "flows")]
@@ -74,7 +74,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65536))]
     queue: u32,
     /// Sampling rate of exporters that do not tell theirs
-    #[arg(long, value_name = "RATE", value_parser = rate)]
+    #[arg(long, value_name = "RATE", value_parser = rate, allow_hyphen_values = true)]
     sampling_rate: Option<f64>,
     /// Instructions that records are read with, scalar, avx2 or neon [default: FLOWLANE_KERNEL, else the fastest here]
     #[arg(long, value_name = "NAME")]
@@ -107,6 +107,15 @@ enum CollectFormat {
 }
 
 impl CollectFormat {
+    fn of_file(format: Format) -> Self {
+        match format {
+            Format::Arrow => Self::Arrow,
+            Format::Ndjson => Self::Ndjson,
+            Format::Csv => Self::Csv,
+            _ => Self::Parquet,
+        }
+    }
+
     fn of_sink(self) -> Option<Format> {
         Some(match self {
             Self::Parquet => Format::Parquet,
@@ -148,7 +157,11 @@ pub(super) fn registry(path: Option<&PathBuf>) -> anyhow::Result<Arc<Registry>> 
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let format = args.format.of_sink();
+    let asked = args.format.or_else(|| args.out.format().map(CollectFormat::of_file)).unwrap_or(CollectFormat::Parquet);
+    let format = asked.of_sink();
+    if let Some(twice) = args.listen.iter().enumerate().find(|(i, a)| args.listen.iter().take(*i).any(|b| b == *a)) {
+        return Err(usage(format!("--listen {} is given twice", twice.1)));
+    }
     if args.out == Out::Standard && matches!(format, Some(Format::Arrow | Format::Parquet)) && is_terminal() {
         return Err(usage("a terminal shows no Parquet or Arrow; give --out a file or a folder, or --format ndjson"));
     }
@@ -160,7 +173,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     config.decoder.registry = registry.clone();
     config.decoder.sampling_rate = args.sampling_rate;
     config.decoder.kernel = kernel(args.kernel)?;
-    config.messages = (args.format == CollectFormat::NetflowJson).then_some(MessageLines::NetflowJson);
+    config.messages = (asked == CollectFormat::NetflowJson).then_some(MessageLines::NetflowJson);
 
     let node = args.node.clone().unwrap_or_else(keep::default_node);
     config.state = match (&args.state, format, &args.out) {

@@ -45,14 +45,15 @@ pub struct Args {
     /// Captures (pcap, pcapng), IPFIX files (RFC 5655), any of them gzip'ed; - is standard input, which may be hex text
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// What to write
-    #[arg(short, long, value_enum, default_value = "table")]
-    format: DecodeFormat,
+    // A file's extension says it where the flag does not.
+    /// What to write [default: what the extension of --out says, else table]
+    #[arg(short, long, value_enum)]
+    format: Option<DecodeFormat>,
     /// A file, a folder (for flows.<format> in it), or - for standard output
     #[arg(short, long, value_name = "PATH", default_value = "-")]
     out: Out,
     /// Take datagrams to this UDP port only; repeatable [default: any port]
-    #[arg(short, long, value_name = "PORT")]
+    #[arg(short, long, value_name = "PORT", value_parser = port)]
     port: Vec<u16>,
     /// List the templates in place of flows
     #[arg(long, conflicts_with = "options")]
@@ -61,7 +62,7 @@ pub struct Args {
     #[arg(long)]
     options: bool,
     /// Sampling rate of exporters that do not tell theirs
-    #[arg(long, value_name = "RATE", value_parser = rate)]
+    #[arg(long, value_name = "RATE", value_parser = rate, allow_hyphen_values = true)]
     sampling_rate: Option<f64>,
     /// Instructions that records are read with, scalar, avx2 or neon [default: FLOWLANE_KERNEL, else the fastest here]
     #[arg(long, value_name = "NAME")]
@@ -96,6 +97,15 @@ enum DecodeFormat {
 }
 
 impl DecodeFormat {
+    fn of_file(format: Format) -> Self {
+        match format {
+            Format::Arrow => Self::Arrow,
+            Format::Ndjson => Self::Ndjson,
+            Format::Csv => Self::Csv,
+            _ => Self::Parquet,
+        }
+    }
+
     fn of_sink(self) -> Format {
         match self {
             Self::Table => Format::Table,
@@ -107,6 +117,10 @@ impl DecodeFormat {
             Self::NetflowJson => Format::NetflowJson,
         }
     }
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| "a UDP port is a number up to 65535, like 2055".to_string())
 }
 
 /// Files of at least so many bytes show their progress.
@@ -124,10 +138,19 @@ pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     if args.files.iter().filter(|f| f.as_os_str() == "-").count() > 1 {
         return Err(usage("standard input can be read once only"));
     }
-    let format = match args.format {
-        _ if args.options || args.templates => Format::Records,
-        format => format.of_sink(),
-    };
+    if (args.options || args.templates) && !matches!(args.format, None | Some(DecodeFormat::Ndjson)) {
+        let what = if args.options { "--options writes NDJSON" } else { "--templates writes text" };
+        return Err(usage(format!("{what}, and takes no --format")));
+    }
+    if args.templates && args.format.is_some() {
+        return Err(usage("--templates writes text, and takes no --format"));
+    }
+    let asked = args.format.or_else(|| args.out.format().map(DecodeFormat::of_file)).unwrap_or(DecodeFormat::Table);
+    args.format = Some(asked);
+    let format = if args.options || args.templates { Format::Records } else { asked.of_sink() };
+    if let Some(input) = args.files.iter().find(|input| args.out.is(input)) {
+        return Err(usage(format!("--out {} is an input, which it would replace", input.display())));
+    }
     let binary = matches!(format, Format::Parquet | Format::Arrow | Format::NetflowJson);
     if args.out == Out::Standard && binary && io::stdout().is_terminal() {
         return Err(usage("a terminal shows no such file; give --out FILE, or --format ndjson"));
@@ -189,10 +212,10 @@ impl Run {
         };
         let messages = match args.format {
             _ if args.options || args.templates => None,
-            DecodeFormat::Records => {
+            Some(DecodeFormat::Records) => {
                 Some(Messages::Records(Box::new(RecordLines::new(Session::with_registry(registry)))))
             }
-            DecodeFormat::NetflowJson => Some(Messages::NetflowJson(Box::default())),
+            Some(DecodeFormat::NetflowJson) => Some(Messages::NetflowJson(Box::default())),
             _ => None,
         };
         Ok(Self {
@@ -220,7 +243,7 @@ impl Run {
                 return Ok(Err(format!("{name} is empty; give hex text, a capture, or a FILE")));
             }
             match hex_datagrams(&bytes) {
-                Some(datagrams) => return self.hex(&datagrams.map_err(|e| anyhow::anyhow!("{name}: {e}"))?).map(Ok),
+                Some(datagrams) => return self.hex(&name, datagrams),
                 // Captures and messages all have zero bytes at their start; text has none.
                 None if std::str::from_utf8(&bytes).is_ok_and(|t| !t.contains('\0')) => {
                     return Ok(Err(format!("{name}: text, but not hex digits at byte 0; give hex text or a capture")));
@@ -273,16 +296,30 @@ impl Run {
             bar.finish_and_clear();
         }
         self.write_pending()?;
+        self.summary.fragments_lost += source.stats().fragments_lost;
         Ok(end)
     }
 
-    fn hex(&mut self, datagrams: &[Vec<u8>]) -> anyhow::Result<()> {
+    /// Decodes what is hex; what is not is told of after that.
+    fn hex(&mut self, name: &str, datagrams: Vec<Result<Vec<u8>, String>>) -> anyhow::Result<Result<(), String>> {
         let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let now = Timestamp::from(SystemTime::now()).0;
-        for (bytes, frame) in datagrams.iter().zip(1..) {
-            self.datagram(&Datagram { frame, bytes, exporter: nowhere, destination: nowhere, received_us: now })?;
+        let mut wrong = Vec::new();
+        for (datagram, frame) in datagrams.iter().zip(1..) {
+            match datagram {
+                Ok(bytes) => {
+                    let (exporter, destination) = (nowhere, nowhere);
+                    self.datagram(&Datagram { frame, bytes, exporter, destination, received_us: now })?;
+                }
+                Err(error) => wrong.push(error.as_str()),
+            }
         }
-        self.write_pending()
+        self.write_pending()?;
+        Ok(match wrong.as_slice() {
+            [] => Ok(()),
+            [one] => Err(format!("{name}: {one}")),
+            [first, rest @ ..] => Err(format!("{name}: {first}; and {} more", rest.len())),
+        })
     }
 
     fn datagram(&mut self, datagram: &Datagram<'_>) -> anyhow::Result<()> {
@@ -391,6 +428,10 @@ impl Run {
                 s.datagrams_malformed, s.sets_malformed, self.summary.sets_still_held
             ));
         }
+        if !args.json && !args.summary && self.summary.fragments_lost > 0 {
+            let n = self.summary.fragments_lost;
+            say(&format!("flowlane: fragments of {n} IP packets are missing: what they carried is not decoded"));
+        }
         Ok(())
     }
 }
@@ -399,7 +440,7 @@ impl Run {
 ///
 /// A line is a datagram, unless empty lines stand between datagrams, or the first line is not a whole message: then
 /// all lines up to the next empty one are a datagram.
-fn hex_datagrams(bytes: &[u8]) -> Option<Result<Vec<Vec<u8>>, String>> {
+fn hex_datagrams(bytes: &[u8]) -> Option<Vec<Result<Vec<u8>, String>>> {
     let text = std::str::from_utf8(bytes).ok()?.trim();
     let hex = |c: char| c.is_ascii_hexdigit() || c.is_whitespace() || matches!(c, 'x' | 'X' | ':' | ',');
     if text.is_empty() || !text.chars().take(64).all(hex) {
@@ -479,7 +520,7 @@ mod tests {
     #[test]
     fn hex_text_by_line_and_by_paragraph() {
         let v5 = format!("00050001{}", "00".repeat(20 + 48));
-        let parts = |text: &str| hex_datagrams(text.as_bytes()).expect("text").expect("hex").len();
+        let parts = |text: &str| hex_datagrams(text.as_bytes()).expect("text").iter().filter(|d| d.is_ok()).count();
         assert_eq!(parts(&v5), 1);
         assert_eq!(parts(&format!("{v5}\n{v5}\n")), 2);
         let (a, b) = v5.split_at(60);
@@ -487,6 +528,6 @@ mod tests {
         assert_eq!(parts(&format!("{a}\n{b}\n\n{v5}\n")), 2);
         assert!(hex_datagrams(b"\xd4\xc3\xb2\xa1").is_none());
         assert!(hex_datagrams(b"hello").is_none());
-        assert!(hex_datagrams(b"0005000").expect("text").is_err());
+        assert!(hex_datagrams(b"0005000").expect("text").iter().all(Result::is_err));
     }
 }

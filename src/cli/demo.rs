@@ -20,7 +20,7 @@ Examples:
   flowlane demo --rows 20     more of them")]
 pub struct Args {
     /// Flows to show of each recording
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = rows)]
     rows: usize,
 }
 
@@ -85,6 +85,10 @@ impl Sink for Keep {
     fn finish(self: Box<Self>) -> io::Result<()> {
         Ok(())
     }
+}
+
+fn rows(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "a number of flows, like 20".to_string())
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {

@@ -33,6 +33,26 @@ impl FromStr for Out {
     }
 }
 
+impl Out {
+    /// What the extension of a file says.
+    pub fn format(&self) -> Option<Format> {
+        let Self::File(path) = self else { return None };
+        let all = [Format::Parquet, Format::Arrow, Format::Ndjson, Format::Csv];
+        let extension = path.extension()?.to_str()?.to_ascii_lowercase();
+        all.into_iter().find(|f| f.extension() == extension)
+    }
+
+    /// Whether it is this very file, under whatever name.
+    pub fn is(&self, other: &Path) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        let Self::File(path) = self else { return false };
+        match (std::fs::metadata(path), std::fs::metadata(other)) {
+            (Ok(a), Ok(b)) => a.is_file() && (a.dev(), a.ino()) == (b.dev(), b.ino()),
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Display for Out {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

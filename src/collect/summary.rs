@@ -34,6 +34,8 @@ pub struct Summary {
     pub socket_errors: u64,
     /// Sets that still wait for their template.
     pub sets_still_held: u64,
+    /// IP packets of captures of which fragments are missing.
+    pub fragments_lost: u64,
     /// Templates, options and waiting sets that could not be written down for the next start.
     pub state_lost: u64,
 }
@@ -68,6 +70,7 @@ impl Summary {
         self.sets_still_held += other.sets_still_held;
         self.options_dropped += other.options_dropped;
         self.rows_written += other.rows_written;
+        self.fragments_lost += other.fragments_lost;
         for exporter in other.exporters {
             self.exporter(exporter.address, &exporter.stats, exporter.rows_dropped);
         }
@@ -108,6 +111,7 @@ impl Summary {
             ("datagrams longer than the buffer", self.datagrams_truncated),
             ("datagrams dropped by the kernel, at least (receive buffer full)", self.kernel_drops),
             ("errors reported to the socket", self.socket_errors),
+            ("IP packets of which fragments are missing", self.fragments_lost),
             ("rows dropped: the writer was too slow", self.rows_dropped),
             ("options records dropped", self.options_dropped + s.options_dropped),
             ("options records not written (--out a folder keeps them)", self.options_passed_over),
@@ -145,6 +149,7 @@ impl Summary {
             ("socket_errors", self.socket_errors),
             ("sets_still_held", self.sets_still_held),
             ("state_lost", self.state_lost),
+            ("fragments_lost", self.fragments_lost),
         ] {
             total.insert(name.into(), json!(n));
         }

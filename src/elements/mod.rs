@@ -167,7 +167,8 @@ impl Registry {
     /// ```
     pub fn with_overrides(csv: &str) -> Result<Self, OverrideError> {
         let mut registry = Self::standard().as_ref().clone();
-        for (i, line) in csv.lines().enumerate() {
+        // Some editors begin text with a byte order mark.
+        for (i, line) in csv.trim_start_matches('\u{feff}').lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') || i == 0 && line.eq_ignore_ascii_case("pen,id,name,type") {
                 continue;
@@ -210,15 +211,17 @@ impl Registry {
     }
 
     /// The key of an element among extras: IANA's name, `pen/name`, `pen/id` where the name is unknown or not unique,
-    /// the bare number where IANA has no name, `v9/number` for v9's types above 32767.
+    /// the bare number where IANA has no name or a user's file gave one name twice, `v9/number` for v9's types above 32767.
     pub fn key(&self, version: u8, pen: u32, id: u16) -> String {
         if pen == 0 && id > 0x7fff {
             return format!("v9/{id}");
         }
         match self.lookup(version, pen, id) {
-            Some(e) if pen == 0 => e.name.to_string(),
-            Some(e) if !self.repeated.contains(&(pen, e.name.clone())) => format!("{pen}/{}", e.name),
-            None if pen == 0 => id.to_string(),
+            Some(e) if !self.repeated.contains(&(pen, e.name.clone())) => match pen {
+                0 => e.name.to_string(),
+                _ => format!("{pen}/{}", e.name),
+            },
+            _ if pen == 0 => id.to_string(),
             _ => format!("{pen}/{id}"),
         }
     }
@@ -305,6 +308,9 @@ mod tests {
         assert_eq!(line("1,2,x,word"), Err(1));
         assert_eq!(line("1,99999,x,string"), Err(1));
         assert_eq!(line("1,40000,x,string"), Err(1));
+        assert_eq!(line("\u{feff}pen,id,name,type\n0,1,bytes,unsigned32\n"), Ok(()));
+        let twice = Registry::with_overrides("0,60,dup,unsigned8\n0,32,dup,unsigned16").expect("right lines");
+        assert_eq!((twice.key(10, 0, 60), twice.key(10, 0, 32)), ("60".to_owned(), "32".to_owned()));
         let r = Registry::with_overrides("0,1,bytes,unsigned32").expect("a right line");
         assert_eq!(r.key(10, 0, 1), "bytes");
         assert!(r.by_name("octetDeltaCount").is_none());

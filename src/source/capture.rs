@@ -1,6 +1,6 @@
 //! pcap and pcapng: frames to UDP payloads.
 
-use super::link::{Peeled, peel, udp};
+use super::link::{Peeled, is_known, peel, udp};
 use super::reassembly::Reassembly;
 use super::{Datagram, SourceError, SourceStats};
 use pcap_parser::traits::{PcapNGPacketBlock as _, PcapReaderIterator};
@@ -20,6 +20,9 @@ pub(super) struct Capture {
     stats: SourceStats,
     position: u64,
     buffer: usize,
+    // The first link type that is not known.
+    unknown_link: Option<i32>,
+    ended: bool,
 }
 
 /// What a frame's interface says about it.
@@ -50,21 +53,39 @@ impl Capture {
             stats: SourceStats::default(),
             position: 0,
             buffer: BUFFER,
+            unknown_link: None,
+            ended: false,
         })
     }
 
     pub(super) fn stats(&self) -> SourceStats {
-        SourceStats { fragments_lost: self.reassembly.lost, ..self.stats }
+        // At the end what is not whole stays so.
+        let left = if self.ended { self.reassembly.waiting() } else { 0 };
+        SourceStats { fragments_lost: self.reassembly.lost + left, ..self.stats }
     }
 
     pub(super) fn next(&mut self) -> Option<Result<Datagram<'_>, SourceError>> {
         let (source, destination, cut, received_us) = loop {
             let frame = match self.read_frame() {
                 Ok(Some(frame)) => frame,
-                Ok(None) => return None,
-                Err(e) => return Some(Err(e)),
+                Ok(None) => {
+                    self.ended = true;
+                    let link = self.unknown_link.take()?;
+                    let n = self.stats.unknown_link;
+                    let what = format!("{n} frames are of link types that are not known ({link}), up to the end");
+                    return Some(Err(SourceError::new(self.position, what)));
+                }
+                Err(e) => {
+                    self.ended = true;
+                    return Some(Err(e));
+                }
             };
             self.stats.frames += 1;
+            if !is_known(frame.link) {
+                self.stats.unknown_link += 1;
+                self.unknown_link.get_or_insert(frame.link);
+                continue;
+            }
             let Some(packet) = peel(frame.link, &self.frame) else {
                 self.stats.not_ip += 1;
                 continue;

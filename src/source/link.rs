@@ -26,6 +26,11 @@ fn word(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
+/// Whether frames of a link type can be read: Ethernet, Linux cooked v1 and v2, loopback, raw IP.
+pub(super) fn is_known(link: i32) -> bool {
+    matches!(link, 1 | 113 | 276 | 0 | 108 | 12 | 14 | 101 | 228 | 229)
+}
+
 /// The IP packet in a frame of a link type; `None` where there is none.
 pub(super) fn peel(link: i32, frame: &[u8]) -> Option<Peeled<'_>> {
     let (mut ethertype, mut at) = match link {

@@ -14,8 +14,8 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// A UDP payload, or a message of a file, with what is known of its way.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +43,9 @@ pub struct SourceStats {
     pub not_udp: u64,
     /// Fragments.
     pub fragments: u64,
-    /// Fragmented packets given up: overlaps, bounds, or no end.
+    /// Frames of a link layer that is not known.
+    pub unknown_link: u64,
+    /// Fragmented packets given up: overlaps, bounds, no end, or parts that never came.
     pub fragments_lost: u64,
     /// Payloads that the capture cut; what is there is yielded.
     pub truncated: u64,
@@ -81,6 +83,8 @@ enum Kind {
 pub struct Source {
     kind: Kind,
     read: Arc<AtomicU64>,
+    // What is wrong with the compressed data: its reader ended there.
+    broken: Arc<Mutex<Option<String>>>,
     done: bool,
 }
 
@@ -106,10 +110,11 @@ impl Source {
     /// Bytes that cannot be read, or are of no known format.
     pub fn new(reader: impl Read + Send + 'static) -> Result<Self, SourceError> {
         let read = Arc::new(AtomicU64::new(0));
+        let broken = Arc::new(Mutex::new(None));
         let counted = Counted { inner: reader, read: read.clone() };
         let (head, reader) = peek(counted)?;
         let (head, reader): (Vec<u8>, Box<dyn Read + Send>) = if head.starts_with(&[0x1f, 0x8b]) {
-            let (head, reader) = peek(MultiGzDecoder::new(reader))?;
+            let (head, reader) = peek(Lasting { inner: MultiGzDecoder::new(reader), broken: broken.clone() })?;
             (head, Box::new(reader))
         } else {
             (head, Box::new(reader))
@@ -123,10 +128,13 @@ impl Source {
             [0, 10, ..] => {
                 Kind::Messages(Messages { reader, buffer: Vec::new(), position: 0, stats: SourceStats::default() })
             }
-            [] => return Err(SourceError::new(0, "the file is empty")),
+            [] => {
+                let reason = broken.lock().ok().and_then(|mut b| b.take());
+                return Err(SourceError::new(0, reason.unwrap_or_else(|| "the file is empty".to_owned())));
+            }
             _ => return Err(SourceError::new(0, "neither pcap, pcapng nor IPFIX messages")),
         };
-        Ok(Self { kind, read, done: false })
+        Ok(Self { kind, read, broken, done: false })
     }
 
     /// The next datagram; `None` at the end. An error is the last item.
@@ -135,12 +143,22 @@ impl Source {
         if self.done {
             return None;
         }
+        let read = self.read.load(Ordering::Relaxed);
         let next = match &mut self.kind {
             Kind::Capture(c) => c.next(),
             Kind::Messages(m) => m.next(),
         };
-        self.done = matches!(next, None | Some(Err(_)));
-        next
+        if let Some(Ok(datagram)) = next {
+            return Some(Ok(datagram));
+        }
+        self.done = true;
+        // That the data end in a block is the consequence.
+        let broken = self.broken.lock().ok().and_then(|mut b| b.take());
+        let position = next.as_ref().and_then(|n| n.as_ref().err()).map(|e| e.position);
+        match broken {
+            Some(reason) => Some(Err(SourceError::new(position.unwrap_or(read), reason))),
+            None => next,
+        }
     }
 
     /// What happened so far.
@@ -154,6 +172,28 @@ impl Source {
     /// Bytes read of the file itself, for progress.
     pub fn bytes_read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
+    }
+}
+
+/// A reader that ends at its first error, and tells of it: what came before is worth reading.
+struct Lasting<R> {
+    inner: R,
+    broken: Arc<Mutex<Option<String>>>,
+}
+
+impl<R: Read> Read for Lasting<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self.inner.read(buf) {
+            Err(e) if e.kind() != io::ErrorKind::Interrupted => {
+                if let Ok(mut broken) = self.broken.lock() {
+                    let cut = e.kind() == io::ErrorKind::UnexpectedEof;
+                    let what = if cut { "are cut".to_owned() } else { format!("are damaged ({e})") };
+                    broken.get_or_insert(format!("the compressed data {what}: nothing can be read on"));
+                }
+                Ok(0)
+            }
+            result => result,
+        }
     }
 }
 

@@ -20,6 +20,8 @@ struct Pieces {
     pieces: Vec<(usize, Box<[u8]>)>,
     total: Option<usize>,
     first_us: i64,
+    // Given up: what still comes of it is not another packet.
+    dead: bool,
 }
 
 /// The packets that are not whole yet.
@@ -40,8 +42,11 @@ impl Reassembly {
         }
         let entry = self.packets.entry(key).or_insert_with(|| Pieces { first_us: now_us, ..Pieces::default() });
         if now_us.saturating_sub(entry.first_us) > MAX_AGE_US {
+            self.lost += u64::from(!entry.dead);
             *entry = Pieces { first_us: now_us, ..Pieces::default() };
-            self.lost += 1;
+        }
+        if entry.dead {
+            return false;
         }
         let (start, end) = (fragment.offset, fragment.offset + packet.body.len());
         let at = entry.pieces.partition_point(|p| p.0 < start);
@@ -52,7 +57,7 @@ impl Reassembly {
         }
         // RFC 5722: a packet with overlapping fragments is given up whole.
         if before > start || after.is_some_and(|a| a < end) || end > MAX_BYTES {
-            self.packets.remove(&key);
+            *entry = Pieces { first_us: entry.first_us, dead: true, ..Pieces::default() };
             self.lost += 1;
             return false;
         }
@@ -76,13 +81,18 @@ impl Reassembly {
         true
     }
 
+    /// Packets that are not whole.
+    pub(super) fn waiting(&self) -> u64 {
+        self.packets.values().filter(|p| !p.dead).count() as u64
+    }
+
     /// Gives up what is old, or the oldest half.
     fn expire(&mut self, now_us: i64) {
         let mut ages: Vec<i64> = self.packets.values().map(|p| p.first_us).collect();
         let middle = ages.len() / 2;
         let (_, &mut median, _) = ages.select_nth_unstable(middle);
-        let before = self.packets.len();
+        let before = self.waiting();
         self.packets.retain(|_, p| p.first_us > median && now_us.saturating_sub(p.first_us) <= MAX_AGE_US);
-        self.lost += (before - self.packets.len()) as u64;
+        self.lost += before - self.waiting();
     }
 }

@@ -165,9 +165,9 @@ impl Templates {
                     let key = (set.version, domain, id);
                     match self.define(key, port, kind, scope_count, specs) {
                         Ok((template, changed)) => report(Event::Defined { template, changed }),
-                        Err(kind) => {
+                        Err((kind, need, have)) => {
                             self.remove(key);
-                            let error = Error::new(kind, walk.offset(), self.limits.fields, specs.count);
+                            let error = Error::new(kind, walk.offset(), need, have);
                             report(Event::Invalid { id, error });
                         }
                     }
@@ -197,9 +197,9 @@ impl Templates {
         kind: Kind,
         scope_count: u16,
         specs: Specs<'_>,
-    ) -> Result<(Arc<Template>, bool), ErrorKind> {
+    ) -> Result<(Arc<Template>, bool), (ErrorKind, usize, usize)> {
         if specs.count > self.limits.fields {
-            return Err(ErrorKind::FieldLimit);
+            return Err((ErrorKind::FieldLimit, self.limits.fields, specs.count));
         }
         let same = |t: &Template| {
             t.kind == kind
@@ -219,17 +219,18 @@ impl Templates {
             Some(template) => template,
             None => {
                 let made = Template::new(key.0, key.2, kind, scope_count, specs.iter().collect());
-                Arc::new(made.ok_or(ErrorKind::ZeroLengthTemplate)?)
+                Arc::new(made.ok_or((ErrorKind::ZeroLengthTemplate, 1, 0))?)
             }
         };
         let known_port = entry.is_some_and(|e| e.ports.iter().any(|p| p.0 == port));
         if !known_port && self.count >= self.limits.templates {
-            return Err(ErrorKind::TemplateLimit);
+            return Err((ErrorKind::TemplateLimit, self.limits.templates, self.count + 1));
         }
         let before = entry.and_then(|e| e.ports.iter().find(|p| p.0 == port)).map_or(0, |p| p.1.fields.len());
         let more = template.fields.len().saturating_sub(before);
-        if more > 0 && self.all_fields.load(Relaxed).saturating_add(more) > self.limits.all_fields {
-            return Err(ErrorKind::TemplateLimit);
+        let all = self.all_fields.load(Relaxed).saturating_add(more);
+        if more > 0 && all > self.limits.all_fields {
+            return Err((ErrorKind::TemplateLimit, self.limits.all_fields, all));
         }
         self.charge(before, template.fields.len());
         let entry = self.entries.entry(key).or_insert_with(|| Entry {
