@@ -10,6 +10,7 @@ use flowlane::columns::gather::Kernel;
 use flowlane::columns::{Batch, Timestamp};
 use flowlane::decode::{Config, Decoder};
 use flowlane::elements::{Registry, v9_scope_name};
+use flowlane::error::ErrorKind;
 use flowlane::rows::netflow_json::NetflowJson;
 use flowlane::rows::records::RecordLines;
 use flowlane::rows::{self, Session};
@@ -178,7 +179,15 @@ struct Run {
     templates: BTreeMap<String, String>,
     summary: Summary,
     line: Vec<u8>,
+    // The file that is read.
+    name: String,
+    // Datagrams in which something is wrong, and what is wrong with the first of them.
+    wrong: u64,
+    first_wrong: Vec<String>,
 }
+
+/// Datagrams of which it is said what is wrong.
+const WRONG: usize = 20;
 
 /// Outputs that are made from messages.
 enum Messages {
@@ -228,6 +237,9 @@ impl Run {
             templates: BTreeMap::new(),
             summary: Summary::default(),
             line: Vec::new(),
+            name: String::new(),
+            wrong: 0,
+            first_wrong: Vec::new(),
         })
     }
 
@@ -235,6 +247,7 @@ impl Run {
     fn file(&mut self, path: &Path, args: &Args) -> anyhow::Result<Result<(), String>> {
         let standard = path.as_os_str() == "-";
         let name = if standard { "standard input".to_string() } else { path.display().to_string() };
+        self.name.clone_from(&name);
         let mut bar = None;
         let source = if standard {
             let mut bytes = Vec::new();
@@ -324,7 +337,15 @@ impl Run {
 
     fn datagram(&mut self, datagram: &Datagram<'_>) -> anyhow::Result<()> {
         let Datagram { frame, bytes, exporter, received_us, .. } = *datagram;
-        self.decoder.decode(bytes, exporter, Timestamp(received_us));
+        let outcome = self.decoder.decode(bytes, exporter, Timestamp(received_us));
+        // A set that waits for its template is not wrong.
+        if let Some(error) = outcome.error.filter(|e| e.kind != ErrorKind::UnknownTemplate) {
+            self.wrong += 1;
+            if self.first_wrong.len() < WRONG {
+                let from = exporter.ip();
+                self.first_wrong.push(format!("{} datagram {frame} from {from}: {error}", self.name));
+            }
+        }
         self.line.clear();
         let line = &mut self.line;
         match &mut self.messages {
@@ -420,11 +441,18 @@ impl Run {
         if args.json {
             let _ = writeln!(io::stderr(), "{}", self.summary.json());
         } else if args.summary {
+            for line in &self.first_wrong {
+                say(line);
+            }
+            if self.wrong > WRONG as u64 {
+                say(&format!("and {} more datagrams in which something is wrong", self.wrong - WRONG as u64));
+            }
             let _ = write!(io::stderr(), "{}", self.summary);
         } else if s.datagrams_malformed + s.sets_malformed + self.summary.sets_still_held > 0 {
+            let first = self.first_wrong.first().map(|f| format!("; first {f}")).unwrap_or_default();
             say(&format!(
                 "flowlane: not decoded: {} datagrams without a NetFlow header, {} malformed sets, {} sets without \
-                 template (--summary tells more)",
+                 template{first} (--summary tells more)",
                 s.datagrams_malformed, s.sets_malformed, self.summary.sets_still_held
             ));
         }
