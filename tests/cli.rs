@@ -72,6 +72,8 @@ fn wrong_flags_and_values_are_one_line_and_exit_2() {
         (&["decode", "--templates", "--options", "x"], "cannot be used with"),
         (&["collect", "--listen", "nowhere"], "192.0.2.1:2055"),
         (&["collect", "--rotate", "5"], "5m"),
+        (&["collect", "--http", "nowhere"], "8080"),
+        (&["status", "--url", "ftp://x"], "http://127.0.0.1:8080"),
         (&["collect", "--sampling-rate", "0"], "at least 1"),
         (&["collect", "--threads", "0"], "1..=1024"),
         (&["help", "frobnicate"], "collect"),

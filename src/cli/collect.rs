@@ -4,6 +4,7 @@ use super::output::{Out, Size, Span, file, standard};
 use super::{kernel, on_terminal, say, usage};
 use anyhow::Context;
 use clap::ValueEnum;
+use flowlane::collect::http::Http;
 use flowlane::collect::{Collector, Config, MessageLines, Output, Sink, Status};
 use flowlane::columns::gather::Kernel;
 use flowlane::elements::Registry;
@@ -28,6 +29,7 @@ Examples:
   flowlane collect --out flows.csv --format csv     one file; Ctrl-C ends it
   flowlane collect --out /data --keep 30d --keep-free 50G
                                                     Parquet in /data/date=YYYY-MM-DD/hour=HH/, a month of it
+  flowlane collect --http 8080                      metrics and state on 127.0.0.1:8080; `flowlane status` shows them
   flowlane collect --format none                    count only: is anything lost?
 
 Ctrl-C (or SIGTERM) writes what there is and prints a summary.")]
@@ -82,6 +84,13 @@ pub struct Args {
     /// Elements to add or override: lines of `pen,id,name,type`
     #[arg(long, value_name = "FILE")]
     elements: Option<PathBuf>,
+    /// Answer over HTTP: /metrics for Prometheus, /healthz, /readyz, and JSON at /exporters, /templates and /ledger. A port
+    /// alone is one of this machine (127.0.0.1). Nothing there asks for a password
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = http_address)]
+    http: Option<SocketAddr>,
+    /// Exporters that /metrics names; the sum of all others is `other`
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(0..=16384))]
+    http_exporters: u32,
     /// Stop after so long
     #[arg(long, value_name = "TIME")]
     duration: Option<Span>,
@@ -139,6 +148,14 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "accepted are 2055, 192.0.2.1:2055, [2001:db8::1]:2055, or an address alone".to_string())
 }
 
+/// As [`listen`], but without a host it is loopback.
+fn http_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.trim_start_matches(':').parse() {
+        return Ok(SocketAddr::from(([127, 0, 0, 1], port)));
+    }
+    text.parse().map_err(|_| "accepted are 8080, 192.0.2.1:8080 or [::1]:8080".to_string())
+}
+
 pub(super) fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|r: &f64| r.is_finite() && *r >= 1.0);
     rate.ok_or_else(|| "a rate is a number of at least 1: 1000 where one packet in 1000 is sampled".to_string())
@@ -193,13 +210,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             let stretch_us = i64::try_from(args.rotate.seconds).unwrap_or(300).saturating_mul(1_000_000);
             let retention = retention(args.keep, args.keep_bytes, args.keep_free);
             let options = keep::Options { node, stretch_us, retention, ..keep::Options::default() };
-            Output::store(path, options, registry).with_context(|| {
+            Output::store(path, options, registry.clone()).with_context(|| {
                 format!("cannot write to the folder {}; give --out a folder that may be written to", path.display())
             })?
         }
         (Some(format), Out::Folder(path)) => {
             let stretch = i64::try_from(args.rotate.seconds).unwrap_or(300).saturating_mul(1_000_000);
-            Output::folder(path, format, stretch, registry).with_context(|| {
+            Output::folder(path, format, stretch, registry.clone()).with_context(|| {
                 format!("cannot write to the folder {}; give --out a folder that may be written to", path.display())
             })?
         }
@@ -210,6 +227,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(damage) = collector.damage() {
         say(&format!("flowlane: the state of the last run is damaged: {damage}; {known} entries before it are used"));
     }
+    let http = match args.http {
+        Some(address) => {
+            let http = Http::bind(address).with_context(|| format!("cannot answer over HTTP on {address}"))?;
+            Some(http)
+        }
+        None => None,
+    };
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // The second signal ends the program at once.
@@ -224,6 +248,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         say(&format!("listening on {address} with {} threads, writing to {to}; Ctrl-C ends", collector.threads()));
     }
     let running = collector.start(sink)?;
+    let serving = match http {
+        Some(http) => {
+            say(&format!("answering on http://{}/metrics", http.address()));
+            Some(http.serve(running.watch(), args.http_exporters as usize, registry)?)
+        }
+        None => None,
+    };
     let began = Instant::now();
     let line = on_terminal();
     let (mut shown, mut last) = (Instant::now(), Status::default());
@@ -241,7 +272,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if line {
         let _ = write!(io::stderr(), "\r\x1b[K");
     }
+    // While the last rows are written it still answers.
     let (summary, result) = running.join();
+    drop(serving);
     let text = if args.json { format!("{}\n", summary.json()) } else { summary.to_string() };
     if args.json && args.out != Out::Standard {
         let _ = io::stdout().write_all(text.as_bytes());

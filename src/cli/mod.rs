@@ -9,6 +9,7 @@ mod demo;
 mod keep;
 mod learn;
 mod output;
+mod status;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -35,6 +36,8 @@ Examples:
 enum Command {
     /// Receive from routers over UDP and write files
     Collect(collect::Args),
+    /// Show what a running collector received, kept and lost
+    Status(status::Args),
     /// Print a file with every setting of `collect`
     Config(config::ConfigArgs),
     /// Look for mistakes in such a file
@@ -66,6 +69,7 @@ pub fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Collect(args) => collect::run(args),
+        Command::Status(args) => status::run(&args),
         Command::Decode(args) => decode::run(args),
         Command::Config(args) => config::print(&args, &Cli::command()),
         Command::CheckConfig(args) => config::run_check(&args, &Cli::command()),

@@ -61,7 +61,7 @@ impl Account {
         sums
     }
 
-    fn merge(&mut self, other: &Self) {
+    pub(super) fn merge(&mut self, other: &Self) {
         self.stats.merge(&other.stats);
         self.still_held += other.still_held;
         self.rows_written += other.rows_written;
@@ -385,6 +385,11 @@ impl Watch {
         let mut lines: Vec<TemplateLine> = parts.iter().flat_map(|p| p.templates.iter().cloned()).collect();
         lines.sort_by_key(|t| (t.exporter, t.template.version, t.domain_id, t.template.id));
         (lines, more)
+    }
+
+    /// Whether every receiving thread answers.
+    pub fn is_ready(&self) -> bool {
+        !self.has_failed() && self.board.ask(false).1
     }
 
     /// Whether a thread gave up.

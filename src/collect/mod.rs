@@ -10,8 +10,12 @@
 //! counted. On [`Running::stop`] what the sockets still hold is decoded and everything is written.
 
 mod board;
+#[cfg(feature = "http")]
+pub mod http;
 mod journal;
 mod ledger;
+#[cfg(feature = "http")]
+mod metrics;
 mod output;
 mod summary;
 mod worker;

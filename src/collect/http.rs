@@ -1,0 +1,258 @@
+//! The ledger over HTTP: `/metrics`, `/healthz`, `/readyz`, and JSON at `/exporters`, `/templates` and `/ledger`.
+//!
+//! One thread serves at most sixteen connections at once, one request each, with a bound on their time and on the size of
+//! a request; another one or two make the answers. A receiving thread only leaves a copy of its counters at its next tick.
+
+use super::board::TemplateLine;
+use super::ledger::Watch;
+use super::metrics::Named;
+use crate::elements::{Registry, v9_scope_name};
+use crate::template::{Kind, VARIABLE};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+use tokio::sync::{Semaphore, oneshot};
+
+/// Connections at once.
+const CONNECTIONS: usize = 16;
+/// How long a request may take to arrive, and a connection to be done with.
+const TO_ASK: Duration = Duration::from_secs(5);
+const TO_END: Duration = Duration::from_secs(30);
+/// Bytes of a request's head.
+const REQUEST: usize = 16 << 10;
+/// Threads that make answers.
+const ANSWERING: usize = 2;
+
+/// What there is, for whoever asks for something else.
+const PAGES: &str = "there are /metrics, /healthz, /readyz, /exporters, /templates and /ledger\n";
+
+/// An address that is bound, before anything is answered.
+pub struct Http {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// A server at work, until it is dropped.
+pub struct Serving {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Http {
+    /// Takes the address; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// An address that cannot be had.
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(Self { address: listener.local_addr()?, listener })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers for a running collector. The metrics name so many exporters; `registry` names the fields of templates.
+    ///
+    /// # Errors
+    /// A system without room for threads.
+    pub fn serve(self, watch: Watch, named: usize, registry: Arc<Registry>) -> io::Result<Serving> {
+        let site = Arc::new(Site { watch, named: Mutex::new(Named::new(named)), registry });
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(ANSWERING)
+            .thread_name("http-answer")
+            .build()?;
+        let (stop, stopped) = oneshot::channel();
+        let listener = self.listener;
+        let run = move || {
+            runtime.block_on(async move {
+                tokio::select! {
+                    _ = listen(listener, site) => {}
+                    _ = stopped => {}
+                }
+            });
+            // What is being answered is not waited for.
+            runtime.shutdown_background();
+        };
+        let thread = Builder::new().name("http".into()).spawn(run)?;
+        Ok(Serving { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Takes connections for ever.
+async fn listen(listener: TcpListener, site: Arc<Site>) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        // Those for whom there is no room wait in the kernel's queue, which is bounded.
+        let Ok(permit) = room.clone().acquire_owned().await else { return Ok(()) };
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors, mostly: it passes.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let site = site.clone();
+        tokio::spawn(async move {
+            let answers = service_fn(move |request| answer(request, site.clone()));
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(TO_ASK)
+                .keep_alive(false)
+                .max_buf_size(REQUEST)
+                .serve_connection(TokioIo::new(stream), answers);
+            let _ = tokio::time::timeout(TO_END, connection).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn answer(request: Request<Incoming>, site: Arc<Site>) -> Result<Response<Full<Bytes>>, Infallible> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut refusal = page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET and HEAD\n".into());
+        refusal.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+        return Ok(refusal);
+    }
+    let path = request.uri().path().to_owned();
+    let made = tokio::task::spawn_blocking(move || site.page(&path)).await;
+    Ok(made.unwrap_or_else(|_| page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "no answer\n".into())))
+}
+
+fn page(status: StatusCode, kind: &'static str, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
+    response.headers_mut().insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
+    response
+}
+
+/// What the answers are made from.
+struct Site {
+    watch: Watch,
+    named: Mutex<Named>,
+    registry: Arc<Registry>,
+}
+
+impl Site {
+    fn page(&self, path: &str) -> Response<Full<Bytes>> {
+        let json = |value: Value| page(StatusCode::OK, "application/json", value.to_string() + "\n");
+        match path {
+            "/metrics" => {
+                let ledger = self.watch.ledger();
+                let text = super::board::lock(&self.named).text(&ledger);
+                page(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+            }
+            "/healthz" if self.watch.has_failed() => {
+                page(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "a thread gave up\n".into())
+            }
+            "/healthz" => page(StatusCode::OK, "text/plain", "ok\n".into()),
+            "/readyz" if !self.watch.is_ready() => {
+                page(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not every thread receives\n".into())
+            }
+            "/readyz" => page(StatusCode::OK, "text/plain", "ready\n".into()),
+            "/exporters" => {
+                let ledger = self.watch.ledger();
+                let exporters = ledger.exporters.iter().map(|e| e.json(ledger.has_sink));
+                json(json!({ "exporters": exporters.collect::<Value>() }))
+            }
+            "/templates" => {
+                let (lines, more) = self.watch.templates();
+                let templates = lines.iter().map(|line| self.template(line));
+                json(json!({ "templates": templates.collect::<Value>(), "more": more }))
+            }
+            "/ledger" => json(self.watch.ledger().json()),
+            _ => page(StatusCode::NOT_FOUND, "text/plain", PAGES.into()),
+        }
+    }
+
+    fn template(&self, line: &TemplateLine) -> Value {
+        let t = &line.template;
+        let fields = t.fields.iter().enumerate().map(|(i, spec)| {
+            let is_scope = i < usize::from(t.scope_count);
+            let scope = (t.version == 9 && is_scope).then(|| v9_scope_name(spec.id)).flatten();
+            let name = match scope {
+                Some(name) => name.to_owned(),
+                None => self.registry.key(t.version, spec.pen, spec.id),
+            };
+            let length = if spec.len == VARIABLE { json!("variable") } else { json!(spec.len) };
+            json!({ "name": name, "pen": spec.pen, "id": spec.id, "length": length, "scope": is_scope })
+        });
+        let plan = line.plan.as_ref().map(|plan| {
+            let columns = plan.layout.columns().map(|c| Value::from(&*c.name));
+            json!({
+                "columns": columns.collect::<Value>(),
+                "records": plan.records,
+                "last_used": plan.last_used.0 as f64 / 1e6,
+            })
+        });
+        json!({
+            "exporter": line.exporter.to_string(),
+            "version": t.version,
+            "domain": line.domain_id,
+            "id": t.id,
+            "kind": if t.kind == Kind::Options { "options" } else { "data" },
+            "record_length": t.record_len(),
+            "shortest_record": t.min_len(),
+            "last_seen": line.last_seen.0 as f64 / 1e6,
+            "definitions": line.definitions,
+            "ports": line.ports,
+            "fields": fields.collect::<Value>(),
+            "plan": plan,
+        })
+    }
+}
+
+/// Bytes of an answer that is taken.
+const ANSWER: usize = 256 << 20;
+
+/// Asks a server for a page: `url` is `http://HOST:PORT`, `path` begins with a slash. The answer's status and its text.
+///
+/// # Errors
+/// A URL that is none, nobody there, no answer within 30 s, or none that can be read.
+pub fn fetch(url: &str, path: &str) -> io::Result<(u16, String)> {
+    let uri: hyper::Uri = url.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "no URL"))?;
+    let (host, port) = (uri.host().unwrap_or("127.0.0.1"), uri.port_u16().unwrap_or(80));
+    let authority = format!("{host}:{port}");
+    let request = Request::builder()
+        .uri(path)
+        .header(hyper::header::HOST, &authority)
+        .body(Full::<Bytes>::default())
+        .map_err(io::Error::other)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let asking = async move {
+        let stream = tokio::net::TcpStream::connect(authority).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        tokio::spawn(connection);
+        let response = sender.send_request(request).await.map_err(io::Error::other)?;
+        let status = response.status().as_u16();
+        let body = http_body_util::Limited::new(response.into_body(), ANSWER).collect().await;
+        let bytes = body.map_err(io::Error::other)?.to_bytes();
+        Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
+    };
+    runtime.block_on(async {
+        let end = tokio::time::timeout(TO_END, asking).await;
+        end.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within 30 s")))
+    })
+}
