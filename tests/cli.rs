@@ -293,6 +293,43 @@ fn collect_drains_on_sigterm_and_sums_up() {
 }
 
 #[test]
+fn the_log_has_a_line_a_cause_and_is_json_on_request() {
+    let lines = |format: &str| {
+        let args = ["collect", "--listen", "127.0.0.1:0", "--format", "none", "--log-format", format];
+        let mut child = start(&args);
+        let mut said = BufReader::new(child.stderr.take().expect("standard error"));
+        let mut first = String::new();
+        said.read_line(&mut first).expect("a line");
+        let listening = first.split("listening on ").nth(1).expect("an address");
+        let address = listening.split_whitespace().next().expect("an address").to_string();
+        send(&address, 1);
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        for _ in 0..7 {
+            socket.send_to(b"no flows", &address).expect("sent");
+        }
+        // The rest of a cause is said at the end: all 7, in one line or two.
+        signal(&child, "-TERM");
+        assert_eq!(child.wait().expect("a status").code(), Some(0));
+        let rest: Vec<String> = said.lines().map(|line| line.expect("text")).collect();
+        (first, rest)
+    };
+    let (first, rest) = lines("json");
+    let all: Vec<Value> =
+        [first].iter().chain(&rest).map(|line| serde_json::from_str(line).expect("JSON alone")).collect();
+    assert!(all.iter().all(|line| line["time"].is_string() && line["level"].is_string()), "{all:?}");
+    let causes: Vec<&Value> = all.iter().filter(|line| line["cause"] == "unknown version").collect();
+    assert!((1..=2).contains(&causes.len()), "{all:?}");
+    assert_eq!(causes.iter().map(|line| line["count"].as_u64().expect("a number")).sum::<u64>(), 7);
+    // The first noise may come before the exporter is known.
+    assert!(causes.iter().all(|line| line["exporter"] == "127.0.0.1" || line["exporter"] == "other"), "{causes:?}");
+    let summary = &all.last().expect("a line")["summary"];
+    assert_eq!((&summary["datagrams"], &summary["datagrams_malformed"]), (&8.into(), &7.into()));
+    let (_, rest) = lines("text");
+    let causes: Vec<&String> = rest.iter().filter(|line| line.contains(" flowlane: ")).collect();
+    assert!((1..=2).contains(&causes.len()) && causes[0].contains("unknown version ("), "{rest:?}");
+}
+
+#[test]
 fn collect_writes_to_a_pipe_while_it_runs_and_leaves_with_it() {
     let args = ["collect", "--listen", "127.0.0.1:0", "--format", "ndjson", "--out", "-"];
     let (mut child, address, _said) = collector(&args);

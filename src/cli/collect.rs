@@ -5,6 +5,7 @@ use super::{kernel, on_terminal, say, usage};
 use anyhow::Context;
 use clap::ValueEnum;
 use flowlane::collect::http::Http;
+use flowlane::collect::log::{Level, Log, LogFormat};
 use flowlane::collect::{Collector, Config, MessageLines, Output, Sink, Status};
 use flowlane::columns::gather::Kernel;
 use flowlane::elements::Registry;
@@ -91,12 +92,23 @@ pub struct Args {
     /// Exporters that /metrics names; the sum of all others is `other`
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(0..=16384))]
     http_exporters: u32,
+    /// Lines on standard error: one a cause, exporter and minute, with a count
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    log_format: Lines,
     /// Stop after so long
     #[arg(long, value_name = "TIME")]
     duration: Option<Span>,
     /// Print the summary as JSON on standard output (standard error where flows go to standard output)
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Lines {
+    /// Text
+    Text,
+    /// A JSON object a line
+    Json,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -200,6 +212,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         _ => None,
     };
 
+    let line = on_terminal() && args.log_format == Lines::Text;
+    let lines = if args.log_format == Lines::Json { LogFormat::Json } else { LogFormat::Text };
+    let log = Log::start(lines, Box::new(Screen { line }))?;
+    config.log = Some(log.clone());
+    // What is said before the first datagram and after the last.
+    let tell = |level, text: &str| match lines {
+        LogFormat::Json => log.say(level, text),
+        LogFormat::Text if level == Level::Warn => say(&format!("flowlane: {text}")),
+        LogFormat::Text => say(text),
+    };
+
     // Both are tried before the first datagram: a port that is taken, and a place that cannot be written to.
     let mut collector = Collector::open(config)?;
     let sink: Box<dyn Sink> = Box::new(match (format, &args.out) {
@@ -225,7 +248,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let known =
         collector.load_state().context("cannot keep templates for a restart; give --state another folder, or none")?;
     if let Some(damage) = collector.damage() {
-        say(&format!("flowlane: the state of the last run is damaged: {damage}; {known} entries before it are used"));
+        tell(
+            Level::Warn,
+            &format!("the state of the last run is damaged: {damage}; {known} entries before it are used"),
+        );
     }
     let http = match args.http {
         Some(address) => {
@@ -241,22 +267,24 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         signal_hook::flag::register(signal, stop.clone())?;
     }
     for warning in collector.warnings() {
-        say(&format!("flowlane: {warning}"));
+        tell(Level::Warn, &warning.to_string());
     }
     let to = if format.is_some() { args.out.to_string() } else { "nowhere (counting only)".to_string() };
     for address in collector.addresses() {
-        say(&format!("listening on {address} with {} threads, writing to {to}; Ctrl-C ends", collector.threads()));
+        tell(
+            Level::Info,
+            &format!("listening on {address} with {} threads, writing to {to}; Ctrl-C ends", collector.threads()),
+        );
     }
     let running = collector.start(sink)?;
     let serving = match http {
         Some(http) => {
-            say(&format!("answering on http://{}/metrics", http.address()));
+            tell(Level::Info, &format!("answering on http://{}/metrics", http.address()));
             Some(http.serve(running.watch(), args.http_exporters as usize, registry)?)
         }
         None => None,
     };
     let began = Instant::now();
-    let line = on_terminal();
     let (mut shown, mut last) = (Instant::now(), Status::default());
     while !stop.load(Ordering::Relaxed) && !running.has_failed() {
         if args.duration.is_some_and(|d| began.elapsed().as_secs() >= d.seconds) {
@@ -275,10 +303,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     // While the last rows are written it still answers.
     let (summary, result) = running.join();
     drop(serving);
+    if lines == LogFormat::Json && !args.json {
+        let more = [("summary".to_string(), summary.json())];
+        log.say_with(Level::Info, "stopped", more.into_iter().collect());
+    }
+    log.flush();
     let text = if args.json { format!("{}\n", summary.json()) } else { summary.to_string() };
     if args.json && args.out != Out::Standard {
         let _ = io::stdout().write_all(text.as_bytes());
-    } else {
+    } else if args.json || lines == LogFormat::Text {
         let _ = io::stderr().write_all(text.as_bytes());
     }
     result.context("the collector stopped")?;
@@ -287,6 +320,25 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn is_terminal() -> bool {
     io::IsTerminal::is_terminal(&io::stdout())
+}
+
+/// Standard error, where a line of the log takes the place of the status line.
+struct Screen {
+    line: bool,
+}
+
+impl Write for Screen {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut out = io::stderr().lock();
+        if self.line {
+            out.write_all(b"\r\x1b[K")?;
+        }
+        out.write_all(bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The status line.

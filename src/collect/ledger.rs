@@ -213,6 +213,8 @@ pub struct Ledger {
     pub datagrams_truncated: u64,
     /// Errors that the network reported to a socket.
     pub socket_errors: u64,
+    /// Lines of the log that nobody read in time.
+    pub log_lines_dropped: u64,
     /// Whether rows are written anywhere.
     pub has_sink: bool,
     /// Whether every receiving thread answered.
@@ -331,6 +333,7 @@ impl Ledger {
             "datagrams_received": self.datagrams_received,
             "datagrams_truncated": self.datagrams_truncated,
             "socket_errors": self.socket_errors,
+            "log_lines_dropped": self.log_lines_dropped,
         });
         if self.has_sink {
             all["options"] = json!({
@@ -374,6 +377,7 @@ impl Watch {
         ledger.options.dropped += written.options.dropped;
         ledger.options.passed_over = written.options_passed_over;
         (ledger.has_sink, ledger.is_fresh) = (self.has_sink, is_fresh);
+        ledger.log_lines_dropped = self.shared.log.as_ref().map_or(0, |log| log.dropped());
         ledger.seconds = self.board.began.elapsed().as_secs_f64();
         ledger
     }

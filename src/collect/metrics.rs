@@ -212,6 +212,12 @@ impl Text {
                 "Errors that the network reported to a socket.",
                 ledger.socket_errors,
             ),
+            (
+                "flowlane_log_lines_dropped_total",
+                "counter",
+                "Lines of the log that nobody read in time.",
+                ledger.log_lines_dropped,
+            ),
         ] {
             self.family(name, kind, help);
             self.sample(name, &[], n);

@@ -14,6 +14,7 @@ mod board;
 pub mod http;
 mod journal;
 mod ledger;
+pub mod log;
 #[cfg(feature = "http")]
 mod metrics;
 mod output;
@@ -31,6 +32,7 @@ use crate::net::{self, Group, OpenError, Receiver, Warning};
 use board::{Board, Kept, lock};
 use crossbeam_channel::{Receiver as Inbox, RecvTimeoutError, Sender, bounded};
 use journal::Journal;
+use log::{Level, Log, Watching};
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -52,6 +54,8 @@ pub struct Config {
     pub decoder: decode::Config,
     /// Batches that may wait for the writer, a thread.
     pub queue: usize,
+    /// Where to say what goes wrong, a line a cause, exporter and minute; `None` says only what stops the writing.
+    pub log: Option<Log>,
     /// Lines made from messages in place of batches.
     pub messages: Option<MessageLines>,
     /// A folder of this collector's own for templates, options data and sets that wait: with it a restart goes on where
@@ -67,6 +71,7 @@ impl Default for Config {
             threads: 0,
             decoder: decode::Config::default(),
             queue: 128,
+            log: None,
             messages: None,
             state: None,
         }
@@ -90,6 +95,18 @@ struct Shared {
     kernel_drops: AtomicU64,
     lost: AtomicU64,
     exporters: AtomicU64,
+    log: Option<Log>,
+}
+
+impl Shared {
+    fn say(&self, line: &str) {
+        match &self.log {
+            Some(log) => log.say(Level::Warn, line),
+            None => {
+                let _ = writeln!(io::stderr(), "flowlane: {line}");
+            }
+        }
+    }
 }
 
 /// What a running collector has done so far.
@@ -182,7 +199,8 @@ impl Collector {
     /// # Errors
     /// A system without room for threads.
     pub fn start(self, sink: Box<dyn Sink>) -> io::Result<Running> {
-        let (shared, board) = (Arc::new(Shared::default()), Arc::new(Board::default()));
+        let (shared, board) =
+            (Arc::new(Shared { log: self.config.log.clone(), ..Shared::default() }), Arc::new(Board::default()));
         let has_sink = !sink.is_nothing();
         let queue = self.config.queue.max(1);
         let (items, inbox) = bounded(queue.saturating_mul(self.receivers.len().max(1)));
@@ -224,7 +242,8 @@ impl Collector {
         drop((items, lessons));
         let journal = match journal {
             Some(journal) => {
-                let run = move || journal.run(&journal_inbox, say);
+                let state = shared.clone();
+                let run = move || journal.run(&journal_inbox, |line| state.say(line));
                 Some(Builder::new().name("state".into()).spawn(run)?)
             }
             None => None,
@@ -236,7 +255,11 @@ impl Collector {
         } else {
             Some(Builder::new().name("write".into()).spawn(move || write(sink, &inbox, &returns, &state, &board))?)
         };
-        Ok(Running { shared, watch, workers, writer, journal, began: Instant::now() })
+        let watching = match self.config.log {
+            Some(log) => Some(Watching::start(watch.clone(), log)?),
+            None => None,
+        };
+        Ok(Running { shared, watch, watching, workers, writer, journal, began: Instant::now() })
     }
 }
 
@@ -244,6 +267,7 @@ impl Collector {
 pub struct Running {
     shared: Arc<Shared>,
     watch: Watch,
+    watching: Option<Watching>,
     workers: Vec<JoinHandle<worker::Ended>>,
     writer: Option<JoinHandle<io::Result<()>>>,
     journal: Option<JoinHandle<u64>>,
@@ -305,6 +329,9 @@ impl Running {
             Some(Ok(Err(error))) => result = Err(error),
             Some(Err(_)) => result = Err(io::Error::other("the writing thread panicked")),
         }
+        if let Some(watching) = self.watching {
+            watching.end();
+        }
         summary.seconds = self.began.elapsed().as_secs_f64();
         summary.rows_written = self.shared.written_rows.load(Relaxed);
         summary.rows_dropped = self.shared.dropped_rows.load(Relaxed);
@@ -351,7 +378,7 @@ fn write(
             count.fetch_add(rows, Relaxed);
             account(&item, is_taken, is_written, board);
             if rows > 0 && result.is_ok() {
-                trouble.is_over(shared.dropped_rows.load(Relaxed));
+                trouble.is_over(shared);
             }
             if let Item::Rows { from, batch } = item
                 && let (Some(back), Some(batch)) = (returns.get(from), Arc::into_inner(batch))
@@ -365,7 +392,7 @@ fn write(
             result = sink.tick(now());
         }
         if sink.goes_on() {
-            trouble.saw(&result, shared.dropped_rows.load(Relaxed));
+            trouble.saw(&result, shared);
             continue;
         }
         if let Err(error) = result {
@@ -420,7 +447,7 @@ fn rows_by_exporter(runs: &[Run], mut add: impl FnMut(IpAddr, u64)) {
     }
 }
 
-/// Errors of an output that may work again: said once, and at most once a minute.
+/// Errors of an output that may work again: said once a minute at most, and their end where they were said.
 #[derive(Default)]
 struct Trouble {
     said: Option<Instant>,
@@ -428,27 +455,22 @@ struct Trouble {
 }
 
 impl Trouble {
-    fn saw(&mut self, result: &io::Result<()>, dropped: u64) {
-        match result {
-            Err(error) if !self.lasts || self.said.is_none_or(|at| at.elapsed() >= Duration::from_secs(60)) => {
-                (self.lasts, self.said) = (true, Some(Instant::now()));
-                say(&format!("cannot write: {error}; {dropped} rows are dropped so far, and the next are tried"));
-            }
-            Err(_) => self.lasts = true,
-            Ok(()) => {}
+    fn saw(&mut self, result: &io::Result<()>, shared: &Shared) {
+        if let Err(error) = result
+            && self.said.is_none_or(|at| at.elapsed() >= Duration::from_secs(60))
+        {
+            (self.lasts, self.said) = (true, Some(Instant::now()));
+            let dropped = shared.dropped_rows.load(Relaxed);
+            shared.say(&format!("cannot write: {error}; {dropped} rows are dropped so far, and the next are tried"));
         }
     }
 
     /// Rows were written.
-    fn is_over(&mut self, dropped: u64) {
+    fn is_over(&mut self, shared: &Shared) {
         if std::mem::take(&mut self.lasts) {
-            say(&format!("writing again; {dropped} rows were dropped"));
+            shared.say(&format!("writing again; {} rows were dropped", shared.dropped_rows.load(Relaxed)));
         }
     }
-}
-
-fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "flowlane: {line}");
 }
 
 #[cfg(test)]
