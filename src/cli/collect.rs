@@ -31,6 +31,8 @@ Examples:
   flowlane collect --out /data --keep 30d --keep-free 50G
                                                     Parquet in /data/date=YYYY-MM-DD/hour=HH/, a month of it
   flowlane collect --http 8080                      metrics and state on 127.0.0.1:8080; `flowlane status` shows them
+  flowlane collect --mirror 192.0.2.7:2055 --mirror [2001:db8::7]:9995
+                                                    each datagram to two more collectors
   flowlane collect --format none                    count only: is anything lost?
 
 Ctrl-C (or SIGTERM) writes what there is and prints a summary.")]
@@ -95,6 +97,13 @@ pub struct Args {
     /// Lines on standard error: one a cause, exporter and minute, with a count
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     log_format: Lines,
+    /// Repeat every datagram, as it came, to another collector. Repeatable; nothing waits for it, and what cannot be sent is
+    /// counted
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = mirror)]
+    mirror: Vec<SocketAddr>,
+    /// Whose address the repeated datagrams carry: `keep` the exporter's, which needs root or CAP_NET_RAW
+    #[arg(long, value_enum, value_name = "WHOSE", default_value = "own", requires = "mirror")]
+    mirror_source: MirrorSource,
     /// Stop after so long
     #[arg(long, value_name = "TIME")]
     duration: Option<Span>,
@@ -109,6 +118,14 @@ enum Lines {
     Text,
     /// A JSON object a line
     Json,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum MirrorSource {
+    /// This machine's address
+    Own,
+    /// The exporter's address and port
+    Keep,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -160,6 +177,11 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "accepted are 2055, 192.0.2.1:2055, [2001:db8::1]:2055, or an address alone".to_string())
 }
 
+fn mirror(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse().ok().filter(|a: &SocketAddr| a.port() != 0 && !a.ip().is_unspecified());
+    address.ok_or_else(|| "accepted are 192.0.2.7:2055 or [2001:db8::7]:2055".to_string())
+}
+
 /// As [`listen`], but without a host it is loopback.
 fn http_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = text.trim_start_matches(':').parse() {
@@ -202,6 +224,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     config.decoder.registry = registry.clone();
     config.decoder.sampling_rate = args.sampling_rate;
     config.decoder.kernel = kernel(args.kernel)?;
+    if let Some(twice) = args.mirror.iter().enumerate().find(|(i, a)| args.mirror.iter().take(*i).any(|b| b == *a)) {
+        return Err(usage(format!("--mirror {} is given twice", twice.1)));
+    }
+    config.mirror = net::MirrorOptions { targets: args.mirror, keep_source: args.mirror_source == MirrorSource::Keep };
     config.messages = (asked == CollectFormat::NetflowJson).then_some(MessageLines::NetflowJson);
 
     let node = args.node.clone().unwrap_or_else(keep::default_node);

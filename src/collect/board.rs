@@ -32,6 +32,7 @@ pub(super) struct Part {
     pub options_dropped: u64,
     pub sockets: Vec<(SocketAddr, u64)>,
     pub net: net::Stats,
+    pub mirrors: Vec<net::MirrorStats>,
     pub templates: Vec<TemplateLine>,
     /// Templates that are not in the list.
     pub more_templates: u64,

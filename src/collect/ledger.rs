@@ -13,9 +13,11 @@
 
 use super::Shared;
 use super::board::{Board, Kept, Part, TemplateLine, lock};
+use super::summary::{add_mirrors, mirrors_json};
 use crate::columns::Timestamp;
 use crate::decode::Stats;
 use crate::error::ErrorKind;
+use crate::net::MirrorStats;
 use crate::template::OwnTotals;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -215,6 +217,8 @@ pub struct Ledger {
     pub socket_errors: u64,
     /// Lines of the log that nobody read in time.
     pub log_lines_dropped: u64,
+    /// What was repeated to other collectors.
+    pub mirrors: Vec<MirrorStats>,
     /// Whether rows are written anywhere.
     pub has_sink: bool,
     /// Whether every receiving thread answered.
@@ -261,6 +265,7 @@ impl Ledger {
             ledger.datagrams_received += part.net.datagrams;
             ledger.datagrams_truncated += part.net.truncated;
             ledger.socket_errors += part.net.socket_errors;
+            add_mirrors(&mut ledger.mirrors, &part.mirrors);
         }
         for (address, held) in parts.iter().flat_map(|p| &p.held) {
             match at.get(address).and_then(|&place| ledger.exporters.get_mut(place)) {
@@ -334,6 +339,7 @@ impl Ledger {
             "datagrams_truncated": self.datagrams_truncated,
             "socket_errors": self.socket_errors,
             "log_lines_dropped": self.log_lines_dropped,
+            "mirrors": mirrors_json(&self.mirrors),
         });
         if self.has_sink {
             all["options"] = json!({

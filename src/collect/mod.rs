@@ -61,6 +61,8 @@ pub struct Config {
     /// A folder of this collector's own for templates, options data and sets that wait: with it a restart goes on where
     /// the last one ended.
     pub state: Option<PathBuf>,
+    /// Who gets a copy of every datagram.
+    pub mirror: net::MirrorOptions,
 }
 
 impl Default for Config {
@@ -74,6 +76,7 @@ impl Default for Config {
             log: None,
             messages: None,
             state: None,
+            mirror: net::MirrorOptions::default(),
         }
     }
 }
@@ -138,6 +141,8 @@ pub struct Collector {
     warnings: Vec<Warning>,
     journal: Option<(Journal, Vec<Learned>)>,
     damage: Option<String>,
+    /// One a receiver, where there is something to mirror to.
+    mirrors: Vec<net::Mirror>,
 }
 
 impl Collector {
@@ -157,9 +162,15 @@ impl Collector {
             }
             groups.push(group);
         }
-        let addresses = groups.iter().map(Group::local_addr).collect();
+        let addresses: Vec<SocketAddr> = groups.iter().map(Group::local_addr).collect();
         let receivers = net::receivers(groups);
-        Ok(Self { config, receivers, addresses, warnings, journal: None, damage: None })
+        let mut mirrors = Vec::new();
+        if !config.mirror.targets.is_empty() {
+            for _ in &receivers {
+                mirrors.push(net::Mirror::open(&config.mirror, &addresses)?);
+            }
+        }
+        Ok(Self { config, receivers, addresses, warnings, journal: None, damage: None, mirrors })
     }
 
     /// Reads what a collector before learned, where there is a folder for it; how many entries.
@@ -217,6 +228,7 @@ impl Collector {
         }
         let (lessons, journal_inbox) = bounded(LESSONS);
         let lessons = journal.is_some().then_some(lessons);
+        let mut mirrors = self.mirrors.into_iter();
         for (index, (receiver, share)) in self.receivers.into_iter().zip(shares).enumerate() {
             let (back, spare) = bounded(queue);
             returns.push(back);
@@ -229,6 +241,7 @@ impl Collector {
                 index,
                 core: cores.get(index % cores.len()).copied(),
                 receiver,
+                mirror: mirrors.next(),
                 decoder,
                 lessons: lessons.clone(),
                 lines: self.config.messages.map(MessageLines::session),

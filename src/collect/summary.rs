@@ -3,6 +3,7 @@
 use super::worker::Ended;
 use crate::decode::{Decoder, Stats};
 use crate::error::ErrorKind;
+use crate::net::MirrorStats;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::fmt;
@@ -38,6 +39,8 @@ pub struct Summary {
     pub fragments_lost: u64,
     /// Templates, options and waiting sets that could not be written down for the next start.
     pub state_lost: u64,
+    /// What was repeated to other collectors.
+    pub mirrors: Vec<MirrorStats>,
 }
 
 /// What one exporter sent.
@@ -84,6 +87,7 @@ impl Summary {
         self.kernel_drops += ended.net.kernel_drops;
         self.datagrams_truncated += ended.net.truncated;
         self.socket_errors += ended.net.socket_errors;
+        add_mirrors(&mut self.mirrors, &ended.mirrors);
         let mut dropped: HashMap<IpAddr, u64> = ended.dropped.clone();
         for (address, stats) in &ended.exporters {
             let rows = dropped.remove(address).unwrap_or(0);
@@ -112,6 +116,7 @@ impl Summary {
             ("datagrams dropped by the kernel, at least (receive buffer full)", self.kernel_drops),
             ("errors reported to the socket", self.socket_errors),
             ("IP packets of which fragments are missing", self.fragments_lost),
+            ("datagrams not repeated to a mirror", self.mirrors.iter().map(|m| m.unsent).sum()),
             ("rows dropped: the writer was too slow", self.rows_dropped),
             ("options records dropped", self.options_dropped + s.options_dropped),
             ("options records not written (--out a folder keeps them)", self.options_passed_over),
@@ -153,10 +158,28 @@ impl Summary {
         ] {
             total.insert(name.into(), json!(n));
         }
+        total.insert("mirrors".into(), mirrors_json(&self.mirrors));
         total.insert("seconds".into(), json!(self.seconds));
         total.insert("exporters".into(), exporters.collect());
         Value::Object(total)
     }
+}
+
+/// Adds one thread's to the sums of all.
+pub(super) fn add_mirrors(sums: &mut Vec<MirrorStats>, mirrors: &[MirrorStats]) {
+    for mirror in mirrors {
+        match sums.iter_mut().find(|sum| sum.target == mirror.target) {
+            Some(sum) => {
+                sum.sent += mirror.sent;
+                sum.unsent += mirror.unsent;
+            }
+            None => sums.push(*mirror),
+        }
+    }
+}
+
+pub(super) fn mirrors_json(mirrors: &[MirrorStats]) -> Value {
+    mirrors.iter().map(|m| json!({ "target": m.target.to_string(), "sent": m.sent, "unsent": m.unsent })).collect()
 }
 
 fn stats_json(s: &Stats) -> Map<String, Value> {
@@ -205,6 +228,9 @@ impl fmt::Display for Summary {
             "{} datagrams ({} bytes), {} flow records, {} options records, {} rows written",
             s.datagrams, s.bytes, s.records, s.options_records, self.rows_written
         )?;
+        for mirror in &self.mirrors {
+            writeln!(f, "  {} datagrams repeated to {}", mirror.sent, mirror.target)?;
+        }
         for e in self.exporters.iter().take(NAMED) {
             let t = &e.stats;
             write!(f, "  {}: {} datagrams, {} records", e.address, t.datagrams, t.records)?;

@@ -136,3 +136,30 @@ fn options_records_that_a_stream_has_no_place_for_are_counted() {
     assert_eq!((summary.stats.options_records, summary.options_passed_over), (2, 2));
     assert_eq!(summary.losses(), [("options records not written (--out a folder keeps them)", 2)]);
 }
+
+#[test]
+fn what_is_mirrored_is_what_came() {
+    let targets = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a socket"));
+    let addresses: Vec<_> = targets.iter().map(|t| t.local_addr().expect("an address")).collect();
+    let mut config = config();
+    config.mirror.targets.clone_from(&addresses);
+    let collector = Collector::open(config).expect("a free port");
+    let to = collector.addresses()[0];
+    let running = collector.start(Box::new(Output::none())).expect("threads");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let mut sent: Vec<Vec<u8>> = (0..40).map(|i| v5(i * 30, 30)).collect();
+    sent.push(b"no flows".to_vec());
+    sent.iter().for_each(|bytes| assert_eq!(socket.send_to(bytes, to).expect("sent"), bytes.len()));
+    for target in &targets {
+        target.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        let mut room = [0; 2048];
+        for bytes in &sent {
+            let len = target.recv(&mut room).expect("a copy");
+            assert_eq!(&room[..len], bytes);
+        }
+    }
+    let ledger = running.watch().ledger();
+    assert!(ledger.mirrors.iter().all(|m| addresses.contains(&m.target) && (m.sent, m.unsent) == (41, 0)));
+    let (summary, _) = running.join();
+    assert_eq!((summary.mirrors.len(), summary.json()["mirrors"][1]["sent"].as_u64()), (2, Some(41)));
+}

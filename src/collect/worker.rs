@@ -4,7 +4,7 @@ use super::board::{Part, Reporter};
 use super::{Item, Shared, now, rows_by_exporter};
 use crate::columns::{Batch, Timestamp};
 use crate::decode::{Decoder, Learned, Stats};
-use crate::net::{self, Receiver};
+use crate::net::{self, Mirror, MirrorStats, Receiver};
 use crate::rows::netflow_json::NetflowJson;
 use crossbeam_channel::{Receiver as Inbox, Sender, TrySendError};
 use std::collections::HashMap;
@@ -32,6 +32,7 @@ pub(super) struct Worker {
     pub index: usize,
     pub core: Option<usize>,
     pub receiver: Receiver,
+    pub mirror: Option<Mirror>,
     pub decoder: Decoder,
     pub lines: Option<NetflowJson>,
     /// To the writer; `None` where nothing is written.
@@ -49,6 +50,7 @@ pub(super) struct Ended {
     pub exporters: Vec<(IpAddr, Stats)>,
     pub dropped: HashMap<IpAddr, u64>,
     pub net: net::Stats,
+    pub mirrors: Vec<MirrorStats>,
     pub held: u64,
     pub options_dropped: u64,
     /// What was learned and could not be handed to the journal.
@@ -97,8 +99,12 @@ impl Worker {
             let (empty, small) = match self.receiver.receive(timeout) {
                 Ok(burst) => {
                     let (empty, mut datagrams) = (burst.is_empty(), 0);
+                    let mut copies = self.mirror.as_mut().map(Mirror::copies);
                     for packet in burst {
                         datagrams += 1;
+                        if let Some(copies) = &mut copies {
+                            copies.push(packet);
+                        }
                         let received = Timestamp(packet.received_at_us);
                         let outcome = self.decoder.decode(packet.bytes, packet.source, received);
                         if let Some(lines) = &mut self.lines {
@@ -136,7 +142,8 @@ impl Worker {
                 desk.end_lines(false);
                 self.receiver.kernel_drops();
                 published.update(&self.decoder, &self.receiver, &desk.shared);
-                self.reporter.answer(|templates| desk.part(&self.decoder, &self.receiver, templates));
+                self.reporter
+                    .answer(|templates| desk.part(&self.decoder, &self.receiver, self.mirror.as_ref(), templates));
             }
             if deadline.is_some_and(|at| empty || Instant::now() >= at) {
                 break;
@@ -159,7 +166,7 @@ impl Worker {
         desk.end_lines(true);
         self.receiver.kernel_drops();
         published.update(&self.decoder, &self.receiver, &desk.shared);
-        self.reporter.end(desk.part(&self.decoder, &self.receiver, true));
+        self.reporter.end(desk.part(&self.decoder, &self.receiver, self.mirror.as_ref(), true));
         Ended {
             stats: self.decoder.stats(),
             // Those of whom only a collector before heard are not named.
@@ -174,6 +181,7 @@ impl Worker {
             learned_dropped: self.decoder.learned_dropped(),
             dropped: desk.dropped,
             net: self.receiver.stats(),
+            mirrors: self.mirror.iter().flat_map(Mirror::stats).collect(),
             error,
         }
     }
@@ -196,10 +204,11 @@ fn teach(decoder: &mut Decoder, lessons: &Sender<Learned>, unsent: &mut Option<L
 
 impl Desk {
     /// What this thread counts.
-    fn part(&self, decoder: &Decoder, receiver: &Receiver, templates: bool) -> Part {
+    fn part(&self, decoder: &Decoder, receiver: &Receiver, mirror: Option<&Mirror>, templates: bool) -> Part {
         let mut part = Part::of(decoder, Some(receiver), templates);
         part.dropped.clone_from(&self.dropped);
         part.options_dropped = self.options_dropped;
+        part.mirrors = mirror.iter().flat_map(|mirror| mirror.stats()).collect();
         part
     }
 

@@ -29,6 +29,12 @@ pub enum OpenErrorKind {
     FamilyUnsupported,
     /// The process or the host has no file descriptors or memory left.
     NoResources,
+    /// A [`Mirror`](super::Mirror)'s target cannot be sent to.
+    Mirror,
+    /// A [`Mirror`](super::Mirror) may not send with the exporter's address.
+    MirrorSource,
+    /// A [`Mirror`](super::Mirror)'s target is this collector.
+    MirrorLoop,
     /// Anything else: see [`OpenError::code`].
     Other,
 }
@@ -45,6 +51,15 @@ impl OpenError {
             _ => OpenErrorKind::Other,
         };
         Self { address, kind, step, code }
+    }
+
+    /// The same of a socket that is for sending.
+    pub(super) fn of_mirror(self) -> Self {
+        let kind = match self.kind {
+            OpenErrorKind::PermissionDenied => OpenErrorKind::MirrorSource,
+            _ => OpenErrorKind::Mirror,
+        };
+        Self { kind, ..self }
     }
 }
 
@@ -78,6 +93,18 @@ impl fmt::Display for OpenError {
                 "cannot listen on {address}: out of file descriptors or memory ({step}: {}); raise `ulimit -n` or \
                  use fewer cores",
                 io::Error::from_raw_os_error(*code)
+            ),
+            OpenErrorKind::Mirror => {
+                write!(f, "cannot mirror to {address}: {step}: {}", io::Error::from_raw_os_error(*code))
+            }
+            OpenErrorKind::MirrorSource => write!(
+                f,
+                "cannot mirror to {address} with the exporters' addresses: not permitted; that needs root or \
+                 CAP_NET_RAW, so grant that capability or leave --mirror-source at `own`"
+            ),
+            OpenErrorKind::MirrorLoop => write!(
+                f,
+                "cannot mirror to {address}: this collector listens there itself, and would get its own copies for ever"
             ),
             OpenErrorKind::Other => {
                 write!(f, "cannot listen on {address}: {step}: {}", io::Error::from_raw_os_error(*code))

@@ -5,12 +5,15 @@
 //!   -> receivers(groups)                    Receiver i owns socket i of every group, and runs on core i
 //!        -> Receiver::receive(timeout)      a Burst: up to 64 messages of the kernel in reused buffers
 //!             -> Packet { bytes, source, received_at_us, truncated }, borrowed, GRO trains split
+//! Mirror::open(options, addresses)          sockets to other collectors
+//!   -> copies().push(packet)                 a burst's datagrams, sent in batches, never waiting
 //! ```
 //!
 //! Linux only: `recvmmsg`, `SO_REUSEPORT` steering and UDP GRO are its own.
 
 mod error;
 mod group;
+mod mirror;
 mod receiver;
 mod steer;
 #[expect(unsafe_code, reason = "the receive call and three socket options that no safe crate offers")]
@@ -20,6 +23,7 @@ mod tests;
 
 pub use error::{OpenError, OpenErrorKind, Warning};
 pub use group::{Group, any, receivers};
+pub use mirror::{Copies, Mirror, MirrorOptions, MirrorStats};
 pub use receiver::{Burst, Packet, Receiver, Stats};
 pub use steer::owner;
 

@@ -114,6 +114,83 @@ impl Ring {
     }
 }
 
+/// The longest header that a [`Letter`] has: IPv6 and UDP.
+pub(super) const HEADER: usize = 48;
+
+/// A datagram to be sent: a header, where the socket is a raw one, and the payload.
+#[derive(Clone, Copy)]
+pub(super) struct Letter<'a> {
+    pub header: [u8; HEADER],
+    pub header_len: usize,
+    pub payload: &'a [u8],
+}
+
+impl Default for Letter<'_> {
+    fn default() -> Self {
+        Self { header: [0; HEADER], header_len: 0, payload: &[] }
+    }
+}
+
+/// Reused memory for sending. Its pointers are made anew by every call, and are of no use after it.
+pub(super) struct Outbox {
+    headers: Vec<libc::mmsghdr>,
+    iovecs: Vec<[libc::iovec; 2]>,
+}
+
+// SAFETY: no pointer in it is followed but during `send`, which makes them.
+unsafe impl Send for Outbox {}
+
+impl Outbox {
+    /// Room for `messages` messages; for more it grows.
+    pub fn new(messages: usize) -> Self {
+        Self { headers: Vec::with_capacity(messages), iovecs: Vec::with_capacity(messages) }
+    }
+
+    /// Hands the kernel all that it takes at once, and says how much that was: `sendmmsg`, without waiting. A message
+    /// that the kernel refuses alone (too long, no way there) does not hold up the others.
+    pub fn send(&mut self, socket: BorrowedFd<'_>, to: &socket2::SockAddr, letters: &[Letter<'_>]) -> usize {
+        let part = |bytes: &[u8]| libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        self.iovecs.clear();
+        self.iovecs.extend(
+            letters
+                .iter()
+                .map(|letter| [part(letter.header.get(..letter.header_len).unwrap_or_default()), part(letter.payload)]),
+        );
+        self.headers.clear();
+        // All iovecs stand before the first pointer to one is taken: the vector grows no more.
+        self.headers.extend(self.iovecs.iter_mut().map(|parts| {
+            // SAFETY: `mmsghdr` is plain numbers and pointers, for which all zero is a value.
+            let mut header: libc::mmsghdr = unsafe { mem::zeroed() };
+            header.msg_hdr.msg_name = to.as_ptr().cast_mut().cast();
+            header.msg_hdr.msg_namelen = to.len();
+            header.msg_hdr.msg_iov = parts.as_mut_ptr();
+            header.msg_hdr.msg_iovlen = 2;
+            header
+        }));
+        let (mut next, mut sent) = (0, 0);
+        while let Some(rest) = self.headers.get_mut(next..).filter(|rest| !rest.is_empty()) {
+            // SAFETY: each of the `len` headers points at the name, at two iovecs of this outbox and through them at
+            // bytes of `letters`, all borrowed until this function returns; the kernel only reads them, and writes
+            // `msg_len` of the headers, which are borrowed mutably.
+            let taken = unsafe {
+                libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as _, libc::MSG_DONTWAIT as _)
+            };
+            match usize::try_from(taken) {
+                Ok(taken) if taken > 0 => {
+                    next += taken;
+                    sent += taken;
+                }
+                _ => match io::Error::last_os_error().raw_os_error() {
+                    Some(libc::EINTR) => {}
+                    Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => break,
+                    _ => next += 1,
+                },
+            }
+        }
+        sent
+    }
+}
+
 /// Sets an integer option.
 pub(super) fn set_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
     // SAFETY: the kernel reads `size_of::<i32>()` bytes at a pointer to a live `i32`.
