@@ -19,7 +19,7 @@
 //! | 1 | [`columns`], [`template`], [`value`], `source`, `net` | layers 0 and 1 |
 //! | 2 | [`plan`], `sink` | layers 0 and 1; sinks see batches, never the wire |
 //! | 3 | [`rows`], [`decode`], `keep` | layers 0 to 2 |
-//! | 4 | `collect`, the program | everything |
+//! | 4 | `query`, `collect`, the program | everything; queries see files and columns, never the wire |
 //!
 //! The core knows no sockets, no clock and no threads: the exporter's address and the time are arguments. Nothing in a
 //! datagram makes it panic, and what it keeps is bounded by [`decode::Config`].
@@ -47,6 +47,8 @@ pub mod collect;
 pub mod keep;
 #[cfg(feature = "collect")]
 pub mod net;
+#[cfg(feature = "collect")]
+pub mod query;
 #[cfg(feature = "collect")]
 pub mod sink;
 #[cfg(feature = "collect")]

@@ -17,12 +17,20 @@ const LAYERS: &[(&str, u8)] = &[
     ("keep", 3),
     ("rows", 3),
     ("decode", 3),
+    ("query", 4),
     ("collect", 4),
     ("cli", 4),
 ];
 
 /// What a module may not see although it is below: sinks see batches alone.
-const NEVER: &[(&str, &str)] = &[("sink", "wire"), ("keep", "wire"), ("net", "wire"), ("net", "template")];
+const NEVER: &[(&str, &str)] = &[
+    ("sink", "wire"),
+    ("keep", "wire"),
+    ("query", "wire"),
+    ("query", "collect"),
+    ("net", "wire"),
+    ("net", "template"),
+];
 
 fn layer(module: &str) -> Option<u8> {
     LAYERS.iter().find(|l| l.0 == module).map(|l| l.1)

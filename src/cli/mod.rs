@@ -2,6 +2,7 @@
 //!
 //! 0: done (a closed pipe is done, too). 1: it could not be done. 2: the command line is wrong.
 
+mod ask;
 mod collect;
 mod config;
 mod decode;
@@ -29,6 +30,7 @@ const AFTER: &str = "\
 Examples:
   flowlane demo                          see flows within seconds, no router needed
   flowlane collect                       receive on UDP 2055, write Parquet files into flows/
+  flowlane top src_addr 'last 1h'        who sent most bytes in the last hour
   flowlane decode capture.pcap           print the flows of a capture
   flowlane help                          how NetFlow gets from a router into a file";
 
@@ -38,6 +40,10 @@ enum Command {
     Collect(collect::Args),
     /// Show what a running collector received, kept and lost
     Status(status::Args),
+    /// Show flows that were kept, by a filter
+    Flows(ask::FlowsArgs),
+    /// Sum flows by address, port or any column, and show the greatest
+    Top(ask::TopArgs),
     /// Print a file with every setting of `collect`
     Config(config::ConfigArgs),
     /// Look for mistakes in such a file
@@ -75,6 +81,8 @@ pub fn main() -> ExitCode {
         Command::CheckConfig(args) => config::run_check(&args, &Cli::command()),
         Command::Completions(args) => learn::completions(&args, &mut Cli::command()),
         Command::Man(args) => learn::man(&args, Cli::command()),
+        Command::Flows(args) => ask::flows(&args),
+        Command::Top(args) => ask::top(&args),
         Command::Verify(args) => keep::verify(&args),
         Command::Prune(args) => keep::prune(&args),
         Command::Demo(args) => demo::run(args),

@@ -36,6 +36,35 @@ pub(super) fn segments(folder: &Path) -> io::Result<Vec<(i64, PathBuf)>> {
     Ok(found)
 }
 
+/// A segment that is not sealed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HotSegment {
+    /// When it was begun, microseconds since 1970.
+    pub segment: i64,
+    /// Who writes it.
+    pub node: String,
+    /// Its path.
+    pub path: PathBuf,
+}
+
+/// The hot segments of all nodes in a folder, the oldest first.
+///
+/// # Errors
+/// Those of the file system.
+pub fn hot_segments(root: &Path) -> io::Result<Vec<HotSegment>> {
+    let mut found = Vec::new();
+    for folder in entries(&root.join(".hot"))?.into_iter().filter(|p| p.is_dir()) {
+        let node = folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        found.extend(segments(&folder)?.into_iter().map(|(segment, path)| HotSegment {
+            segment,
+            node: node.clone(),
+            path,
+        }));
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// The folder of an hour that begins `us` microseconds after 1970.
 pub(super) fn hour_folder(root: &Path, us: i64) -> PathBuf {
     let mut text = Vec::new();

@@ -19,10 +19,22 @@ mod segment;
 mod store;
 mod verify;
 
-pub use layout::{SealedFile, default_node, sealed_files};
+pub use layout::{HotSegment, SealedFile, default_node, hot_segments, sealed_files};
 pub use retention::{Retention, Retired};
 pub use store::{Options, Progress, Store};
 pub use verify::{Checked, State, verify};
+
+use arrow_array::RecordBatch;
+use std::io;
+use std::path::Path;
+
+/// Gives every whole batch of a hot segment to `take`; each has the columns that its rows have.
+///
+/// # Errors
+/// Those of the file system, and of `take`. A cut end is none.
+pub fn read_segment(path: &Path, take: impl FnMut(RecordBatch) -> io::Result<()>) -> io::Result<()> {
+    segment::read(path, take).map(drop)
+}
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,335 @@
+//! `flowlane flows` and `flowlane top`: questions to files that `collect` or `decode` wrote.
+
+use super::{say, usage};
+use anyhow::Context;
+use clap::ValueEnum;
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use flowlane::columns::Timestamp;
+use flowlane::query::{self, Filter, Input, Metric, Scan, ScanStats, Top, TopOptions, TopRow};
+use flowlane::sink::schema::SCHEMA;
+use std::cmp::Reverse;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+const FILTERS: &str = "\
+Filters:
+  proto tcp and dst port 443                 nfdump's words; `and` may be left out
+  src_addr in 10.0.0.0/8, 2001:db8::/32      prefixes of both families
+  bytes > 1M and not net 192.0.2/24          either direction: addr, host, net, port, as, if
+  dst_port in 1024..2048 and flags S         ranges; TCP flags by letter, all of them set
+  last 1h                                    by the time received; flow_start > 2026-11-24T10:00 by the exporter's
+  in_if = 3 and exporter = 192.0.2.1         any column; `vni is present`, `src_as is absent`";
+
+/// Arguments of `flowlane flows`.
+#[derive(clap::Args)]
+#[command(after_help = format!("\
+Examples:
+  flowlane flows                                         the first flows of the folder flows/
+  flowlane flows --in /data 'last 1h and port https' --order bytes --limit 20
+  flowlane flows --fields time_received,src_addr,dst_addr,bytes --format csv 'proto udp'
+
+{FILTERS}"))]
+pub struct FlowsArgs {
+    /// Which flows; all words together are one filter
+    filter: Vec<String>,
+    #[command(flatten)]
+    from: From,
+    /// Columns, with commas between
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "flow_start,duration_ms,proto,src_addr,src_port,dst_addr,dst_port,packets,bytes"
+    )]
+    fields: Vec<String>,
+    /// Rows at most; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: usize,
+    /// The greatest first, by a column of numbers or times
+    #[arg(long, value_name = "COLUMN")]
+    order: Option<String>,
+}
+
+/// Arguments of `flowlane top`.
+#[derive(clap::Args)]
+#[command(after_help = format!("\
+Examples:
+  flowlane top src_addr                                  who sends most bytes, in the folder flows/
+  flowlane top addr --by packets -n 20 'last 1h'         either direction; a flow counts with both of its addresses
+  flowlane top src_addr,dst_port --in /data 'proto tcp' --format csv
+  flowlane top dst_as --scale                            times the sampling rate, where it is known
+
+{FILTERS}"))]
+pub struct TopArgs {
+    /// Columns to sum by, with commas between; addr, port, as and if are both directions
+    #[arg(value_name = "COLUMNS")]
+    keys: String,
+    /// Which flows; all words together are one filter
+    filter: Vec<String>,
+    #[command(flatten)]
+    from: From,
+    /// What to rank by: bytes, packets, flows, bps, pps or bpp
+    #[arg(long, value_name = "METRIC", default_value = "bytes", value_parser = metric)]
+    by: Metric,
+    /// Groups to show
+    #[arg(short, value_name = "N", default_value_t = 10)]
+    n: usize,
+    /// Multiply counters by the sampling rate
+    #[arg(long)]
+    scale: bool,
+    /// Groups to keep in memory at most; flows of further ones are summed apart
+    #[arg(long, value_name = "N", default_value_t = 10_000_000)]
+    groups: usize,
+}
+
+/// Where flows are, and how answers look.
+#[derive(clap::Args)]
+struct From {
+    /// A folder or a Parquet file; repeatable
+    #[arg(short, long = "in", value_name = "PATH", default_value = "flows")]
+    paths: Vec<PathBuf>,
+    /// How to print [default: a table on a terminal, else csv]
+    #[arg(short, long, value_enum)]
+    format: Option<Style>,
+    /// Threads [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Say on standard error what was read
+    #[arg(long)]
+    stats: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Style {
+    /// Columns for people
+    Table,
+    /// Comma-separated
+    Csv,
+    /// One JSON object a line
+    Ndjson,
+    /// A Markdown table
+    Markdown,
+}
+
+fn metric(text: &str) -> Result<Metric, String> {
+    text.parse().map_err(ToString::to_string)
+}
+
+impl From {
+    fn scan(&self, words: &[String], columns: Vec<String>) -> anyhow::Result<Scan> {
+        let now = Timestamp::from(SystemTime::now()).0;
+        let filter = Filter::parse(&words.join(" "), now).map_err(|e| usage(e.to_string()))?;
+        let mut inputs: Vec<Input> = Vec::new();
+        for path in &self.paths {
+            let found = query::inputs(path).with_context(|| {
+                format!(
+                    "cannot read {}; give --in a folder that `flowlane collect` writes, or a Parquet file",
+                    path.display()
+                )
+            })?;
+            inputs.extend(found);
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Scan { inputs, filter, columns, threads: self.threads.map_or(cores, usize::from) })
+    }
+
+    fn style(&self) -> Style {
+        self.format.unwrap_or(if io::stdout().is_terminal() { Style::Table } else { Style::Csv })
+    }
+
+    /// What was read, and why there is no answer; the exit code.
+    fn end(&self, stats: &ScanStats) -> ExitCode {
+        for (path, error) in &stats.damaged {
+            say(&format!("flowlane: {} is passed over: {error}", path.display()));
+        }
+        if stats.files == 0 {
+            say("flowlane: there are no flows: no Parquet file and no segment there");
+        } else if stats.rows == 0 {
+            say(&format!("flowlane: no flow: {} files, none of which can have one for this filter", stats.files));
+        } else if stats.matched == 0 {
+            let unknown = match stats.unknown {
+                0 => String::new(),
+                n => format!("; {n} lack a column that it asks for"),
+            };
+            say(&format!(
+                "flowlane: no flow: the filter holds for none of {} that were looked at{unknown}",
+                stats.rows
+            ));
+        }
+        if self.stats {
+            say(&format!(
+                "{} files, {} row groups read and {} ruled out by statistics, {} rows, {} for which the filter holds",
+                stats.files, stats.groups, stats.pruned, stats.rows, stats.matched
+            ));
+        }
+        if stats.damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+fn check_columns<'a>(names: impl Iterator<Item = &'a String>, more: &[&str]) -> anyhow::Result<()> {
+    for name in names {
+        if !query::is_column(name) && !more.contains(&name.as_str()) {
+            let like = |c: &&str| !name.is_empty() && c.contains(name.as_str());
+            let near: Vec<&str> = SCHEMA.iter().map(|c| c.name).filter(like).take(6).collect();
+            let hint =
+                if near.is_empty() { "src_addr, dst_port, proto, bytes, ...".to_string() } else { near.join(", ") };
+            return Err(usage(format!("there is no column {name:?}; there are {hint}")));
+        }
+    }
+    Ok(())
+}
+
+pub fn flows(args: &FlowsArgs) -> anyhow::Result<ExitCode> {
+    check_columns(args.fields.iter().chain(&args.order), &[])?;
+    let columns = args.fields.iter().chain(&args.order).flat_map(|f| query::columns_of(f)).collect();
+    let mut scan = args.from.scan(&args.filter, columns)?;
+    if args.order.is_none() {
+        // In the order of the files.
+        scan.threads = 1;
+    }
+    let limit = if args.limit == 0 { usize::MAX } else { args.limit };
+    let mut all: Vec<(Option<i128>, Vec<String>)> = Vec::new();
+    let stats = scan.run(
+        Vec::new,
+        |rows: &mut Vec<(Option<i128>, Vec<String>)>, batch, chosen| {
+            for row in chosen.set_indices() {
+                let order = args.order.as_ref().map(|name| query::number(batch, name, row));
+                let texts = args.fields.iter().map(|f| query::text(batch, f, row).unwrap_or_default()).collect();
+                rows.push((order.flatten(), texts));
+                if order.is_none() && rows.len() >= limit {
+                    return false;
+                }
+            }
+            if args.order.is_some() && rows.len() > limit.saturating_mul(4).max(65_536) {
+                rows.sort_by_key(|r| Reverse(r.0));
+                rows.truncate(limit);
+            }
+            true
+        },
+        |rows| all.extend(rows),
+    );
+    if args.order.is_some() {
+        all.sort_by_key(|r| Reverse(r.0));
+    }
+    all.truncate(limit);
+    let rows: Vec<Vec<String>> = all.into_iter().map(|r| r.1).collect();
+    let numeric: Vec<bool> = args.fields.iter().map(|f| is_number(f)).collect();
+    print(args.from.style(), &args.fields, &numeric, &rows)?;
+    Ok(args.from.end(&stats))
+}
+
+pub fn top(args: &TopArgs) -> anyhow::Result<ExitCode> {
+    let keys: Vec<String> = args.keys.split(',').map(|k| k.trim().to_string()).collect();
+    check_columns(keys.iter(), &["addr", "port", "as", "if"])?;
+    let options = TopOptions { keys: keys.clone(), scale: args.scale, groups: args.groups };
+    let scan = args.from.scan(&args.filter, Top::new(options.clone()).columns())?;
+    let mut all = Top::new(options.clone());
+    let stats = scan.run(
+        || Top::new(options.clone()),
+        |top, batch, chosen| {
+            top.add(batch, chosen);
+            true
+        },
+        |part| all.merge(part),
+    );
+    let (first, others) = all.finish(args.by, args.n);
+    let mut header = keys.clone();
+    header.extend(["flows", "packets", "bytes", "bps", "pps", "bpp", "share"].map(String::from));
+    let whole = all.total().metric(args.by);
+    let line = |keys: Vec<String>, row: &TopRow| {
+        let share = if whole > 0.0 { format!("{:.1}%", 100.0 * row.metric(args.by) / whole) } else { String::new() };
+        let rate = |m| format!("{:.0}", row.metric(m));
+        let sums = [row.flows, row.packets, row.bytes].map(|n| n.to_string());
+        keys.into_iter().chain(sums).chain([rate(Metric::Bps), rate(Metric::Pps), rate(Metric::Bpp), share]).collect()
+    };
+    let named = |name: &str| {
+        let mut keys = vec![String::new(); keys.len()];
+        if let Some(first) = keys.first_mut() {
+            *first = name.to_string();
+        }
+        keys
+    };
+    let mut rows: Vec<Vec<String>> = first.into_iter().map(|(keys, row)| line(keys, &row)).collect();
+    let shown = rows.len();
+    if let Some(others) = others {
+        rows.push(line(named(&format!("({} others)", all.len() - shown)), &others));
+    }
+    if let Some(beyond) = all.beyond() {
+        rows.push(line(named("(beyond --groups)"), beyond));
+    }
+    if stats.matched > 0 {
+        rows.push(line(named("(total)"), all.total()));
+    }
+    let numeric: Vec<bool> = (0..header.len()).map(|i| i >= keys.len()).collect();
+    print(args.from.style(), &header, &numeric, &rows)?;
+    if all.totals() > 0 {
+        say(&format!("flowlane: {} records with running totals are not in these sums", all.totals()));
+    }
+    Ok(args.from.end(&stats))
+}
+
+fn is_number(column: &str) -> bool {
+    use flowlane::columns::ColumnType as T;
+    column == "duration_ms"
+        || SCHEMA.iter().any(|c| {
+            c.name == column
+                && matches!(c.data_type, T::U8 | T::U16 | T::U32 | T::U64 | T::I64 | T::F64)
+                && column != "proto"
+        })
+}
+
+fn print(style: Style, header: &[String], numeric: &[bool], rows: &[Vec<String>]) -> anyhow::Result<()> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    match style {
+        Style::Table => {
+            let mut table = Table::new();
+            table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+            table.set_header(header);
+            for row in rows {
+                table.add_row(row);
+            }
+            for (i, _) in numeric.iter().enumerate().filter(|n| *n.1) {
+                if let Some(column) = table.column_mut(i) {
+                    column.set_cell_alignment(CellAlignment::Right);
+                }
+            }
+            writeln!(out, "{table}")?;
+        }
+        Style::Csv => {
+            let quoted = |text: &String| {
+                if text.contains([',', '"', '\n', '\r']) {
+                    format!("\"{}\"", text.replace('"', "\"\""))
+                } else {
+                    text.clone()
+                }
+            };
+            for row in std::iter::once(header).chain(rows.iter().map(Vec::as_slice)) {
+                writeln!(out, "{}", row.iter().map(quoted).collect::<Vec<_>>().join(","))?;
+            }
+        }
+        Style::Ndjson => {
+            for row in rows {
+                let mut object = serde_json::Map::new();
+                for ((name, value), numeric) in header.iter().zip(row).zip(numeric) {
+                    let number = numeric.then(|| serde_json::from_str(value).ok()).flatten();
+                    if !value.is_empty() {
+                        object.insert(name.clone(), number.unwrap_or_else(|| value.clone().into()));
+                    }
+                }
+                writeln!(out, "{}", serde_json::Value::Object(object))?;
+            }
+        }
+        Style::Markdown => {
+            let line = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
+            writeln!(out, "{}", line(header.to_vec()))?;
+            writeln!(out, "{}", line(numeric.iter().map(|n| if *n { "---:" } else { "---" }.to_string()).collect()))?;
+            for row in rows {
+                writeln!(out, "{}", line(row.iter().map(|c| c.replace('|', "\\|")).collect()))?;
+            }
+        }
+    }
+    out.flush()?;
+    Ok(())
+}

@@ -1,0 +1,226 @@
+//! A filter over the columns of a record batch, in three-valued logic: a column that a row lacks is unknown.
+
+use super::filter::{Column, Expr, Filter, Set};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, RecordBatch};
+use arrow_buffer::BooleanBuffer;
+use arrow_schema::DataType;
+
+/// For each row whether a condition is known to hold, and known not to.
+#[derive(Clone, Debug)]
+struct Tri {
+    holds: BooleanBuffer,
+    fails: BooleanBuffer,
+}
+
+impl Tri {
+    fn of(rows: usize, value: bool) -> Self {
+        let (yes, no) = (BooleanBuffer::new_set(rows), BooleanBuffer::new_unset(rows));
+        if value { Self { holds: yes, fails: no } } else { Self { holds: no, fails: yes } }
+    }
+
+    fn unknown(rows: usize) -> Self {
+        Self { holds: BooleanBuffer::new_unset(rows), fails: BooleanBuffer::new_unset(rows) }
+    }
+
+    fn and(&self, other: &Self) -> Self {
+        Self { holds: &self.holds & &other.holds, fails: &self.fails | &other.fails }
+    }
+
+    fn or(&self, other: &Self) -> Self {
+        Self { holds: &self.holds | &other.holds, fails: &self.fails & &other.fails }
+    }
+
+    fn not(self) -> Self {
+        Self { holds: self.fails, fails: self.holds }
+    }
+
+    /// Of a column: what `hit` says where it has a value, unknown elsewhere.
+    fn of_column(array: &dyn Array, hit: impl Fn(usize) -> bool) -> Self {
+        let rows = array.len();
+        let holds = BooleanBuffer::collect_bool(rows, hit);
+        match array.nulls() {
+            None => Self { fails: !&holds, holds },
+            Some(nulls) => {
+                let known = nulls.inner();
+                Self { fails: &!&holds & known, holds: &holds & known }
+            }
+        }
+    }
+}
+
+impl Filter {
+    /// The rows for which the filter holds, and how many it could not tell of.
+    pub(super) fn rows(&self, batch: &RecordBatch) -> (BooleanBuffer, usize) {
+        let found = eval(&self.expr, batch);
+        let unknown = batch.num_rows() - found.holds.count_set_bits() - found.fails.count_set_bits();
+        (found.holds, unknown)
+    }
+}
+
+fn eval(expr: &Expr, batch: &RecordBatch) -> Tri {
+    match expr {
+        Expr::All => Tri::of(batch.num_rows(), true),
+        Expr::And(a, b) => {
+            let a = eval(a, batch);
+            if a.holds.count_set_bits() == 0 && a.fails.count_set_bits() == batch.num_rows() {
+                return a;
+            }
+            a.and(&eval(b, batch))
+        }
+        Expr::Or(a, b) => eval(a, batch).or(&eval(b, batch)),
+        Expr::Not(a) => eval(a, batch).not(),
+        Expr::Test(column, set) => test(column, set, batch),
+    }
+}
+
+fn test(column: &Column, set: &Set, batch: &RecordBatch) -> Tri {
+    let rows = batch.num_rows();
+    match column {
+        Column::One(name, _) => match batch.column_by_name(name) {
+            Some(array) => in_set(array, set),
+            None if *set == Set::Present => Tri::of(rows, false),
+            None => Tri::unknown(rows),
+        },
+        Column::Extra(name) => match batch.column_by_name(name) {
+            Some(array) => in_extra(array, set),
+            None if *set == Set::Present => Tri::of(rows, false),
+            None => Tri::unknown(rows),
+        },
+        Column::Pair(v4, v6) => {
+            let of = |name: &str| batch.column_by_name(name).map(|array| in_set(array, set));
+            match (of(v4), of(v6)) {
+                (Some(a), Some(b)) if *set == Set::Present => a.or(&b),
+                // A row has a value of one family; that of the other is no match, not unknown.
+                (Some(a), Some(b)) => {
+                    let holds = &a.holds | &b.holds;
+                    let known = &(&a.holds | &a.fails) | &(&b.holds | &b.fails);
+                    Tri { fails: &known & &!&holds, holds }
+                }
+                (Some(one), None) | (None, Some(one)) => one,
+                (None, None) if *set == Set::Present => Tri::of(rows, false),
+                (None, None) => Tri::unknown(rows),
+            }
+        }
+        Column::Duration => {
+            let of = |name: &str| {
+                batch.column_by_name(name).and_then(|a| a.as_primitive_opt::<TimestampMicrosecondType>().cloned())
+            };
+            let (Some(start), Some(end), Set::Ranges(ranges)) = (of("flow_start"), of("flow_end"), set) else {
+                return Tri::unknown(rows);
+            };
+            let hit = |i: usize| {
+                let ms = i128::from((end.value(i) - start.value(i)).div_euclid(1000));
+                ranges.iter().any(|r| (r.0..=r.1).contains(&ms))
+            };
+            Tri::of_column(&start, hit).and(&Tri::of_column(&end, |_| true))
+        }
+    }
+}
+
+/// Ranges in the numbers of a type; what none of them can be in is left out.
+fn clamp<T: TryFrom<i128> + Copy>(ranges: &[(i128, i128)], min: i128, max: i128) -> Vec<(T, T)> {
+    let inside = |r: &(i128, i128)| {
+        let (low, high) = (r.0.max(min), r.1.min(max));
+        (low <= high).then(|| Some((T::try_from(low).ok()?, T::try_from(high).ok()?))).flatten()
+    };
+    ranges.iter().filter_map(inside).collect()
+}
+
+fn numbers<T>(array: &ArrayRef, ranges: &[(i128, i128)], min: i128, max: i128) -> Option<Tri>
+where
+    T: ArrowPrimitiveType,
+    T::Native: TryFrom<i128> + PartialOrd,
+{
+    let values = array.as_primitive_opt::<T>()?.values();
+    let ranges = clamp::<T::Native>(ranges, min, max);
+    Some(match ranges.as_slice() {
+        // One range is the rule: a loop without an inner one.
+        &[(low, high)] => Tri::of_column(array, |i| values[i] >= low && values[i] <= high),
+        many => Tri::of_column(array, |i| many.iter().any(|r| values[i] >= r.0 && values[i] <= r.1)),
+    })
+}
+
+fn in_set(array: &ArrayRef, set: &Set) -> Tri {
+    let unknown = || Tri::unknown(array.len());
+    match set {
+        Set::Present => {
+            let holds = array.nulls().map_or_else(|| BooleanBuffer::new_set(array.len()), |n| n.inner().clone());
+            Tri { fails: !&holds, holds }
+        }
+        Set::Ranges(ranges) => {
+            let found = match array.data_type() {
+                DataType::UInt8 => numbers::<UInt8Type>(array, ranges, 0, u8::MAX.into()),
+                DataType::UInt16 => numbers::<UInt16Type>(array, ranges, 0, u16::MAX.into()),
+                DataType::UInt32 => numbers::<UInt32Type>(array, ranges, 0, u32::MAX.into()),
+                DataType::UInt64 => numbers::<UInt64Type>(array, ranges, 0, u64::MAX.into()),
+                DataType::Int64 => numbers::<Int64Type>(array, ranges, i64::MIN.into(), i64::MAX.into()),
+                DataType::Timestamp(..) => {
+                    numbers::<TimestampMicrosecondType>(array, ranges, i64::MIN.into(), i64::MAX.into())
+                }
+                _ => None,
+            };
+            found.unwrap_or_else(unknown)
+        }
+        Set::Floats(ranges) => match array.as_primitive_opt::<Float64Type>() {
+            Some(values) => Tri::of_column(array, |i| ranges.iter().any(|r| (r.0..=r.1).contains(&values.value(i)))),
+            None => unknown(),
+        },
+        Set::Bits(bits) => match array.data_type() {
+            DataType::UInt16 => {
+                let values = array.as_primitive::<UInt16Type>();
+                Tri::of_column(array, |i| u64::from(values.value(i)) & bits == *bits)
+            }
+            _ => unknown(),
+        },
+        Set::Bool(wanted) => match array.as_boolean_opt() {
+            Some(values) => Tri::of_column(array, |i| values.value(i) == *wanted),
+            None => unknown(),
+        },
+        Set::Addresses { v4, v6 } => match array.data_type() {
+            DataType::UInt32 => {
+                let ranges: Vec<_> = v4.iter().map(|r| (i128::from(r.0), i128::from(r.1))).collect();
+                numbers::<UInt32Type>(array, &ranges, 0, u32::MAX.into()).unwrap_or_else(unknown)
+            }
+            DataType::FixedSizeBinary(16) => {
+                let values = array.as_fixed_size_binary();
+                Tri::of_column(array, |i| {
+                    let bits = values.value(i).first_chunk().map_or(0, |b| u128::from_be_bytes(*b));
+                    v6.iter().any(|r| bits >= r.0 && bits <= r.1)
+                })
+            }
+            _ => unknown(),
+        },
+        Set::Octets(wanted) => match array.as_fixed_size_binary_opt() {
+            Some(values) => Tri::of_column(array, |i| wanted.iter().any(|w| w == values.value(i))),
+            None => unknown(),
+        },
+        Set::Texts(wanted) => texts(array, wanted).unwrap_or_else(unknown),
+    }
+}
+
+fn texts(array: &ArrayRef, wanted: &[String]) -> Option<Tri> {
+    if let Some(values) = array.as_string_opt::<i32>() {
+        return Some(Tri::of_column(array, |i| wanted.iter().any(|w| w == values.value(i))));
+    }
+    let dictionary = array.as_dictionary_opt::<Int32Type>()?;
+    let names = dictionary.values().as_string_opt::<i32>()?;
+    let hits: Vec<bool> = (0..names.len()).map(|i| wanted.iter().any(|w| w == names.value(i))).collect();
+    let keys = dictionary.keys().values();
+    Some(Tri::of_column(array, |i| hits.get(keys[i] as usize).copied().unwrap_or(false)))
+}
+
+/// An extra has the type of its element: text that is a number is compared with numbers.
+fn in_extra(array: &ArrayRef, set: &Set) -> Tri {
+    if let (Set::Texts(wanted), false) = (set, matches!(array.data_type(), DataType::Utf8)) {
+        let ranges: Option<Vec<_>> = wanted.iter().map(|w| w.parse::<i128>().ok().map(|n| (n, n))).collect();
+        return match ranges {
+            Some(ranges) => in_set(array, &Set::Ranges(ranges)),
+            None => Tri::unknown(array.len()),
+        };
+    }
+    in_set(array, set)
+}

@@ -1,0 +1,710 @@
+//! The filter language.
+//!
+//! ```text
+//! filter    = and { "or" and }
+//! and       = not { ["and"] not }
+//! not       = "not" not | "(" filter ")" | test
+//! test      = field ("=" | "!=" | "<" | "<=" | ">" | ">=") value
+//!           | field ["in"] value { "," value }      a value may be a range: 1024..65535
+//!           | field "is" ("absent" | "present")
+//!           | "last" span                           received so long ago at most: last 1h
+//! field     = a column, or a word of nfdump: src ip, dst port, host, net, port, as, in if, flags, ...
+//! ```
+
+use super::names;
+use crate::columns::ColumnType;
+use crate::sink::schema::{ADDRESSES, SCHEMA};
+use std::fmt;
+use std::net::IpAddr;
+
+/// What rows are asked for.
+///
+/// ```
+/// use flowlane::query::Filter;
+///
+/// let filter = Filter::parse("proto tcp and dst port 443 and not src net 10/8", 0)?;
+/// assert_eq!(filter.columns(), ["dst_port", "proto", "src_ip4", "src_ip6"]);
+/// let error = Filter::parse("proto tpc", 0).expect_err("a typo");
+/// assert_eq!(error.offset, 6);
+/// # Ok::<(), flowlane::query::FilterError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Filter {
+    pub(super) expr: Expr,
+}
+
+/// What is wrong with a filter, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilterError {
+    /// The byte of the text.
+    pub offset: usize,
+    /// What was expected there.
+    pub expected: String,
+    text: String,
+}
+
+impl fmt::Display for FilterError {
+    /// On one line, the place in the text marked.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (before, after) = self.text.split_at_checked(self.offset).unwrap_or((&self.text, ""));
+        write!(f, "in the filter, at `{before}>>>{after}`: expected {}", self.expected)
+    }
+}
+
+impl std::error::Error for FilterError {}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Expr {
+    And(Box<Expr>, Box<Expr>),
+    Or(Box<Expr>, Box<Expr>),
+    Not(Box<Expr>),
+    Test(Column, Set),
+    All,
+}
+
+/// What a test looks at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Column {
+    One(&'static str, ColumnType),
+    /// An address of either family.
+    Pair(&'static str, &'static str),
+    /// `flow_end` less `flow_start`, milliseconds.
+    Duration,
+    /// A column of an extra, by its name in files.
+    Extra(String),
+}
+
+/// What a value has to be in.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Set {
+    /// Whole numbers and times, inclusive.
+    Ranges(Vec<(i128, i128)>),
+    Floats(Vec<(f64, f64)>),
+    Addresses {
+        v4: Vec<(u32, u32)>,
+        v6: Vec<(u128, u128)>,
+    },
+    Texts(Vec<String>),
+    Octets(Vec<Vec<u8>>),
+    /// All of these bits.
+    Bits(u64),
+    Bool(bool),
+    Present,
+}
+
+impl Column {
+    /// The columns of a file that it is made of.
+    pub(super) fn names(&self) -> Vec<String> {
+        match self {
+            Self::One(name, _) => vec![(*name).to_string()],
+            Self::Pair(v4, v6) => vec![(*v4).to_string(), (*v6).to_string()],
+            Self::Duration => vec!["flow_start".to_string(), "flow_end".to_string()],
+            Self::Extra(name) => vec![name.clone()],
+        }
+    }
+}
+
+impl Default for Filter {
+    /// Every row.
+    fn default() -> Self {
+        Self { expr: Expr::All }
+    }
+}
+
+impl Filter {
+    /// Reads a filter; times like `last 1h` are before `now_us`, microseconds since 1970. No text is every row.
+    ///
+    /// # Errors
+    /// [`FilterError`], which tells the place and what was expected there.
+    pub fn parse(text: &str, now_us: i64) -> Result<Self, FilterError> {
+        let tokens = tokens(text)?;
+        let mut parser = Parser { text, tokens, at: 0, now_us, depth: 0 };
+        if parser.tokens.is_empty() {
+            return Ok(Self::default());
+        }
+        let expr = parser.any()?;
+        match parser.peek() {
+            None => Ok(Self { expr }),
+            Some(_) => Err(parser.expected("and, or, or the end")),
+        }
+    }
+
+    /// The columns that it looks at, in order of their names.
+    pub fn columns(&self) -> Vec<String> {
+        fn walk(expr: &Expr, names: &mut Vec<String>) {
+            match expr {
+                Expr::And(a, b) | Expr::Or(a, b) => {
+                    walk(a, names);
+                    walk(b, names);
+                }
+                Expr::Not(a) => walk(a, names),
+                Expr::Test(column, _) => names.extend(column.names()),
+                Expr::All => {}
+            }
+        }
+        let mut names = Vec::new();
+        walk(&self.expr, &mut names);
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Token {
+    text: String,
+    at: usize,
+    quoted: bool,
+}
+
+fn tokens(text: &str) -> Result<Vec<Token>, FilterError> {
+    let mut found: Vec<Token> = Vec::new();
+    let mut chars = text.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        if c.is_whitespace() {
+            continue;
+        }
+        if matches!(c, '"' | '\'') {
+            let mut word = String::new();
+            loop {
+                match chars.next() {
+                    Some((_, end)) if end == c => break,
+                    Some((_, inside)) => word.push(inside),
+                    None => {
+                        let expected = format!("a closing {c}");
+                        return Err(FilterError { offset: text.len(), expected, text: text.to_string() });
+                    }
+                }
+            }
+            found.push(Token { text: word, at, quoted: true });
+            continue;
+        }
+        let mut word = String::from(c);
+        let next = chars.peek().map(|n| n.1);
+        match (c, next) {
+            ('(' | ')' | '[' | ']' | '{' | '}' | ',', _) => {}
+            ('!' | '<' | '>' | '=', Some('=')) | ('&', Some('&')) | ('|', Some('|')) => {
+                word.extend(chars.next().map(|n| n.1));
+            }
+            ('!' | '<' | '>' | '=', _) => {}
+            _ => {
+                while let Some((_, n)) = chars.next_if(|n| !n.1.is_whitespace() && !"()[]{},!<>=&|\"'".contains(n.1)) {
+                    word.push(n);
+                }
+            }
+        }
+        found.push(Token { text: word, at, quoted: false });
+    }
+    Ok(found)
+}
+
+struct Parser<'t> {
+    text: &'t str,
+    tokens: Vec<Token>,
+    at: usize,
+    now_us: i64,
+    depth: usize,
+}
+
+/// How deep parentheses may go.
+const DEPTH: usize = 64;
+
+/// What a test's values are read as.
+struct Field {
+    // Several: any of them.
+    columns: Vec<Column>,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Number,
+    Float,
+    Port,
+    Protocol,
+    Flags,
+    Address,
+    Time,
+    Text,
+    Mac,
+    Bool,
+    Duration,
+}
+
+impl Parser<'_> {
+    fn peek(&self) -> Option<&Token> {
+        self.tokens.get(self.at)
+    }
+
+    fn is(&self, ahead: usize, words: &[&str]) -> bool {
+        let token = self.tokens.get(self.at + ahead).filter(|t| !t.quoted);
+        token.is_some_and(|t| words.iter().any(|w| t.text.eq_ignore_ascii_case(w)))
+    }
+
+    fn take(&mut self, words: &[&str]) -> bool {
+        let taken = self.is(0, words);
+        self.at += usize::from(taken);
+        taken
+    }
+
+    fn expected(&self, what: impl Into<String>) -> FilterError {
+        let offset = self.peek().map_or(self.text.len(), |t| t.at);
+        FilterError { offset, expected: what.into(), text: self.text.to_string() }
+    }
+
+    fn any(&mut self) -> Result<Expr, FilterError> {
+        let mut expr = self.all()?;
+        while self.take(&["or", "||"]) {
+            expr = Expr::Or(Box::new(expr), Box::new(self.all()?));
+        }
+        Ok(expr)
+    }
+
+    fn all(&mut self) -> Result<Expr, FilterError> {
+        let mut expr = self.not()?;
+        while self.take(&["and", "&&"]) || self.peek().is_some() && !self.is(0, &["or", "||", ")"]) {
+            expr = Expr::And(Box::new(expr), Box::new(self.not()?));
+        }
+        Ok(expr)
+    }
+
+    fn not(&mut self) -> Result<Expr, FilterError> {
+        self.depth += 1;
+        if self.depth > DEPTH {
+            return Err(self.expected(format!("at most {DEPTH} parentheses and nots inside each other")));
+        }
+        let expr = if self.take(&["not", "!"]) {
+            Expr::Not(Box::new(self.not()?))
+        } else if self.take(&["("]) {
+            let inside = self.any()?;
+            if !self.take(&[")"]) {
+                return Err(self.expected("and, or, or )"));
+            }
+            inside
+        } else {
+            self.test()?
+        };
+        self.depth -= 1;
+        Ok(expr)
+    }
+
+    fn test(&mut self) -> Result<Expr, FilterError> {
+        if self.take(&["any", "all"]) {
+            return Ok(Expr::All);
+        }
+        if self.take(&["last"]) {
+            let us = self.span().ok_or_else(|| self.expected("a time like 30s, 15m, 1h or 7d"))?;
+            self.at += 1;
+            let from = i128::from(self.now_us) - us;
+            return Ok(Expr::Test(one("time_received")?, Set::Ranges(vec![(from, i128::MAX)])));
+        }
+        if self.take(&["ipv4", "inet"]) {
+            return Ok(family(&["src_ip4", "dst_ip4"]));
+        }
+        if self.take(&["ipv6", "inet6"]) {
+            return Ok(family(&["src_ip6", "dst_ip6"]));
+        }
+        let field = self.field()?;
+        if self.take(&["is"]) {
+            let absent = self.take(&["absent", "null"]);
+            if !absent && !self.take(&["present"]) {
+                return Err(self.expected("absent or present"));
+            }
+            let present = any(field.columns.into_iter().map(|c| Expr::Test(c, Set::Present)).collect());
+            return Ok(if absent { Expr::Not(Box::new(present)) } else { present });
+        }
+        let (mut compare, mut negated) = (None, false);
+        if self.take(&["not"]) {
+            if !self.is(0, &["in"]) {
+                return Err(self.expected("in"));
+            }
+            negated = true;
+        }
+        if self.is(0, &["=", "==", "!=", "<", "<=", ">", ">=", "lt", "gt", "eq"]) {
+            let token = self.peek().map(|t| t.text.to_ascii_lowercase()).unwrap_or_default();
+            self.at += 1;
+            negated = token == "!=";
+            compare = Some(match token.as_str() {
+                "<" | "lt" => Bound::Below,
+                "<=" => Bound::AtMost,
+                ">" | "gt" => Bound::Above,
+                ">=" => Bound::AtLeast,
+                _ => Bound::Equal,
+            });
+        } else {
+            self.take(&["in"]);
+        }
+        let set = match compare {
+            Some(bound) if bound != Bound::Equal => self.bounded(&field, bound)?,
+            Some(_) => self.set(&field, false)?,
+            None => self.set(&field, true)?,
+        };
+        let tests = field.columns.into_iter().map(|column| Expr::Test(column, set.clone())).collect();
+        let expr = any(tests);
+        Ok(if negated { Expr::Not(Box::new(expr)) } else { expr })
+    }
+
+    /// The field that the next words name.
+    fn field(&mut self) -> Result<Field, FilterError> {
+        let word = match self.peek() {
+            Some(token) if !token.quoted => token.text.to_ascii_lowercase().replace('-', "_"),
+            _ => return Err(self.expected("a column, like src_addr, dst_port, proto or bytes")),
+        };
+        let pairs = |names: &[&str]| -> Vec<Column> {
+            let pair = |key: &&str| ADDRESSES.iter().find(|p| p.key == *key).map(|p| Column::Pair(p.v4, p.v6));
+            names.iter().filter_map(pair).collect()
+        };
+        let ones = |names: &[&str]| -> Vec<Column> { names.iter().filter_map(|n| one(n).ok()).collect() };
+        let direction = match word.as_str() {
+            "src" => Some(0),
+            "dst" => Some(1),
+            "in" if self.is(1, &["if"]) => Some(0),
+            "out" if self.is(1, &["if"]) => Some(1),
+            _ => None,
+        };
+        let mut name = word.clone();
+        let start = self.at;
+        if direction.is_some() {
+            self.at += 1;
+            name = self.peek().map(|t| t.text.to_ascii_lowercase()).unwrap_or_default();
+        }
+        // Both directions of a thing, source first.
+        let both: Option<(Vec<Column>, Kind)> = match name.as_str() {
+            "addr" | "ip" | "host" | "net" => Some((pairs(&["src_addr", "dst_addr"]), Kind::Address)),
+            "port" => Some((ones(&["src_port", "dst_port"]), Kind::Port)),
+            "as" => Some((ones(&["src_as", "dst_as"]), Kind::Number)),
+            "if" => Some((ones(&["in_if", "out_if"]), Kind::Number)),
+            "mask" => Some((ones(&["src_mask", "dst_mask"]), Kind::Number)),
+            "mac" => Some((ones(&["src_mac", "dst_mac"]), Kind::Mac)),
+            "vlan" => Some((ones(&["src_vlan", "dst_vlan"]), Kind::Number)),
+            "country" => Some((ones(&["src_country", "dst_country"]), Kind::Text)),
+            _ => None,
+        };
+        if let Some((columns, kind)) = both {
+            self.at += 1;
+            let columns = match direction {
+                Some(i) => columns.into_iter().nth(i).into_iter().collect(),
+                None => columns,
+            };
+            return Ok(Field { columns, kind });
+        }
+        if direction.is_some() {
+            return Err(self.expected("ip, net, host, port, as, if, mask, mac or vlan"));
+        }
+        self.at = start + 1;
+        let alias = match word.as_str() {
+            "flags" => "tcp_flags",
+            "received" | "time" => "time_received",
+            "start" => "flow_start",
+            "end" => "flow_end",
+            "router" => "exporter",
+            other => other,
+        };
+        if alias == "duration" {
+            return Ok(Field { columns: vec![Column::Duration], kind: Kind::Duration });
+        }
+        if let Some(pair) = ADDRESSES.iter().find(|p| p.key == alias) {
+            return Ok(Field { columns: vec![Column::Pair(pair.v4, pair.v6)], kind: Kind::Address });
+        }
+        if alias == "exporter" {
+            self.take(&["ip"]);
+        }
+        if let Ok(column) = one(alias) {
+            let kind = match &column {
+                Column::One("proto", _) => Kind::Protocol,
+                Column::One("tcp_flags", _) => Kind::Flags,
+                Column::One("src_port" | "dst_port" | "nat_src_port" | "nat_dst_port", _) => Kind::Port,
+                Column::One(_, ColumnType::Ip4 | ColumnType::Ip6) => Kind::Address,
+                Column::One(_, ColumnType::Timestamp) => Kind::Time,
+                Column::One(_, ColumnType::Text) => Kind::Text,
+                Column::One(_, ColumnType::Mac) => Kind::Mac,
+                Column::One(_, ColumnType::Bool) => Kind::Bool,
+                Column::One(_, ColumnType::F64) => Kind::Float,
+                _ => Kind::Number,
+            };
+            return Ok(Field { columns: vec![column], kind });
+        }
+        if let Some(name) = self.tokens.get(start).map(|t| t.text.clone()).filter(|n| n.starts_with("x_")) {
+            return Ok(Field { columns: vec![Column::Extra(name)], kind: Kind::Text });
+        }
+        self.at = start;
+        let near = SCHEMA.iter().map(|c| c.name).filter(|c| c.contains(alias) || alias.contains(c)).take(4);
+        let near: Vec<&str> = near.collect();
+        let hint = if near.is_empty() { String::new() } else { format!("; there are {}", near.join(", ")) };
+        Err(self.expected(format!("a column, like src_addr, dst_port, proto or bytes{hint}")))
+    }
+
+    /// A number of microseconds, like 30s or 7d; the token is not taken.
+    fn span(&self) -> Option<i128> {
+        span(&self.peek()?.text)
+    }
+
+    /// The value after a comparison that is no equality.
+    fn bounded(&mut self, field: &Field, bound: Bound) -> Result<Set, FilterError> {
+        match field.kind {
+            Kind::Number | Kind::Port | Kind::Protocol | Kind::Time | Kind::Duration => {
+                let (low, high) = self.range(field.kind)?;
+                Ok(Set::Ranges(vec![match bound {
+                    Bound::Below => (i128::MIN, low - 1),
+                    Bound::AtMost => (i128::MIN, high),
+                    Bound::Above => (high + 1, i128::MAX),
+                    Bound::AtLeast | Bound::Equal => (low, i128::MAX),
+                }]))
+            }
+            Kind::Float => {
+                let value = self.float()?;
+                Ok(Set::Floats(vec![match bound {
+                    Bound::Below => (f64::NEG_INFINITY, value.next_down()),
+                    Bound::AtMost => (f64::NEG_INFINITY, value),
+                    Bound::Above => (value.next_up(), f64::INFINITY),
+                    Bound::AtLeast | Bound::Equal => (value, f64::INFINITY),
+                }]))
+            }
+            _ => {
+                self.at = self.at.saturating_sub(1);
+                Err(self.expected("=, != or in: these values have no order"))
+            }
+        }
+    }
+
+    /// One value, or a list.
+    fn set(&mut self, field: &Field, list: bool) -> Result<Set, FilterError> {
+        let open = list && self.take(&["[", "(", "{"]);
+        let mut set = self.value(field.kind)?;
+        loop {
+            let comma = (list || open) && self.take(&[","]);
+            if open && self.take(&["]", ")", "}"]) {
+                return Ok(set);
+            }
+            if !comma && !open {
+                return Ok(set);
+            }
+            if self.peek().is_none() {
+                return Err(self.expected(if open {
+                    "another value, or the end of the list"
+                } else {
+                    "another value"
+                }));
+            }
+            set = merge(set, self.value(field.kind)?);
+        }
+    }
+
+    fn value(&mut self, kind: Kind) -> Result<Set, FilterError> {
+        let Some(token) = self.peek().cloned() else { return Err(self.expected(what(kind))) };
+        let set = match kind {
+            Kind::Number | Kind::Port | Kind::Protocol | Kind::Time | Kind::Duration => {
+                return Ok(Set::Ranges(vec![self.range(kind)?]));
+            }
+            Kind::Float => {
+                let value = self.float()?;
+                return Ok(Set::Floats(vec![(value, value)]));
+            }
+            Kind::Flags => match number(&token.text) {
+                Some(bits) => Some(Set::Ranges(vec![(bits, bits)])),
+                None => flags(&token.text).map(Set::Bits),
+            },
+            Kind::Address => prefix(&token.text),
+            Kind::Text => Some(Set::Texts(vec![token.text.clone()])),
+            Kind::Mac => mac(&token.text).map(|mac| Set::Octets(vec![mac])),
+            Kind::Bool => match token.text.to_ascii_lowercase().as_str() {
+                "true" | "yes" | "1" => Some(Set::Bool(true)),
+                "false" | "no" | "0" => Some(Set::Bool(false)),
+                _ => None,
+            },
+        };
+        match set {
+            Some(set) => {
+                self.at += 1;
+                Ok(set)
+            }
+            None => Err(self.expected(what(kind))),
+        }
+    }
+
+    fn float(&mut self) -> Result<f64, FilterError> {
+        let value = self.peek().and_then(|t| t.text.parse::<f64>().ok()).filter(|v| v.is_finite());
+        let value = value.ok_or_else(|| self.expected("a number"))?;
+        self.at += 1;
+        Ok(value)
+    }
+
+    /// A number, a name for one, or `low..high`.
+    fn range(&mut self, kind: Kind) -> Result<(i128, i128), FilterError> {
+        let Some(token) = self.peek().cloned() else { return Err(self.expected(what(kind))) };
+        let one = |text: &str| -> Option<(i128, i128)> {
+            let same = |n: i128| (n, n);
+            match kind {
+                Kind::Time => time(text, self.now_us),
+                Kind::Duration => span(text).map(|us| same(us / 1000)).or_else(|| number(text).map(same)),
+                Kind::Protocol => {
+                    number(text).filter(|n| *n < 256).or_else(|| names::protocol(text).map(i128::from)).map(same)
+                }
+                Kind::Port => {
+                    number(text).filter(|n| *n < 65_536).or_else(|| names::service(text).map(i128::from)).map(same)
+                }
+                _ => number(text).map(same),
+            }
+        };
+        let found = match token.text.split_once("..") {
+            Some((low, high)) => one(low).zip(one(high)).map(|(low, high)| (low.0, high.1)),
+            None => one(&token.text),
+        };
+        match found {
+            Some(range) => {
+                self.at += 1;
+                Ok(range)
+            }
+            None => Err(self.expected(what(kind))),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bound {
+    Equal,
+    Below,
+    AtMost,
+    Above,
+    AtLeast,
+}
+
+fn what(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Number => "a number like 1500, 10k or 1M, or a range like 1..9",
+        Kind::Float => "a number",
+        Kind::Port => "a port from 0 to 65535, a range like 1024..2048, or a service like https",
+        Kind::Protocol => "a protocol: a number up to 255, or a name like tcp, udp or icmp",
+        Kind::Flags => "TCP flags by letter (SA, F, UAPRSF) or a number",
+        Kind::Address => "an address or prefix, like 192.0.2.1, 10/8 or 2001:db8::/32",
+        Kind::Time => "a time like 2026-11-24T10:00, or -1h",
+        Kind::Text => "a text",
+        Kind::Mac => "a MAC address like aa:bb:cc:dd:ee:ff",
+        Kind::Bool => "true or false",
+        Kind::Duration => "a time like 10s or 500ms, or a number of milliseconds",
+    }
+}
+
+/// A column of the schema.
+fn one(name: &str) -> Result<Column, FilterError> {
+    match SCHEMA.iter().find(|c| c.name == name) {
+        Some(c) => Ok(Column::One(c.name, c.data_type)),
+        None => Err(FilterError { offset: 0, expected: "a column".to_string(), text: name.to_string() }),
+    }
+}
+
+fn any(tests: Vec<Expr>) -> Expr {
+    tests.into_iter().reduce(|a, b| Expr::Or(Box::new(a), Box::new(b))).unwrap_or(Expr::All)
+}
+
+fn family(names: &[&str]) -> Expr {
+    any(names.iter().filter_map(|n| one(n).ok()).map(|c| Expr::Test(c, Set::Present)).collect())
+}
+
+fn merge(a: Set, b: Set) -> Set {
+    match (a, b) {
+        (Set::Ranges(a), Set::Ranges(b)) => Set::Ranges([a, b].concat()),
+        (Set::Floats(a), Set::Floats(b)) => Set::Floats([a, b].concat()),
+        (Set::Texts(a), Set::Texts(b)) => Set::Texts([a, b].concat()),
+        (Set::Octets(a), Set::Octets(b)) => Set::Octets([a, b].concat()),
+        (Set::Addresses { v4: a4, v6: a6 }, Set::Addresses { v4: b4, v6: b6 }) => {
+            Set::Addresses { v4: [a4, b4].concat(), v6: [a6, b6].concat() }
+        }
+        (_, b) => b,
+    }
+}
+
+/// `1500`, `10k`, `1M`, `0x1f`.
+fn number(text: &str) -> Option<i128> {
+    if let Some(hex) = text.strip_prefix("0x") {
+        return i128::from_str_radix(hex, 16).ok();
+    }
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match text.get(digits.len()..)?.to_ascii_lowercase().as_str() {
+        "" => 1,
+        "k" => 1_000,
+        "m" => 1_000_000,
+        "g" => 1_000_000_000,
+        "t" => 1_000_000_000_000,
+        _ => return None,
+    };
+    digits.parse::<i128>().ok().filter(|n| n.abs() < 1 << 64).map(|n| n * factor)
+}
+
+/// `500ms`, `30s`, `15m`, `1h`, `7d`, in microseconds.
+fn span(text: &str) -> Option<i128> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text.get(digits.len()..)? {
+        "us" => 1,
+        "ms" => 1_000,
+        "s" => 1_000_000,
+        "m" => 60_000_000,
+        "h" => 3_600_000_000,
+        "d" => 86_400_000_000,
+        "w" => 7 * 86_400_000_000,
+        _ => return None,
+    };
+    digits.parse::<u32>().ok().map(|n| i128::from(n) * unit)
+}
+
+/// The microseconds that a time means: a day, a minute or a second has many.
+fn time(text: &str, now_us: i64) -> Option<(i128, i128)> {
+    if let Some(ago) = text.strip_prefix('-') {
+        let us = i128::from(now_us) - span(ago)?;
+        return Some((us, us));
+    }
+    if text.eq_ignore_ascii_case("now") {
+        return Some((now_us.into(), now_us.into()));
+    }
+    let text = text.trim_end_matches(['Z', 'z']).replace(['/', ' '], "-").replacen('t', "T", 1);
+    let whole = |pattern: &str, rest: &str, us: i128| {
+        let start = chrono::NaiveDateTime::parse_from_str(&format!("{text}{rest}"), pattern).ok()?;
+        let start = i128::from(start.and_utc().timestamp_micros());
+        Some((start, start + us - 1))
+    };
+    whole("%Y-%m-%dT%H:%M:%S%.f", "", if text.contains('.') { 1 } else { 1_000_000 })
+        .or_else(|| whole("%Y-%m-%dT%H:%M:%S", ":00", 60_000_000))
+        .or_else(|| whole("%Y-%m-%dT%H:%M:%S", ":00:00", 3_600_000_000))
+        .or_else(|| whole("%Y-%m-%dT%H:%M:%S", "T00:00:00", 86_400_000_000))
+}
+
+/// An address, or a prefix; `10/8` is 10.0.0.0/8.
+fn prefix(text: &str) -> Option<Set> {
+    let (address, length) = match text.split_once('/') {
+        Some((address, length)) => (address, Some(length.parse::<u32>().ok()?)),
+        None => (text, None),
+    };
+    let mut whole = address.to_string();
+    if length.is_some() && !address.contains(':') {
+        for _ in address.split('.').count()..4 {
+            whole += ".0";
+        }
+    }
+    match whole.parse::<IpAddr>().ok()? {
+        IpAddr::V4(v4) => {
+            let length = length.unwrap_or(32);
+            let mask = u32::MAX.checked_shl(32 - length.min(32)).unwrap_or(0);
+            let first = v4.to_bits() & mask;
+            (length <= 32).then(|| Set::Addresses { v4: vec![(first, first | !mask)], v6: Vec::new() })
+        }
+        IpAddr::V6(v6) => {
+            let length = length.unwrap_or(128);
+            let mask = u128::MAX.checked_shl(128 - length.min(128)).unwrap_or(0);
+            let first = v6.to_bits() & mask;
+            (length <= 128).then(|| Set::Addresses { v4: Vec::new(), v6: vec![(first, first | !mask)] })
+        }
+    }
+}
+
+fn flags(text: &str) -> Option<u64> {
+    let bit = |c: char| {
+        let at = "FSRPAUEC".find(c.to_ascii_uppercase())?;
+        Some(1u64 << at)
+    };
+    text.chars().try_fold(0, |bits, c| Some(bits | bit(c)?)).filter(|bits| *bits > 0)
+}
+
+fn mac(text: &str) -> Option<Vec<u8>> {
+    let bytes: Option<Vec<u8>> = text.split([':', '-']).map(|b| u8::from_str_radix(b, 16).ok()).collect();
+    bytes.filter(|b| b.len() == 6)
+}

@@ -1,0 +1,24 @@
+//! Questions about flows on disk: a filter, a scan that reads what it needs, and sums.
+//!
+//! ```text
+//! Filter::parse("proto tcp and dst port 443 and src net 10/8")
+//!   -> Scan        files, row groups that statistics do not rule out, columns that are asked for, all cores
+//!   -> Top, rows   what remains, summed or shown
+//! ```
+//!
+//! It sees columns only, never the wire: Parquet and Arrow files of this schema, and segments that are still hot.
+
+mod eval;
+mod filter;
+mod names;
+mod scan;
+mod top;
+mod value;
+
+pub use filter::{Filter, FilterError};
+pub use scan::{Input, Scan, ScanStats, inputs};
+pub use top::{Metric, Options as TopOptions, Row as TopRow, Top};
+pub use value::{columns_of, is_column, number, text};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+use super::*;
+use crate::columns::Timestamp;
+use crate::decode::{Config, Decoder};
+use crate::sink::{Format, Writer};
+use arrow_array::RecordBatch;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A folder of the test's own, removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("flowlane-query-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn ipfix(set: u16, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0, 10];
+    bytes.extend((20 + body.len() as u16).to_be_bytes());
+    bytes.extend([0x65, 0x53, 0xf1, 0, 0, 0, 0, 0, 0, 0, 0, 7]);
+    bytes.extend(set.to_be_bytes());
+    bytes.extend((4 + body.len() as u16).to_be_bytes());
+    [&bytes, body].concat()
+}
+
+fn template(id: u16, fields: &[(u16, u16)]) -> Vec<u8> {
+    let words = [id, fields.len() as u16].into_iter().chain(fields.iter().flat_map(|f| [f.0, f.1]));
+    ipfix(2, &words.flat_map(u16::to_be_bytes).collect::<Vec<u8>>())
+}
+
+/// Four flows: three of IPv4, of which the second has no ports, and one of IPv6.
+fn write(path: &Path) {
+    let mut decoder = Decoder::new(Config::default());
+    let v4 = [(8, 4), (12, 4), (4, 1), (7, 2), (11, 2), (6, 2), (1, 4), (2, 4)];
+    let no_ports = [(8, 4), (12, 4), (4, 1), (1, 4), (2, 4)];
+    let v6 = [(27, 16), (28, 16), (4, 1), (7, 2), (11, 2), (1, 4), (2, 4)];
+    let number = |n: u32| n.to_be_bytes().to_vec();
+    let ports = |a: u16, b: u16| [a.to_be_bytes(), b.to_be_bytes()].concat();
+    let (a, b) = ([192, 0, 2, 1], [198, 51, 100, 2]);
+    let a6: Vec<u8> = [&[0x20, 1, 0xd, 0xb8][..], &[0; 11], &[1]].concat();
+    let first = [&a[..], &b, &[6], &ports(50_000, 443), &[0, 0x12], &number(1000), &number(10)].concat();
+    let third = [&b[..], &a, &[17], &ports(53, 40_000), &[0, 0], &number(300), &number(2)].concat();
+    let second = [&a[..], &a, &[1], &number(70), &number(1)].concat();
+    let fourth = [&a6[..], &a6, &[6], &ports(443, 50_001), &number(5000), &number(7)].concat();
+    let messages = [
+        template(300, &v4),
+        template(301, &no_ports),
+        template(302, &v6),
+        ipfix(300, &first),
+        ipfix(301, &second),
+        ipfix(300, &third),
+        ipfix(302, &fourth),
+    ];
+    for message in messages {
+        let outcome =
+            decoder.decode(&message, SocketAddr::from(([10, 0, 0, 1], 4739)), Timestamp(1_700_000_000_000_000));
+        assert_eq!(outcome.error, None);
+    }
+    let batches: Vec<_> = decoder.flush().into_iter().map(Arc::new).collect();
+    let mut writer = Writer::to_file(Format::Parquet, path).expect("a file");
+    writer.write_ordered(&batches).expect("written");
+    writer.finish().expect("finished");
+}
+
+fn scan(path: &Path, filter: &str, columns: &[&str]) -> (Vec<Vec<String>>, ScanStats) {
+    let scan = Scan {
+        inputs: inputs(path).expect("a path"),
+        filter: Filter::parse(filter, 1_700_000_100_000_000).unwrap_or_else(|e| panic!("{e}")),
+        columns: columns.iter().flat_map(|c| columns_of(c)).collect(),
+        threads: 1,
+    };
+    let mut all = Vec::new();
+    let add = |rows: &mut Vec<Vec<String>>, batch: &RecordBatch, chosen: &arrow_buffer::BooleanBuffer| {
+        let row = |row| columns.iter().map(|c| text(batch, c, row).unwrap_or_default()).collect();
+        rows.extend(chosen.set_indices().map(row));
+        true
+    };
+    let stats = scan.run(Vec::new, add, |rows| all.extend(rows));
+    (all, stats)
+}
+
+#[test]
+fn filters_of_every_kind() {
+    let scratch = Scratch::new("filters");
+    write(&scratch.0.join("flows.parquet"));
+    // Which of the four flows, by their bytes.
+    for (filter, expected) in [
+        ("", &[1000, 70, 300, 5000][..]),
+        ("proto tcp", &[1000, 5000]),
+        ("proto = tcp and dst port 443", &[1000]),
+        ("port https", &[1000, 5000]),
+        ("port 443 dst_port = 443", &[1000]),
+        ("port in [53 443]", &[1000, 300, 5000]),
+        ("dst_port in 40000..50000, 50001", &[300, 5000]),
+        // What has no port is neither in nor out.
+        ("not port 443", &[300]),
+        ("src_port is absent", &[70]),
+        ("src_port is present and not proto udp", &[1000, 5000]),
+        ("src net 192.0.2/24", &[1000, 70]),
+        ("net 192.0.2.0/24", &[1000, 70, 300]),
+        ("not host 192.0.2.1", &[5000]),
+        ("src_addr in 198.51.100.0/24, 2001:db8::/32", &[300, 5000]),
+        ("src_addr != 2001:db8::1", &[1000, 70, 300]),
+        ("ipv6", &[5000]),
+        ("bytes > 1k or packets < 2", &[70, 5000]),
+        ("bytes >= 1K and bytes <= 5k", &[1000, 5000]),
+        ("bytes 300", &[300]),
+        ("flags SA", &[1000]),
+        ("flags = 0x12", &[1000]),
+        ("flags S and not flags F", &[1000]),
+        ("last 2m", &[1000, 70, 300, 5000]),
+        ("last 1m", &[]),
+        ("time > 2023-11-14T22:13", &[]),
+        ("time >= 2023-11-14 and time < 2023-11-15", &[1000, 70, 300, 5000]),
+        ("time 2023-11-14T22:13:20", &[1000, 70, 300, 5000]),
+        ("exporter = 10.0.0.1", &[1000, 70, 300, 5000]),
+        ("router ip 10.0.0.2", &[]),
+        ("version 10 and (proto icmp or proto udp)", &[70, 300]),
+        ("sampling_rate > 1.5", &[]),
+        ("vni is present", &[]),
+        ("not (proto tcp) && !(proto 17)", &[70]),
+    ] {
+        let (rows, stats) = scan(&scratch.0, filter, &["bytes"]);
+        let mut found: Vec<u32> = rows.iter().map(|r| r[0].parse().expect("a number")).collect();
+        let mut expected = expected.to_vec();
+        found.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(found, expected, "{filter}");
+        assert_eq!(stats.matched, expected.len() as u64);
+        assert_eq!((stats.groups + stats.pruned, stats.damaged.len()), (1, 0), "{filter}");
+    }
+    assert_eq!(scan(&scratch.0, "last 1m", &[]).1.pruned, 1, "statistics rule it out");
+    assert_eq!(scan(&scratch.0, "not port 443", &[]).1.unknown, 1);
+}
+
+#[test]
+fn errors_point_at_the_place() {
+    for (filter, at, expected) in [
+        ("proto tpc", 6, "tcp"),
+        ("src", 3, "ip, net"),
+        ("bytes >", 7, "a number"),
+        ("(proto tcp", 10, ")"),
+        ("proto tcp)", 9, "the end"),
+        ("port 70000", 5, "65535"),
+        ("adr 1.2.3.4", 0, "a column"),
+        ("net 10.0.0.0/33", 4, "prefix"),
+        ("src_addr < 10.0.0.1", 9, "no order"),
+        ("last week", 5, "1h"),
+        ("port in [1, 2", 13, "end of the list"),
+        ("app_name = \"x", 13, "closing"),
+        ("time > yesterday", 7, "a time"),
+        ("flags XY", 6, "letter"),
+        ("and", 0, "a column"),
+    ] {
+        let error = Filter::parse(filter, 0).expect_err(filter);
+        assert_eq!(error.offset, at, "{filter}: {error}");
+        assert!(error.expected.contains(expected), "{filter}: {error}");
+    }
+    let deep = "(".repeat(5000);
+    assert!(Filter::parse(&deep, 0).is_err());
+}
+
+#[test]
+fn sums_by_any_key() {
+    let scratch = Scratch::new("top");
+    write(&scratch.0.join("flows.parquet"));
+    let top = |keys: &[&str], filter: &str, groups: usize| {
+        let options = TopOptions { keys: keys.iter().map(ToString::to_string).collect(), scale: false, groups };
+        let scan = Scan {
+            inputs: inputs(&scratch.0).expect("a path"),
+            filter: Filter::parse(filter, 0).expect("a filter"),
+            columns: Top::new(options.clone()).columns(),
+            threads: 2,
+        };
+        let mut all = Top::new(options.clone());
+        let add = |top: &mut Top, batch: &RecordBatch, chosen: &arrow_buffer::BooleanBuffer| {
+            top.add(batch, chosen);
+            true
+        };
+        scan.run(|| Top::new(options.clone()), add, |part| all.merge(part));
+        all
+    };
+    let shown = |top: &Top, n| -> Vec<(String, i128)> {
+        let (first, _) = top.finish(Metric::Bytes, n);
+        first.into_iter().map(|(keys, row)| (keys.join(" "), row.bytes)).collect()
+    };
+    let by_source = top(&["src_addr"], "", 100);
+    let expected = [("2001:db8::1", 5000), ("192.0.2.1", 1070), ("198.51.100.2", 300)];
+    assert_eq!(shown(&by_source, 10), expected.map(|(k, n)| (k.to_string(), n)));
+    assert_eq!(by_source.finish(Metric::Bytes, 1).1.expect("others").bytes, 1370);
+    assert_eq!((by_source.total().bytes, by_source.total().packets, by_source.total().flows), (6370, 20, 4));
+    // Either direction: the flow from an address to itself counts once, and the total has each flow once.
+    let both = top(&["addr"], "proto != 58", 100);
+    let expected = [("2001:db8::1", 5000), ("192.0.2.1", 1370), ("198.51.100.2", 1300)];
+    assert_eq!(shown(&both, 10), expected.map(|(k, n)| (k.to_string(), n)));
+    assert_eq!(both.total().bytes, 6370);
+    let several = top(&["proto", "dst_port"], "", 100);
+    let expected = [("tcp 50001", 5000), ("tcp 443", 1000), ("udp 40000", 300), ("icmp ", 70)];
+    assert_eq!(shown(&several, 10), expected.map(|(k, n)| (k.to_string(), n)));
+    assert_eq!(several.finish(Metric::Bpp, 1).0[0].0, ["tcp", "50001"]);
+    let bounded = top(&["src_addr"], "", 2);
+    assert_eq!(bounded.len(), 2);
+    let inside: i128 = shown(&bounded, 10).iter().map(|r| r.1).sum();
+    assert_eq!(inside + bounded.beyond().expect("more").bytes, 6370);
+}
+
+#[test]
+fn damaged_files_are_named_and_the_others_are_read() {
+    let scratch = Scratch::new("damage");
+    write(&scratch.0.join("a.parquet"));
+    write(&scratch.0.join("b.parquet"));
+    let whole = std::fs::read(scratch.0.join("b.parquet")).expect("bytes");
+    std::fs::write(scratch.0.join("b.parquet"), &whole[..whole.len() / 2]).expect("cut");
+    let (rows, stats) = scan(&scratch.0, "", &["src_addr"]);
+    assert_eq!((rows.len(), stats.files, stats.damaged.len()), (4, 2, 1));
+}
