@@ -425,3 +425,30 @@ fn outputs_and_inputs_are_not_mixed_up() {
     assert_eq!(twice.status.code(), Some(2));
     assert!(one_line(&twice).contains("twice"));
 }
+
+#[test]
+fn what_was_decoded_can_be_asked() {
+    let scratch = Scratch::new("ask");
+    let file = scratch.path("flows.parquet");
+    assert!(flowlane(&["decode", V9, "--out", &file]).status.success());
+    let ndjson = text(&flowlane(&["decode", V9, "--format", "ndjson"]).stdout);
+    let flows: Vec<Value> = ndjson.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    let tcp: Vec<&Value> = flows.iter().filter(|f| f["proto"] == 6).collect();
+    assert!(!tcp.is_empty() && tcp.len() < flows.len());
+    let rows = flowlane(&["flows", "--in", &file, "--limit", "0", "--format", "csv", "proto", "tcp"]);
+    assert_eq!(lines(&rows), 1 + tcp.len());
+    let bytes: i64 = tcp.iter().map(|f| f["bytes"].as_i64().unwrap_or(0)).sum();
+    let top = flowlane(&["top", "proto", "--in", &file, "--format", "ndjson", "proto tcp"]);
+    let first: Value = serde_json::from_str(text(&top.stdout).lines().next().expect("a line")).expect("JSON");
+    assert_eq!((&first["proto"], &first["bytes"], &first["share"]), (&"tcp".into(), &bytes.into(), &"100.0%".into()));
+    let info = flowlane(&["info", &file, "--json"]);
+    let info: Value = serde_json::from_slice(&info.stdout).expect("JSON");
+    assert_eq!((&info["rows"], &info["versions"]["9"]), (&flows.len().into(), &flows.len().into()));
+    // Why there is no answer.
+    let none = flowlane(&["flows", "--in", &file, "port 1"]);
+    assert!(none.status.success() && one_line(&none).contains("no flow"));
+    let wrong = flowlane(&["flows", "--in", &file, "proto", "tpc"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(one_line(&wrong).contains("proto >>>tpc"));
+    assert_eq!(flowlane(&["top", "nonsense", "--in", &file]).status.code(), Some(2));
+}

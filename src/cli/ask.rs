@@ -84,6 +84,24 @@ pub struct TopArgs {
     groups: usize,
 }
 
+/// Arguments of `flowlane info`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  flowlane info                          the folder flows/
+  flowlane info /data flows.parquet      several folders and files
+  flowlane info --json
+
+Exit code 1 where a file cannot be read; it is named.")]
+pub struct InfoArgs {
+    /// Folders or Parquet files
+    #[arg(default_value = "flows")]
+    paths: Vec<PathBuf>,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
 /// Where flows are, and how answers look.
 #[derive(clap::Args)]
 struct From {
@@ -268,6 +286,106 @@ pub fn top(args: &TopArgs) -> anyhow::Result<ExitCode> {
         say(&format!("flowlane: {} records with running totals are not in these sums", all.totals()));
     }
     Ok(args.from.end(&stats))
+}
+
+/// What `flowlane info` sums.
+#[derive(Default)]
+struct About {
+    rows: u64,
+    first: Option<i128>,
+    last: Option<i128>,
+    exporters: std::collections::BTreeMap<String, u64>,
+    versions: std::collections::BTreeMap<String, u64>,
+}
+
+impl About {
+    fn add(&mut self, other: Self) {
+        let least = |a: Option<i128>, b: Option<i128>| a.into_iter().chain(b).min();
+        let most = |a: Option<i128>, b: Option<i128>| a.into_iter().chain(b).max();
+        self.rows += other.rows;
+        (self.first, self.last) = (least(self.first, other.first), most(self.last, other.last));
+        for (name, n) in other.exporters {
+            *self.exporters.entry(name).or_default() += n;
+        }
+        for (name, n) in other.versions {
+            *self.versions.entry(name).or_default() += n;
+        }
+    }
+}
+
+pub fn info(args: &InfoArgs) -> anyhow::Result<ExitCode> {
+    let from = From { paths: args.paths.clone(), format: None, threads: None, stats: false };
+    let scan = from.scan(&[], ["time_received", "exporter", "version"].map(String::from).to_vec())?;
+    let (mut sealed, mut hot, mut bytes) = (0u64, 0u64, 0u64);
+    for input in &scan.inputs {
+        let path = match input {
+            Input::Parquet(path) => {
+                sealed += 1;
+                path
+            }
+            Input::Hot(path) => {
+                hot += 1;
+                path
+            }
+        };
+        bytes += std::fs::metadata(path).map_or(0, |m| m.len());
+    }
+    let mut all = About::default();
+    let stats = scan.run(
+        About::default,
+        |about: &mut About, batch, chosen| {
+            let mut one = About { rows: chosen.count_set_bits() as u64, ..About::default() };
+            for row in chosen.set_indices() {
+                let time = query::number(batch, "time_received", row);
+                (one.first, one.last) =
+                    (one.first.into_iter().chain(time).min(), one.last.into_iter().chain(time).max());
+            }
+            for (name, counts) in [("exporter", &mut one.exporters), ("version", &mut one.versions)] {
+                for row in chosen.set_indices() {
+                    let text = query::text(batch, name, row).unwrap_or_default();
+                    *counts.entry(text).or_default() += 1;
+                }
+            }
+            about.add(one);
+            true
+        },
+        |about| all.add(about),
+    );
+    let time = |us: Option<i128>| {
+        let mut text = Vec::new();
+        if let Some(us) = us.and_then(|us| i64::try_from(us).ok()) {
+            flowlane::sink::text::time(&mut text, us);
+        }
+        String::from_utf8(text).unwrap_or_default()
+    };
+    let each = if all.rows > 0 { bytes as f64 / all.rows as f64 } else { 0.0 };
+    let schema = flowlane::columns::schema::SCHEMA_VERSION;
+    let mut out = io::stdout().lock();
+    if args.json {
+        let object = serde_json::json!({
+            "files": sealed, "hot_segments": hot, "rows": all.rows, "bytes": bytes, "bytes_per_row": each,
+            "first_received": time(all.first), "last_received": time(all.last), "schema_version": schema,
+            "exporters": all.exporters, "versions": all.versions,
+            "damaged": stats.damaged.iter().map(|d| d.0.display().to_string()).collect::<Vec<_>>(),
+        });
+        writeln!(out, "{object}")?;
+    } else {
+        writeln!(out, "files      {sealed} sealed, {hot} hot; schema version {schema}")?;
+        writeln!(out, "flows      {} rows, {bytes} bytes, {each:.1} a row", all.rows)?;
+        writeln!(out, "received   {} to {}", time(all.first), time(all.last))?;
+        let versions: Vec<String> = all.versions.iter().map(|(v, n)| format!("{n} of version {v}")).collect();
+        writeln!(out, "protocols  {}", versions.join(", "))?;
+        writeln!(out, "exporters  {}", all.exporters.len())?;
+        let mut exporters: Vec<_> = all.exporters.iter().collect();
+        exporters.sort_by_key(|e| Reverse(e.1));
+        for (name, n) in exporters.iter().take(20) {
+            writeln!(out, "           {name}: {n} rows")?;
+        }
+        if exporters.len() > 20 {
+            writeln!(out, "           and {} more", exporters.len() - 20)?;
+        }
+    }
+    Ok(from.end(&stats))
 }
 
 fn is_number(column: &str) -> bool {

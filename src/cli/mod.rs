@@ -44,6 +44,8 @@ enum Command {
     Flows(ask::FlowsArgs),
     /// Sum flows by address, port or any column, and show the greatest
     Top(ask::TopArgs),
+    /// Say what is in a folder: time, files, rows, exporters
+    Info(ask::InfoArgs),
     /// Print a file with every setting of `collect`
     Config(config::ConfigArgs),
     /// Look for mistakes in such a file
@@ -83,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Man(args) => learn::man(&args, Cli::command()),
         Command::Flows(args) => ask::flows(&args),
         Command::Top(args) => ask::top(&args),
+        Command::Info(args) => ask::info(&args),
         Command::Verify(args) => keep::verify(&args),
         Command::Prune(args) => keep::prune(&args),
         Command::Demo(args) => demo::run(args),
