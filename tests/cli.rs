@@ -73,6 +73,7 @@ fn wrong_flags_and_values_are_one_line_and_exit_2() {
         (&["collect", "--listen", "nowhere"], "192.0.2.1:2055"),
         (&["collect", "--rotate", "5"], "5m"),
         (&["collect", "--http", "nowhere"], "8080"),
+        (&["collect", "--allow", "192.0.2.0/33"], "192.0.2.0/24"),
         (&["status", "--url", "ftp://x"], "http://127.0.0.1:8080"),
         (&["collect", "--sampling-rate", "0"], "at least 1"),
         (&["collect", "--threads", "0"], "1..=1024"),

@@ -140,6 +140,7 @@ fn every_cause_has_its_place() {
     let (running, gate, to) = start(1, |config| {
         config.decoder.exporters = 2;
         config.decoder.held.entries = 2;
+        config.allow = vec!["127.0.0.0/29".parse().expect("a prefix"), "2001:db8::/32".parse().expect("a prefix")];
     });
     let (a, b) = (From::new("127.0.0.1", to), From::new("127.0.0.2", to));
     let fields = [spec(8, 4), spec(2, 4)];
@@ -170,9 +171,12 @@ fn every_cause_has_its_place() {
     From::new("127.0.0.3", to).send(&Head::new(5).fixed(&[vec![0; 48]]));
     From::new("127.0.0.4", to).send(&[0]);
     From::new("127.0.0.4", to).send(&[]);
+    // Two that nobody allowed, one of which would be malformed and both of one exporter too many.
+    From::new("127.0.0.8", to).send(&Head::new(5).fixed(&[vec![0; 48]]));
+    From::new("127.0.1.1", to).send(&[0]);
 
     let ledger = ledger_when(&running, "all of it", |l| {
-        l.total.stats.datagrams == 18 && l.total.rows_pending() == 0 && l.options.pending() == 0
+        l.total.datagrams() == 20 && l.total.rows_pending() == 0 && l.options.pending() == 0
     });
     let a = named(&ledger, "127.0.0.1");
     let s = &a.account.stats;
@@ -197,11 +201,13 @@ fn every_cause_has_its_place() {
     assert_eq!((s.records, b.account.rows_written, s.sets_decoded), (180, 180, 6));
     let o = &ledger.other.stats;
     assert_eq!((o.datagrams, o.datagrams_limited, o.datagrams_malformed, o.sets), (3, 1, 2, 0));
+    assert_eq!((ledger.other.refused, ledger.total.refused, ledger.other.datagrams()), (2, 2, 5));
     assert_eq!((ledger.options.decoded, ledger.options.written), (1, 1));
     assert_eq!(gate.rows.load(SeqCst), 187);
-    assert_eq!(ledger.datagrams_received, 18);
+    assert_eq!(ledger.datagrams_received, 20);
     let json = ledger.json();
-    assert_eq!(json["total"]["datagrams"]["limited"], 1);
+    let sums = &json["total"]["datagrams"];
+    assert_eq!((&sums["received"], &sums["refused"], &sums["limited"]), (&20.into(), &2.into(), &1.into()));
     assert_eq!(json["exporters"][1]["own_totals"]["exported_messages"], 9);
     assert_eq!(json["exporters"][0]["sequence"]["lost"], 30);
 }

@@ -12,6 +12,7 @@ use flowlane::elements::Registry;
 use flowlane::keep::{self, Retention};
 use flowlane::net;
 use flowlane::sink::{Format, Writer};
+use ipnet::IpNet;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -43,6 +44,9 @@ pub struct Args {
     /// Address and port to listen on; a port alone is every address. Repeatable
     #[arg(short, long, value_name = "ADDRESS:PORT", default_value = "2055", value_parser = listen)]
     listen: Vec<SocketAddr>,
+    /// Take datagrams only from this address or prefix, like 192.0.2.0/24; all others are refused and counted. Repeatable
+    #[arg(long, value_name = "PREFIX", value_parser = prefix)]
+    allow: Vec<IpNet>,
     /// What to write [default: what the extension of --out says, else parquet]
     #[arg(short, long, value_enum)]
     format: Option<CollectFormat>,
@@ -182,6 +186,12 @@ fn mirror(text: &str) -> Result<SocketAddr, String> {
     address.ok_or_else(|| "accepted are 192.0.2.7:2055 or [2001:db8::7]:2055".to_string())
 }
 
+fn prefix(text: &str) -> Result<IpNet, String> {
+    let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    let prefix = text.parse().ok().or_else(address);
+    prefix.ok_or_else(|| "accepted are 192.0.2.0/24, 2001:db8::/32, or an address alone".to_string())
+}
+
 /// As [`listen`], but without a host it is loopback.
 fn http_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = text.trim_start_matches(':').parse() {
@@ -220,6 +230,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut config = Config { listen: args.listen, ..Config::default() };
     config.sockets.receive_buffer = args.receive_buffer as usize * (1 << 20);
     config.threads = args.threads.map_or(0, usize::from);
+    config.allow = args.allow;
     config.queue = args.queue as usize;
     config.decoder.registry = registry.clone();
     config.decoder.sampling_rate = args.sampling_rate;

@@ -37,7 +37,7 @@ Examples:
 #[derive(Subcommand)]
 enum Command {
     /// Receive from routers over UDP and write files
-    Collect(collect::Args),
+    Collect(Box<collect::Args>),
     /// Show what a running collector received, kept and lost
     Status(status::Args),
     /// Show flows that were kept, by a filter
@@ -76,7 +76,7 @@ pub fn main() -> ExitCode {
         Err(error) => return told(&error),
     };
     let result = match cli.command {
-        Command::Collect(args) => collect::run(args),
+        Command::Collect(args) => collect::run(*args),
         Command::Status(args) => status::run(&args),
         Command::Decode(args) => decode::run(args),
         Command::Config(args) => config::print(&args, &Cli::command()),

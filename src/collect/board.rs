@@ -25,6 +25,8 @@ pub(super) struct Part {
     pub exporters: Vec<PartExporter>,
     /// What belongs to no exporter that is known.
     pub others: Stats,
+    /// Datagrams of senders that are not allowed.
+    pub refused: u64,
     /// Sets still held, by the address they came from.
     pub held: HashMap<IpAddr, u64>,
     /// Rows that found no room on the way to the writer.

@@ -1,7 +1,7 @@
 //! The ledger: where every datagram, set and row went, of each exporter and in total.
 //!
 //! ```text
-//! datagrams  received = malformed + limited + decoded
+//! datagrams  received = refused + limited + malformed + decoded
 //! sets       seen     = decoded + held + malformed + skipped
 //! held sets  held     = decoded late + expired + dropped + still held
 //! rows       decoded  = written + dropped + pending          late ones included
@@ -31,6 +31,8 @@ use std::sync::atomic::Ordering::Relaxed;
 pub struct Account {
     /// What the decoder counted.
     pub stats: Stats,
+    /// Datagrams of senders that are not allowed, which the decoder never saw.
+    pub refused: u64,
     /// Sets that wait for their template now.
     pub still_held: u64,
     /// Rows that the sink took; none where there is no sink.
@@ -45,6 +47,11 @@ impl Account {
         self.stats.datagrams.saturating_sub(self.stats.datagrams_malformed + self.stats.datagrams_limited)
     }
 
+    /// Datagrams that came, the refused ones included.
+    pub fn datagrams(&self) -> u64 {
+        self.refused + self.stats.datagrams
+    }
+
     /// Rows on their way to the sink.
     pub fn rows_pending(&self) -> u64 {
         self.stats.records.saturating_sub(self.rows_written + self.rows_dropped)
@@ -54,7 +61,11 @@ impl Account {
     pub fn imbalances(&self) -> Vec<(&'static str, u64, u64)> {
         let s = &self.stats;
         let mut sums = vec![
-            ("datagrams", s.datagrams, s.datagrams_malformed + s.datagrams_limited + self.datagrams_decoded()),
+            (
+                "datagrams",
+                self.datagrams(),
+                self.refused + s.datagrams_limited + s.datagrams_malformed + self.datagrams_decoded(),
+            ),
             ("sets", s.sets, s.sets_decoded + s.sets_held + s.sets_malformed + s.sets_skipped),
             ("held sets", s.sets_held, s.held_decoded + s.held_expired + s.held_dropped + self.still_held),
             ("rows", s.records, self.rows_written + self.rows_dropped + self.rows_pending()),
@@ -65,6 +76,7 @@ impl Account {
 
     pub(super) fn merge(&mut self, other: &Self) {
         self.stats.merge(&other.stats);
+        self.refused += other.refused;
         self.still_held += other.still_held;
         self.rows_written += other.rows_written;
         self.rows_dropped += other.rows_dropped;
@@ -83,8 +95,9 @@ impl Account {
         let errors: Map<String, Value> = errors.map(|(k, n)| (k.name().into(), json!(n))).collect();
         let all = json!({
             "datagrams": {
-                "received": s.datagrams,
+                "received": self.datagrams(),
                 "bytes": s.bytes,
+                "refused": self.refused,
                 "limited": s.datagrams_limited,
                 "malformed": s.datagrams_malformed,
                 "decoded": self.datagrams_decoded(),
@@ -231,6 +244,7 @@ impl Ledger {
         let mut at: HashMap<IpAddr, usize> = HashMap::new();
         for (thread, part) in parts.iter().enumerate() {
             ledger.other.stats.merge(&part.others);
+            ledger.other.refused += part.refused;
             for e in &part.exporters {
                 let place = *at.entry(e.address).or_insert_with(|| {
                     ledger.exporters.push(ExporterAccount {

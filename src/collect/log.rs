@@ -186,6 +186,7 @@ fn causes(account: &Account) -> impl Iterator<Item = (&'static str, u64)> {
         ("sets held too long for their template", s.held_expired),
         ("held sets dropped with their template", s.held_dropped),
         ("rows dropped", account.rows_dropped),
+        ("datagrams refused: the sender is not allowed", account.refused),
     ])
 }
 

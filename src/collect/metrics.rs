@@ -95,6 +95,7 @@ impl Text {
             ("flowlane_datagrams_total", "class", "Datagrams received; each is in one class."),
             &[
                 ("decoded", Account::datagrams_decoded),
+                ("refused", |a| a.refused),
                 ("limited", |a| a.stats.datagrams_limited),
                 ("malformed", |a| a.stats.datagrams_malformed),
             ],

@@ -10,6 +10,7 @@
 //! counted. On [`Running::stop`] what the sockets still hold is decoded and everything is written.
 
 mod board;
+mod gate;
 #[cfg(feature = "http")]
 pub mod http;
 mod journal;
@@ -31,6 +32,8 @@ use crate::decode::{self, Learned};
 use crate::net::{self, Group, OpenError, Receiver, Warning};
 use board::{Board, Kept, lock};
 use crossbeam_channel::{Receiver as Inbox, RecvTimeoutError, Sender, bounded};
+use gate::Gate;
+use ipnet::IpNet;
 use journal::Journal;
 use log::{Level, Log, Watching};
 use std::io::{self, Write};
@@ -50,6 +53,8 @@ pub struct Config {
     pub sockets: net::Options,
     /// Receiving threads; one a core where it is 0.
     pub threads: usize,
+    /// Who may send; all others are refused and counted. Empty: everybody.
+    pub allow: Vec<IpNet>,
     /// The decoders.
     pub decoder: decode::Config,
     /// Batches that may wait for the writer, a thread.
@@ -71,6 +76,7 @@ impl Default for Config {
             listen: vec![net::any(2055)],
             sockets: net::Options::default(),
             threads: 0,
+            allow: Vec::new(),
             decoder: decode::Config::default(),
             queue: 128,
             log: None,
@@ -249,6 +255,7 @@ impl Collector {
                 spare,
                 shared: shared.clone(),
                 reporter: board.reporter(),
+                gate: (!self.config.allow.is_empty()).then(|| Gate::new(self.config.allow.clone())),
             };
             workers.push(Builder::new().name(format!("receive-{index}")).spawn(move || worker.run())?);
         }

@@ -31,6 +31,8 @@ pub struct Summary {
     pub kernel_drops: u64,
     /// Datagrams that were longer than the room for them.
     pub datagrams_truncated: u64,
+    /// Datagrams of senders that are not allowed.
+    pub datagrams_refused: u64,
     /// Errors that the network reported to a socket.
     pub socket_errors: u64,
     /// Sets that still wait for their template.
@@ -88,6 +90,7 @@ impl Summary {
         self.datagrams_truncated += ended.net.truncated;
         self.socket_errors += ended.net.socket_errors;
         add_mirrors(&mut self.mirrors, &ended.mirrors);
+        self.datagrams_refused += ended.refused;
         let mut dropped: HashMap<IpAddr, u64> = ended.dropped.clone();
         for (address, stats) in &ended.exporters {
             let rows = dropped.remove(address).unwrap_or(0);
@@ -109,6 +112,7 @@ impl Summary {
     pub fn losses(&self) -> Vec<(&'static str, u64)> {
         let s = &self.stats;
         let mut losses = vec![
+            ("datagrams refused: the sender is not allowed", self.datagrams_refused),
             ("datagrams refused: no NetFlow or IPFIX header", s.datagrams_malformed),
             ("datagrams refused: limit of exporters", s.datagrams_limited),
             ("datagrams decoded in part", s.datagrams_damaged),
@@ -151,6 +155,7 @@ impl Summary {
             ("options_passed_over", self.options_passed_over),
             ("kernel_drops", self.kernel_drops),
             ("datagrams_truncated", self.datagrams_truncated),
+            ("datagrams_refused", self.datagrams_refused),
             ("socket_errors", self.socket_errors),
             ("sets_still_held", self.sets_still_held),
             ("state_lost", self.state_lost),

@@ -1,6 +1,7 @@
 //! A receiving thread.
 
 use super::board::{Part, Reporter};
+use super::gate::Gate;
 use super::{Item, Shared, now, rows_by_exporter};
 use crate::columns::{Batch, Timestamp};
 use crate::decode::{Decoder, Learned, Stats};
@@ -42,6 +43,8 @@ pub(super) struct Worker {
     pub lessons: Option<Sender<Learned>>,
     pub shared: Arc<Shared>,
     pub reporter: Reporter,
+    /// `None` where everybody may send.
+    pub gate: Option<Gate>,
 }
 
 /// What a thread leaves behind.
@@ -52,6 +55,7 @@ pub(super) struct Ended {
     pub net: net::Stats,
     pub mirrors: Vec<MirrorStats>,
     pub held: u64,
+    pub refused: u64,
     pub options_dropped: u64,
     /// What was learned and could not be handed to the journal.
     pub learned_dropped: u64,
@@ -102,6 +106,9 @@ impl Worker {
                     let mut copies = self.mirror.as_mut().map(Mirror::copies);
                     for packet in burst {
                         datagrams += 1;
+                        if self.gate.as_mut().is_some_and(|gate| !gate.lets(packet.source.ip())) {
+                            continue;
+                        }
                         if let Some(copies) = &mut copies {
                             copies.push(packet);
                         }
@@ -142,8 +149,9 @@ impl Worker {
                 desk.end_lines(false);
                 self.receiver.kernel_drops();
                 published.update(&self.decoder, &self.receiver, &desk.shared);
-                self.reporter
-                    .answer(|templates| desk.part(&self.decoder, &self.receiver, self.mirror.as_ref(), templates));
+                self.reporter.answer(|templates| {
+                    desk.part(&self.decoder, &self.receiver, self.mirror.as_ref(), self.gate.as_ref(), templates)
+                });
             }
             if deadline.is_some_and(|at| empty || Instant::now() >= at) {
                 break;
@@ -166,7 +174,7 @@ impl Worker {
         desk.end_lines(true);
         self.receiver.kernel_drops();
         published.update(&self.decoder, &self.receiver, &desk.shared);
-        self.reporter.end(desk.part(&self.decoder, &self.receiver, self.mirror.as_ref(), true));
+        self.reporter.end(desk.part(&self.decoder, &self.receiver, self.mirror.as_ref(), self.gate.as_ref(), true));
         Ended {
             stats: self.decoder.stats(),
             // Those of whom only a collector before heard are not named.
@@ -177,6 +185,7 @@ impl Worker {
                 .map(|(ip, s)| (ip, s.clone()))
                 .collect(),
             held: self.decoder.held_sets() as u64,
+            refused: self.gate.as_ref().map_or(0, |gate| gate.refused),
             options_dropped: desk.options_dropped,
             learned_dropped: self.decoder.learned_dropped(),
             dropped: desk.dropped,
@@ -204,11 +213,19 @@ fn teach(decoder: &mut Decoder, lessons: &Sender<Learned>, unsent: &mut Option<L
 
 impl Desk {
     /// What this thread counts.
-    fn part(&self, decoder: &Decoder, receiver: &Receiver, mirror: Option<&Mirror>, templates: bool) -> Part {
+    fn part(
+        &self,
+        decoder: &Decoder,
+        receiver: &Receiver,
+        mirror: Option<&Mirror>,
+        gate: Option<&Gate>,
+        templates: bool,
+    ) -> Part {
         let mut part = Part::of(decoder, Some(receiver), templates);
         part.dropped.clone_from(&self.dropped);
         part.options_dropped = self.options_dropped;
         part.mirrors = mirror.iter().flat_map(|mirror| mirror.stats()).collect();
+        part.refused = gate.map_or(0, |gate| gate.refused);
         part
     }
 
