@@ -82,6 +82,18 @@ pub struct Args {
     /// Batches that may wait for the writer, a thread; beyond, rows are dropped and counted
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65536))]
     queue: u32,
+    /// Exporters at most, a thread; datagrams of further ones are refused and counted
+    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
+    max_exporters: u32,
+    /// Templates at most that an exporter may define, over all its ports and domains
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
+    max_templates: u32,
+    /// Bytes of sets that wait for their template at most, a thread
+    #[arg(long, value_name = "SIZE", default_value = "32M")]
+    hold_bytes: Size,
+    /// How long a set waits for its template
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    hold: Span,
     /// Sampling rate of exporters that do not tell theirs
     #[arg(long, value_name = "RATE", value_parser = rate, allow_hyphen_values = true)]
     sampling_rate: Option<f64>,
@@ -234,6 +246,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     config.queue = args.queue as usize;
     config.decoder.registry = registry.clone();
     config.decoder.sampling_rate = args.sampling_rate;
+    config.decoder.exporters = args.max_exporters as usize;
+    config.decoder.templates.templates = args.max_templates as usize;
+    config.decoder.held.bytes = usize::try_from(args.hold_bytes.bytes).unwrap_or(usize::MAX);
+    config.decoder.held.age_us = i64::try_from(args.hold.seconds).unwrap_or(3600).saturating_mul(1_000_000);
     config.decoder.kernel = kernel(args.kernel)?;
     if let Some(twice) = args.mirror.iter().enumerate().find(|(i, a)| args.mirror.iter().take(*i).any(|b| b == *a)) {
         return Err(usage(format!("--mirror {} is given twice", twice.1)));
