@@ -11,11 +11,11 @@
 //! field     = a column, or a word of nfdump: src ip, dst port, host, net, port, as, in if, flags, ...
 //! ```
 
+use super::literal::{Kind, flags, mac, number, prefix, span, time, what};
 use super::names;
 use crate::columns::ColumnType;
 use crate::sink::schema::{ADDRESSES, SCHEMA};
 use std::fmt;
-use std::net::IpAddr;
 
 /// What rows are asked for.
 ///
@@ -214,21 +214,6 @@ struct Field {
     // Several: any of them.
     columns: Vec<Column>,
     kind: Kind,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Number,
-    Float,
-    Port,
-    Protocol,
-    Flags,
-    Address,
-    Time,
-    Text,
-    Mac,
-    Bool,
-    Duration,
 }
 
 impl Parser<'_> {
@@ -569,22 +554,6 @@ enum Bound {
     AtLeast,
 }
 
-fn what(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Number => "a number like 1500, 10k or 1M, or a range like 1..9",
-        Kind::Float => "a number",
-        Kind::Port => "a port from 0 to 65535, a range like 1024..2048, or a service like https",
-        Kind::Protocol => "a protocol: a number up to 255, or a name like tcp, udp or icmp",
-        Kind::Flags => "TCP flags by letter (SA, F, UAPRSF) or a number",
-        Kind::Address => "an address or prefix, like 192.0.2.1, 10/8 or 2001:db8::/32",
-        Kind::Time => "a time like 2026-11-24T10:00, or -1h",
-        Kind::Text => "a text",
-        Kind::Mac => "a MAC address like aa:bb:cc:dd:ee:ff",
-        Kind::Bool => "true or false",
-        Kind::Duration => "a time like 10s or 500ms, or a number of milliseconds",
-    }
-}
-
 /// A column of the schema.
 fn one(name: &str) -> Result<Column, FilterError> {
     match SCHEMA.iter().find(|c| c.name == name) {
@@ -612,99 +581,4 @@ fn merge(a: Set, b: Set) -> Set {
         }
         (_, b) => b,
     }
-}
-
-/// `1500`, `10k`, `1M`, `0x1f`.
-fn number(text: &str) -> Option<i128> {
-    if let Some(hex) = text.strip_prefix("0x") {
-        return i128::from_str_radix(hex, 16).ok();
-    }
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match text.get(digits.len()..)?.to_ascii_lowercase().as_str() {
-        "" => 1,
-        "k" => 1_000,
-        "m" => 1_000_000,
-        "g" => 1_000_000_000,
-        "t" => 1_000_000_000_000,
-        _ => return None,
-    };
-    digits.parse::<i128>().ok().filter(|n| n.abs() < 1 << 64).map(|n| n * factor)
-}
-
-/// `500ms`, `30s`, `15m`, `1h`, `7d`, in microseconds.
-fn span(text: &str) -> Option<i128> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match text.get(digits.len()..)? {
-        "us" => 1,
-        "ms" => 1_000,
-        "s" => 1_000_000,
-        "m" => 60_000_000,
-        "h" => 3_600_000_000,
-        "d" => 86_400_000_000,
-        "w" => 7 * 86_400_000_000,
-        _ => return None,
-    };
-    digits.parse::<u32>().ok().map(|n| i128::from(n) * unit)
-}
-
-/// The microseconds that a time means: a day, a minute or a second has many.
-fn time(text: &str, now_us: i64) -> Option<(i128, i128)> {
-    if let Some(ago) = text.strip_prefix('-') {
-        let us = i128::from(now_us) - span(ago)?;
-        return Some((us, us));
-    }
-    if text.eq_ignore_ascii_case("now") {
-        return Some((now_us.into(), now_us.into()));
-    }
-    let text = text.trim_end_matches(['Z', 'z']).replace(['/', ' '], "-").replacen('t', "T", 1);
-    let whole = |pattern: &str, rest: &str, us: i128| {
-        let start = chrono::NaiveDateTime::parse_from_str(&format!("{text}{rest}"), pattern).ok()?;
-        let start = i128::from(start.and_utc().timestamp_micros());
-        Some((start, start + us - 1))
-    };
-    whole("%Y-%m-%dT%H:%M:%S%.f", "", if text.contains('.') { 1 } else { 1_000_000 })
-        .or_else(|| whole("%Y-%m-%dT%H:%M:%S", ":00", 60_000_000))
-        .or_else(|| whole("%Y-%m-%dT%H:%M:%S", ":00:00", 3_600_000_000))
-        .or_else(|| whole("%Y-%m-%dT%H:%M:%S", "T00:00:00", 86_400_000_000))
-}
-
-/// An address, or a prefix; `10/8` is 10.0.0.0/8.
-fn prefix(text: &str) -> Option<Set> {
-    let (address, length) = match text.split_once('/') {
-        Some((address, length)) => (address, Some(length.parse::<u32>().ok()?)),
-        None => (text, None),
-    };
-    let mut whole = address.to_string();
-    if length.is_some() && !address.contains(':') {
-        for _ in address.split('.').count()..4 {
-            whole += ".0";
-        }
-    }
-    match whole.parse::<IpAddr>().ok()? {
-        IpAddr::V4(v4) => {
-            let length = length.unwrap_or(32);
-            let mask = u32::MAX.checked_shl(32 - length.min(32)).unwrap_or(0);
-            let first = v4.to_bits() & mask;
-            (length <= 32).then(|| Set::Addresses { v4: vec![(first, first | !mask)], v6: Vec::new() })
-        }
-        IpAddr::V6(v6) => {
-            let length = length.unwrap_or(128);
-            let mask = u128::MAX.checked_shl(128 - length.min(128)).unwrap_or(0);
-            let first = v6.to_bits() & mask;
-            (length <= 128).then(|| Set::Addresses { v4: Vec::new(), v6: vec![(first, first | !mask)] })
-        }
-    }
-}
-
-fn flags(text: &str) -> Option<u64> {
-    let bit = |c: char| {
-        let at = "FSRPAUEC".find(c.to_ascii_uppercase())?;
-        Some(1u64 << at)
-    };
-    text.chars().try_fold(0, |bits, c| Some(bits | bit(c)?)).filter(|bits| *bits > 0)
-}
-
-fn mac(text: &str) -> Option<Vec<u8>> {
-    let bytes: Option<Vec<u8>> = text.split([':', '-']).map(|b| u8::from_str_radix(b, 16).ok()).collect();
-    bytes.filter(|b| b.len() == 6)
 }

@@ -10,6 +10,7 @@
 
 mod eval;
 mod filter;
+mod literal;
 mod names;
 mod scan;
 mod top;
