@@ -452,4 +452,6 @@ fn what_was_decoded_can_be_asked() {
     assert_eq!(wrong.status.code(), Some(2));
     assert!(one_line(&wrong).contains("proto >>>tpc"));
     assert_eq!(flowlane(&["top", "nonsense", "--in", &file]).status.code(), Some(2));
+    assert_eq!(flowlane(&["flows", "--order", "src_addr", "--in", &file]).status.code(), Some(2));
+    assert_eq!(info["schema_versions"].as_array().map(Vec::len), Some(1));
 }

@@ -201,6 +201,11 @@ fn check_columns<'a>(names: impl Iterator<Item = &'a String>, more: &[&str]) -> 
 
 pub fn flows(args: &FlowsArgs) -> anyhow::Result<ExitCode> {
     check_columns(args.fields.iter().chain(&args.order), &[])?;
+    if let Some(order) = args.order.as_ref().filter(|o| !is_number(o) && !is_time(o)) {
+        return Err(usage(format!(
+            "--order {order}: a column of whole numbers or times is accepted, like bytes or flow_start"
+        )));
+    }
     let columns = args.fields.iter().chain(&args.order).flat_map(|f| query::columns_of(f)).collect();
     let mut scan = args.from.scan(&args.filter, columns)?;
     if args.order.is_none() {
@@ -272,7 +277,15 @@ pub fn top(args: &TopArgs) -> anyhow::Result<ExitCode> {
     let mut rows: Vec<Vec<String>> = first.into_iter().map(|(keys, row)| line(keys, &row)).collect();
     let shown = rows.len();
     if let Some(others) = others {
-        rows.push(line(named(&format!("({} others)", all.len() - shown)), &others));
+        let n = all.len() - shown;
+        // A flow counts with each of its two values, so these are no part of the total.
+        let both = keys.iter().any(|k| matches!(k.as_str(), "addr" | "port" | "as" | "if"));
+        let mut row =
+            line(named(&format!("({n} others{})", if both { ", flows of two of them twice" } else { "" })), &others);
+        if let Some(share) = row.last_mut().filter(|_| both) {
+            share.clear();
+        }
+        rows.push(row);
     }
     if let Some(beyond) = all.beyond() {
         rows.push(line(named("(beyond --groups)"), beyond));
@@ -317,10 +330,12 @@ pub fn info(args: &InfoArgs) -> anyhow::Result<ExitCode> {
     let from = From { paths: args.paths.clone(), format: None, threads: None, stats: false };
     let scan = from.scan(&[], ["time_received", "exporter", "version"].map(String::from).to_vec())?;
     let (mut sealed, mut hot, mut bytes) = (0u64, 0u64, 0u64);
+    let mut schemas = std::collections::BTreeSet::new();
     for input in &scan.inputs {
         let path = match input {
             Input::Parquet(path) => {
                 sealed += 1;
+                schemas.extend(schema_version(path));
                 path
             }
             Input::Hot(path) => {
@@ -359,18 +374,18 @@ pub fn info(args: &InfoArgs) -> anyhow::Result<ExitCode> {
         String::from_utf8(text).unwrap_or_default()
     };
     let each = if all.rows > 0 { bytes as f64 / all.rows as f64 } else { 0.0 };
-    let schema = flowlane::columns::schema::SCHEMA_VERSION;
+    let schemas: Vec<String> = schemas.into_iter().collect();
     let mut out = io::stdout().lock();
     if args.json {
         let object = serde_json::json!({
             "files": sealed, "hot_segments": hot, "rows": all.rows, "bytes": bytes, "bytes_per_row": each,
-            "first_received": time(all.first), "last_received": time(all.last), "schema_version": schema,
+            "first_received": time(all.first), "last_received": time(all.last), "schema_versions": schemas,
             "exporters": all.exporters, "versions": all.versions,
             "damaged": stats.damaged.iter().map(|d| d.0.display().to_string()).collect::<Vec<_>>(),
         });
         writeln!(out, "{object}")?;
     } else {
-        writeln!(out, "files      {sealed} sealed, {hot} hot; schema version {schema}")?;
+        writeln!(out, "files      {sealed} sealed, {hot} hot; schema version {}", schemas.join(" and "))?;
         writeln!(out, "flows      {} rows, {bytes} bytes, {each:.1} a row", all.rows)?;
         writeln!(out, "received   {} to {}", time(all.first), time(all.last))?;
         let versions: Vec<String> = all.versions.iter().map(|(v, n)| format!("{n} of version {v}")).collect();
@@ -392,10 +407,20 @@ fn is_number(column: &str) -> bool {
     use flowlane::columns::ColumnType as T;
     column == "duration_ms"
         || SCHEMA.iter().any(|c| {
-            c.name == column
-                && matches!(c.data_type, T::U8 | T::U16 | T::U32 | T::U64 | T::I64 | T::F64)
-                && column != "proto"
+            c.name == column && matches!(c.data_type, T::U8 | T::U16 | T::U32 | T::U64 | T::I64) && column != "proto"
         })
+}
+
+fn is_time(column: &str) -> bool {
+    SCHEMA.iter().any(|c| c.name == column && c.data_type == flowlane::columns::ColumnType::Timestamp)
+}
+
+/// What a file says of the schema it was written with.
+fn schema_version(path: &std::path::Path) -> Option<String> {
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    let reader = SerializedFileReader::new(std::fs::File::open(path).ok()?).ok()?;
+    let about = reader.metadata().file_metadata().key_value_metadata()?;
+    about.iter().find(|kv| kv.key == "flowlane.schema_version")?.value.clone()
 }
 
 fn print(style: Style, header: &[String], numeric: &[bool], rows: &[Vec<String>]) -> anyhow::Result<()> {

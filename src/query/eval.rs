@@ -172,7 +172,7 @@ fn in_set(array: &ArrayRef, set: &Set) -> Tri {
         Set::Bits(bits) => match array.data_type() {
             DataType::UInt16 => {
                 let values = array.as_primitive::<UInt16Type>();
-                Tri::of_column(array, |i| u64::from(values.value(i)) & bits == *bits)
+                Tri::of_column(array, |i| bits.iter().any(|b| u64::from(values.value(i)) & b == *b))
             }
             _ => unknown(),
         },

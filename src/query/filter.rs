@@ -86,8 +86,8 @@ pub(super) enum Set {
     },
     Texts(Vec<String>),
     Octets(Vec<Vec<u8>>),
-    /// All of these bits.
-    Bits(u64),
+    /// All bits of one of these.
+    Bits(Vec<u64>),
     Bool(bool),
     Present,
 }
@@ -118,7 +118,7 @@ impl Filter {
     /// [`FilterError`], which tells the place and what was expected there.
     pub fn parse(text: &str, now_us: i64) -> Result<Self, FilterError> {
         let tokens = tokens(text)?;
-        let mut parser = Parser { text, tokens, at: 0, now_us, depth: 0 };
+        let mut parser = Parser { text, tokens, at: 0, now_us, depth: 0, tests: 0 };
         if parser.tokens.is_empty() {
             return Ok(Self::default());
         }
@@ -204,7 +204,11 @@ struct Parser<'t> {
     at: usize,
     now_us: i64,
     depth: usize,
+    tests: usize,
 }
+
+/// Tests of a filter at most: it is a tree, which is walked by calls.
+const TESTS: usize = 1000;
 
 /// How deep parentheses may go.
 const DEPTH: usize = 64;
@@ -274,6 +278,10 @@ impl Parser<'_> {
     }
 
     fn test(&mut self) -> Result<Expr, FilterError> {
+        self.tests += 1;
+        if self.tests > TESTS {
+            return Err(self.expected(format!("at most {TESTS} tests; a list of values is one")));
+        }
         if self.take(&["any", "all"]) {
             return Ok(Expr::All);
         }
@@ -487,7 +495,7 @@ impl Parser<'_> {
             }
             Kind::Flags => match number(&token.text) {
                 Some(bits) => Some(Set::Ranges(vec![(bits, bits)])),
-                None => flags(&token.text).map(Set::Bits),
+                None => flags(&token.text).map(|bits| Set::Bits(vec![bits])),
             },
             Kind::Address => prefix(&token.text),
             Kind::Text => Some(Set::Texts(vec![token.text.clone()])),
@@ -576,6 +584,11 @@ fn merge(a: Set, b: Set) -> Set {
         (Set::Floats(a), Set::Floats(b)) => Set::Floats([a, b].concat()),
         (Set::Texts(a), Set::Texts(b)) => Set::Texts([a, b].concat()),
         (Set::Octets(a), Set::Octets(b)) => Set::Octets([a, b].concat()),
+        (Set::Bits(a), Set::Bits(b)) => Set::Bits([a, b].concat()),
+        // Letters and numbers of flags side by side: a number is all of the flags.
+        (Set::Bits(bits), Set::Ranges(ranges)) | (Set::Ranges(ranges), Set::Bits(bits)) => {
+            Set::Bits(bits.into_iter().chain(ranges.iter().filter_map(|r| u64::try_from(r.0).ok())).collect())
+        }
         (Set::Addresses { v4: a4, v6: a6 }, Set::Addresses { v4: b4, v6: b6 }) => {
             Set::Addresses { v4: [a4, b4].concat(), v6: [a6, b6].concat() }
         }

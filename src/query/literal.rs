@@ -39,7 +39,7 @@ pub(super) fn what(kind: Kind) -> &'static str {
 /// `1500`, `10k`, `1M`, `0x1f`.
 pub(super) fn number(text: &str) -> Option<i128> {
     if let Some(hex) = text.strip_prefix("0x") {
-        return i128::from_str_radix(hex, 16).ok();
+        return u64::from_str_radix(hex, 16).ok().map(i128::from);
     }
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let factor = match text.get(digits.len()..)?.to_ascii_lowercase().as_str() {
@@ -50,7 +50,7 @@ pub(super) fn number(text: &str) -> Option<i128> {
         "t" => 1_000_000_000_000,
         _ => return None,
     };
-    digits.parse::<i128>().ok().filter(|n| n.abs() < 1 << 64).map(|n| n * factor)
+    digits.parse::<i128>().ok().filter(|n| (-(1i128 << 64)..1 << 64).contains(n)).map(|n| n * factor)
 }
 
 /// `500ms`, `30s`, `15m`, `1h`, `7d`, in microseconds.
@@ -78,7 +78,7 @@ pub(super) fn time(text: &str, now_us: i64) -> Option<(i128, i128)> {
     if text.eq_ignore_ascii_case("now") {
         return Some((now_us.into(), now_us.into()));
     }
-    let text = text.trim_end_matches(['Z', 'z']).replace(['/', ' '], "-").replacen('t', "T", 1);
+    let text = text.trim_end_matches(['Z', 'z']).replace('/', "-").replacen([' ', 't'], "T", 1);
     let whole = |pattern: &str, rest: &str, us: i128| {
         let start = chrono::NaiveDateTime::parse_from_str(&format!("{text}{rest}"), pattern).ok()?;
         let start = i128::from(start.and_utc().timestamp_micros());

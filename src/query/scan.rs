@@ -143,7 +143,11 @@ impl Scan {
             };
             let spawned: Vec<_> = (1..threads).map(|_| scope.spawn(one)).collect();
             let mut answers = vec![one()];
-            answers.extend(spawned.into_iter().filter_map(|thread| thread.join().ok()));
+            // A thread that panicked has lost rows: the answer would be wrong.
+            answers.extend(spawned.into_iter().map(|thread| match thread.join() {
+                Ok(answer) => answer,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }));
             answers
         });
         answers.into_iter().for_each(&mut end);
@@ -170,6 +174,25 @@ impl Scan {
         Ok(work)
     }
 
+    /// The files of a segment that is gone.
+    fn sealed_since(&self, segment: &Path, take: &mut dyn FnMut(&RecordBatch) -> bool) -> Result<(), String> {
+        let id: Option<i64> = segment.file_stem().and_then(|s| s.to_str()?.parse().ok());
+        let node = segment.parent().and_then(|f| f.file_name()?.to_str());
+        let (Some(id), Some(node), Some(root)) = (id, node, segment.ancestors().nth(3)) else { return Ok(()) };
+        let (sealed, _) = keep::sealed_files(root).map_err(|e| e.to_string())?;
+        for file in sealed.iter().filter(|f| f.segment == id && f.node == node) {
+            let groups = match self.groups(&file.path, &mut ScanStats::default()) {
+                Ok(groups) => groups,
+                Err(Failed::Gone) => continue,
+                Err(Failed::Damaged(error)) => return Err(error),
+            };
+            for group in &groups {
+                self.part(group, &mut *take)?;
+            }
+        }
+        Ok(())
+    }
+
     fn part(&self, work: &Work<'_>, mut take: impl FnMut(&RecordBatch) -> bool) -> Result<(), String> {
         match work {
             Work::Hot(path) => {
@@ -179,8 +202,10 @@ impl Scan {
                     Ok(())
                 });
                 match read {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e.to_string()),
-                    _ => Ok(()),
+                    // Sealed since the folder was listed: its rows are in files now.
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => self.sealed_since(path, &mut take),
+                    Err(e) => Err(e.to_string()),
+                    Ok(()) => Ok(()),
                 }
             }
             Work::Group { path, metadata, group } => {

@@ -118,6 +118,11 @@ fn filters_of_every_kind() {
         ("bytes 300", &[300]),
         ("flags SA", &[1000]),
         ("flags = 0x12", &[1000]),
+        ("flags in S, F", &[1000]),
+        ("flags in F, S", &[1000]),
+        ("flags in F, 0x12", &[1000]),
+        ("bytes > 0xffffffffffffffff", &[]),
+        ("time >= \"2023-11-14 22:00\"", &[1000, 70, 300, 5000]),
         ("flags S and not flags F", &[1000]),
         ("last 2m", &[1000, 70, 300, 5000]),
         ("last 1m", &[]),
@@ -161,6 +166,8 @@ fn errors_point_at_the_place() {
         ("app_name = \"x", 13, "closing"),
         ("time > yesterday", 7, "a time"),
         ("flags XY", 6, "letter"),
+        ("bytes > 0x7fffffffffffffffffffffffffffffff", 8, "a number"),
+        ("bytes > -170141183460469231731687303715884105728", 8, "a number"),
         ("and", 0, "a column"),
     ] {
         let error = Filter::parse(filter, 0).expect_err(filter);
@@ -169,6 +176,9 @@ fn errors_point_at_the_place() {
     }
     let deep = "(".repeat(5000);
     assert!(Filter::parse(&deep, 0).is_err());
+    let long = "any ".repeat(30_000);
+    assert!(Filter::parse(&long, 0).expect_err("long").expected.contains("1000 tests"));
+    assert!(Filter::parse(&"any ".repeat(1000), 0).is_ok());
 }
 
 #[test]
@@ -213,6 +223,23 @@ fn sums_by_any_key() {
     assert_eq!(bounded.len(), 2);
     let inside: i128 = shown(&bounded, 10).iter().map(|r| r.1).sum();
     assert_eq!(inside + bounded.beyond().expect("more").bytes, 6370);
+}
+
+#[test]
+fn a_segment_that_is_sealed_meanwhile_is_found_as_its_file() {
+    let scratch = Scratch::new("sealed");
+    let hour = scratch.0.join("date=2023-11-14/hour=22");
+    std::fs::create_dir_all(&hour).expect("a folder");
+    write(&hour.join("a-17-0.parquet"));
+    let scan = Scan {
+        // As it was listed before.
+        inputs: vec![Input::Hot(scratch.0.join(".hot/a/17.arrows"))],
+        filter: Filter::parse("proto tcp", 0).expect("a filter"),
+        columns: Vec::new(),
+        threads: 2,
+    };
+    let stats = scan.run(|| (), |(), _, _| true, |()| {});
+    assert_eq!((stats.matched, stats.damaged.len()), (2, 0));
 }
 
 #[test]
