@@ -41,11 +41,11 @@ enum Command {
     /// Show what a running collector received, kept and lost
     Status(status::Args),
     /// Show flows that were kept, by a filter
-    Flows(ask::FlowsArgs),
+    Flows(ask::flows::Args),
     /// Sum flows by address, port or any column, and show the greatest
-    Top(ask::TopArgs),
+    Top(ask::top::Args),
     /// Say what is in a folder: time, files, rows, exporters
-    Info(ask::InfoArgs),
+    Info(ask::info::Args),
     /// Print a file with every setting of `collect`
     Config(config::ConfigArgs),
     /// Look for mistakes in such a file
@@ -83,9 +83,9 @@ pub fn main() -> ExitCode {
         Command::CheckConfig(args) => config::run_check(&args, &Cli::command()),
         Command::Completions(args) => learn::completions(&args, &mut Cli::command()),
         Command::Man(args) => learn::man(&args, Cli::command()),
-        Command::Flows(args) => ask::flows(&args),
-        Command::Top(args) => ask::top(&args),
-        Command::Info(args) => ask::info(&args),
+        Command::Flows(args) => ask::flows::run(&args),
+        Command::Top(args) => ask::top::run(&args),
+        Command::Info(args) => ask::info::run(&args),
         Command::Verify(args) => keep::verify(&args),
         Command::Prune(args) => keep::prune(&args),
         Command::Demo(args) => demo::run(args),

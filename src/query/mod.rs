@@ -10,15 +10,18 @@
 
 mod eval;
 mod filter;
+mod key;
 mod literal;
 mod names;
 mod scan;
+mod sums;
 mod top;
 mod value;
 
 pub use filter::{Filter, FilterError};
 pub use scan::{Input, Scan, ScanStats, inputs};
-pub use top::{Metric, Options as TopOptions, Row as TopRow, Top};
+pub use sums::{Metric, Row as TopRow};
+pub use top::{Options as TopOptions, Top};
 pub use value::{columns_of, is_column, number, text};
 
 #[cfg(test)]

@@ -1,0 +1,132 @@
+//! Questions to files that `collect` or `decode` wrote: what their subcommands have in common.
+
+pub mod flows;
+pub mod info;
+mod print;
+pub mod top;
+
+use super::{say, usage};
+use anyhow::Context;
+use clap::ValueEnum;
+use flowlane::columns::{ColumnType, Timestamp};
+use flowlane::query::{self, Filter, Input, Scan, ScanStats};
+use flowlane::sink::schema::SCHEMA;
+use print::print;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+const FILTERS: &str = "\
+Filters:
+  proto tcp and dst port 443                 nfdump's words; `and` may be left out
+  src_addr in 10.0.0.0/8, 2001:db8::/32      prefixes of both families
+  bytes > 1M and not net 192.0.2/24          either direction: addr, host, net, port, as, if
+  dst_port in 1024..2048 and flags S         ranges; TCP flags by letter, all of them set
+  last 1h                                    by the time received; flow_start > 2026-11-24T10:00 by the exporter's
+  in_if = 3 and exporter = 192.0.2.1         any column; `vni is present`, `src_as is absent`";
+
+/// Where flows are, and how answers look.
+#[derive(clap::Args)]
+struct From {
+    /// A folder or a Parquet file; repeatable
+    #[arg(short, long = "in", value_name = "PATH", default_value = "flows")]
+    paths: Vec<PathBuf>,
+    /// How to print [default: a table on a terminal, else csv]
+    #[arg(short, long, value_enum)]
+    format: Option<Style>,
+    /// Threads [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Say on standard error what was read
+    #[arg(long)]
+    stats: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Style {
+    /// Columns for people
+    Table,
+    /// Comma-separated
+    Csv,
+    /// One JSON object a line
+    Ndjson,
+    /// A Markdown table
+    Markdown,
+}
+
+impl From {
+    fn scan(&self, words: &[String], columns: Vec<String>) -> anyhow::Result<Scan> {
+        let now = Timestamp::from(SystemTime::now()).0;
+        let filter = Filter::parse(&words.join(" "), now).map_err(|e| usage(e.to_string()))?;
+        let mut inputs: Vec<Input> = Vec::new();
+        for path in &self.paths {
+            let found = query::inputs(path).with_context(|| {
+                format!(
+                    "cannot read {}; give --in a folder that `flowlane collect` writes, or a Parquet file",
+                    path.display()
+                )
+            })?;
+            inputs.extend(found);
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Scan { inputs, filter, columns, threads: self.threads.map_or(cores, usize::from) })
+    }
+
+    fn style(&self) -> Style {
+        self.format.unwrap_or(if io::stdout().is_terminal() { Style::Table } else { Style::Csv })
+    }
+
+    /// What was read, and why there is no answer; the exit code.
+    fn end(&self, stats: &ScanStats) -> ExitCode {
+        for (path, error) in &stats.damaged {
+            say(&format!("flowlane: {} is passed over: {error}", path.display()));
+        }
+        if stats.files == 0 {
+            say("flowlane: there are no flows: no Parquet file and no segment there");
+        } else if stats.rows == 0 {
+            say(&format!("flowlane: no flow: {} files, none of which can have one for this filter", stats.files));
+        } else if stats.matched == 0 {
+            let unknown = match stats.unknown {
+                0 => String::new(),
+                n => format!("; {n} lack a column that it asks for"),
+            };
+            say(&format!(
+                "flowlane: no flow: the filter holds for none of {} that were looked at{unknown}",
+                stats.rows
+            ));
+        }
+        if self.stats {
+            say(&format!(
+                "{} files, {} row groups read and {} ruled out by statistics, {} rows, {} for which the filter holds",
+                stats.files, stats.groups, stats.pruned, stats.rows, stats.matched
+            ));
+        }
+        if stats.damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+fn check_columns<'a>(names: impl Iterator<Item = &'a String>, more: &[&str]) -> anyhow::Result<()> {
+    for name in names {
+        if !query::is_column(name) && !more.contains(&name.as_str()) {
+            let like = |c: &&str| !name.is_empty() && c.contains(name.as_str());
+            let near: Vec<&str> = SCHEMA.iter().map(|c| c.name).filter(like).take(6).collect();
+            let hint =
+                if near.is_empty() { "src_addr, dst_port, proto, bytes, ...".to_string() } else { near.join(", ") };
+            return Err(usage(format!("there is no column {name:?}; there are {hint}")));
+        }
+    }
+    Ok(())
+}
+
+fn is_number(column: &str) -> bool {
+    use ColumnType as T;
+    column == "duration_ms"
+        || SCHEMA.iter().any(|c| {
+            c.name == column && matches!(c.data_type, T::U8 | T::U16 | T::U32 | T::U64 | T::I64) && column != "proto"
+        })
+}
+
+fn is_time(column: &str) -> bool {
+    SCHEMA.iter().any(|c| c.name == column && c.data_type == ColumnType::Timestamp)
+}

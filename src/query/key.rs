@@ -1,0 +1,143 @@
+//! Keys of groups: the values of some columns of a row as bytes, which are compared and turned into text again.
+
+use super::names;
+use crate::sink::schema::ADDRESSES;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    Int32Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::DataType;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// The columns that a key's word stands for: two where it is both directions.
+pub(super) fn directions(key: &str) -> Vec<String> {
+    match key {
+        "addr" => ["src_addr", "dst_addr"].map(String::from).to_vec(),
+        "port" => ["src_port", "dst_port"].map(String::from).to_vec(),
+        "as" => ["src_as", "dst_as"].map(String::from).to_vec(),
+        "if" => ["in_if", "out_if"].map(String::from).to_vec(),
+        one => vec![one.to_string()],
+    }
+}
+
+/// A part of a key: a tag, and the value's bytes.
+pub(super) enum Part<'a> {
+    Pair(Option<&'a ArrayRef>, Option<&'a ArrayRef>),
+    One(Option<&'a ArrayRef>, bool),
+}
+
+const ABSENT: u8 = 0;
+const NUMBER: u8 = 1;
+const TEXT: u8 = 2;
+const IP4: u8 = 4;
+const IP6: u8 = 6;
+const TIME: u8 = 7;
+const OCTETS: u8 = 8;
+const PROTO: u8 = 9;
+
+impl<'a> Part<'a> {
+    pub(super) fn of(batch: &'a RecordBatch, name: Option<&String>) -> Self {
+        let name = name.map_or("", String::as_str);
+        match ADDRESSES.iter().find(|p| p.key == name) {
+            Some(pair) => Self::Pair(batch.column_by_name(pair.v4), batch.column_by_name(pair.v6)),
+            None => Self::One(batch.column_by_name(name), name == "proto"),
+        }
+    }
+
+    pub(super) fn append(&self, row: usize, key: &mut Vec<u8>) {
+        match self {
+            Self::Pair(v4, v6) => {
+                if let Some(array) = v4.filter(|a| a.is_valid(row)) {
+                    key.push(IP4);
+                    let value = array.as_primitive_opt::<UInt32Type>().map_or(0, |a| a.value(row));
+                    key.extend_from_slice(&value.to_be_bytes());
+                } else if let Some(array) = v6.filter(|a| a.is_valid(row)) {
+                    key.push(IP6);
+                    key.extend_from_slice(array.as_fixed_size_binary_opt().map_or(&[0; 16], |a| a.value(row)));
+                } else {
+                    key.push(ABSENT);
+                }
+            }
+            Self::One(array, is_proto) => {
+                let Some(array) = array.filter(|a| a.is_valid(row)) else { return key.push(ABSENT) };
+                let mut number = |tag: u8, n: u64| {
+                    key.push(tag);
+                    key.extend_from_slice(&n.to_be_bytes());
+                };
+                match array.data_type() {
+                    DataType::UInt8 => {
+                        let tag = if *is_proto { PROTO } else { NUMBER };
+                        number(tag, array.as_primitive::<UInt8Type>().value(row).into());
+                    }
+                    DataType::UInt16 => number(NUMBER, array.as_primitive::<UInt16Type>().value(row).into()),
+                    DataType::UInt32 => number(NUMBER, array.as_primitive::<UInt32Type>().value(row).into()),
+                    DataType::UInt64 => number(NUMBER, array.as_primitive::<UInt64Type>().value(row)),
+                    DataType::Int64 => {
+                        number(NUMBER, array.as_primitive::<Int64Type>().value(row).cast_unsigned());
+                    }
+                    DataType::Timestamp(..) => {
+                        let us = array.as_primitive::<TimestampMicrosecondType>().value(row);
+                        number(TIME, us.cast_unsigned());
+                    }
+                    DataType::Boolean => number(NUMBER, array.as_boolean().value(row).into()),
+                    DataType::FixedSizeBinary(n) => {
+                        key.push(if *n == 16 { IP6 } else { OCTETS });
+                        if *n != 16 {
+                            key.push(*n as u8);
+                        }
+                        key.extend_from_slice(array.as_fixed_size_binary().value(row));
+                    }
+                    _ => {
+                        let text = array.as_string_opt::<i32>().map(|a| a.value(row)).or_else(|| {
+                            let dictionary = array.as_dictionary_opt::<Int32Type>()?;
+                            let place = usize::try_from(dictionary.keys().value(row)).ok()?;
+                            Some(dictionary.values().as_string_opt::<i32>()?.value(place))
+                        });
+                        let text = text.unwrap_or_default().as_bytes();
+                        let text = text.get(..text.len().min(usize::from(u16::MAX))).unwrap_or(text);
+                        key.push(TEXT);
+                        key.extend_from_slice(&(text.len() as u16).to_be_bytes());
+                        key.extend_from_slice(text);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The parts of a key as text; an absent one is empty.
+pub(super) fn texts(mut key: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    while let Some((&tag, rest)) = key.split_first() {
+        let number = || rest.first_chunk().map_or(0, |b| u64::from_be_bytes(*b));
+        let (text, len) = match tag {
+            IP4 => (Ipv4Addr::from(rest.first_chunk().map_or(0, |b| u32::from_be_bytes(*b))).to_string(), 4),
+            IP6 => (Ipv6Addr::from(rest.first_chunk::<16>().copied().unwrap_or_default()).to_string(), 16),
+            NUMBER => (number().to_string(), 8),
+            PROTO => {
+                let n = number();
+                let name = u8::try_from(n).ok().and_then(names::protocol_name);
+                (name.map_or_else(|| n.to_string(), str::to_string), 8)
+            }
+            TIME => {
+                let mut text = Vec::new();
+                crate::sink::text::time(&mut text, number().cast_signed());
+                (String::from_utf8(text).unwrap_or_default(), 8)
+            }
+            OCTETS => {
+                let n = rest.first().map_or(0, |n| usize::from(*n));
+                let octets = rest.get(1..=n).unwrap_or(&[]);
+                (octets.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":"), 1 + n)
+            }
+            TEXT => {
+                let n = rest.first_chunk().map_or(0, |b| usize::from(u16::from_be_bytes(*b)));
+                (String::from_utf8_lossy(rest.get(2..2 + n).unwrap_or(&[])).into_owned(), 2 + n)
+            }
+            _ => (String::new(), 0),
+        };
+        found.push(text);
+        key = rest.get(len..).unwrap_or(&[]);
+    }
+    found
+}

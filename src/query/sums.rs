@@ -1,0 +1,132 @@
+//! What is summed of flows, and the metrics that follow from it.
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::{Array, BooleanArray, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
+
+/// What groups are ranked by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// Sum of `bytes`, forward only.
+    Bytes,
+    /// Sum of `packets`.
+    Packets,
+    /// Sum of `flows`: a record may stand for several.
+    Flows,
+    /// Bits a second, from the first start to the last end of the group's flows.
+    Bps,
+    /// Packets a second.
+    Pps,
+    /// Bytes a packet.
+    Bpp,
+}
+
+impl std::str::FromStr for Metric {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Ok(match name {
+            "bytes" => Self::Bytes,
+            "packets" => Self::Packets,
+            "flows" => Self::Flows,
+            "bps" => Self::Bps,
+            "pps" => Self::Pps,
+            "bpp" => Self::Bpp,
+            _ => return Err("there are bytes, packets, flows, bps, pps and bpp"),
+        })
+    }
+}
+
+/// Sums of some flows.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Row {
+    /// Bytes.
+    pub bytes: i128,
+    /// Packets.
+    pub packets: i128,
+    /// Flows.
+    pub flows: i128,
+    /// The first start, microseconds since 1970; `i64::MAX` where none is known.
+    pub start: i64,
+    /// The last end; `i64::MIN` where none is known.
+    pub end: i64,
+}
+
+impl Row {
+    pub(super) const NONE: Self = Self { bytes: 0, packets: 0, flows: 0, start: i64::MAX, end: i64::MIN };
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.bytes += other.bytes;
+        self.packets += other.packets;
+        self.flows += other.flows;
+        self.start = self.start.min(other.start);
+        self.end = self.end.max(other.end);
+    }
+
+    /// How long it took, seconds; 0 where it is not known.
+    pub fn seconds(&self) -> f64 {
+        if self.start <= self.end { (self.end - self.start) as f64 / 1e6 } else { 0.0 }
+    }
+
+    /// The value of a metric; rates of what took no time are 0.
+    pub fn metric(&self, metric: Metric) -> f64 {
+        let over = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
+        match metric {
+            Metric::Bytes => self.bytes as f64,
+            Metric::Packets => self.packets as f64,
+            Metric::Flows => self.flows as f64,
+            Metric::Bps => over(self.bytes as f64 * 8.0, self.seconds()),
+            Metric::Pps => over(self.packets as f64, self.seconds()),
+            Metric::Bpp => over(self.bytes as f64, self.packets as f64),
+        }
+    }
+}
+
+/// The columns that are summed.
+pub(super) struct Sums<'a> {
+    bytes: Option<&'a Int64Array>,
+    packets: Option<&'a Int64Array>,
+    flows: Option<&'a Int64Array>,
+    start: Option<&'a TimestampMicrosecondArray>,
+    end: Option<&'a TimestampMicrosecondArray>,
+    total: Option<&'a BooleanArray>,
+    rate: Option<&'a Float64Array>,
+}
+
+impl<'a> Sums<'a> {
+    pub(super) fn of(batch: &'a RecordBatch, scale: bool) -> Self {
+        let number = |name: &str| batch.column_by_name(name).and_then(|a| a.as_primitive_opt::<Int64Type>());
+        let time =
+            |name: &str| batch.column_by_name(name).and_then(|a| a.as_primitive_opt::<TimestampMicrosecondType>());
+        let total = batch.column_by_name("counters_are_total").and_then(|a| a.as_boolean_opt());
+        let rate = batch.column_by_name("sampling_rate").and_then(|a| a.as_primitive_opt::<Float64Type>());
+        Self {
+            bytes: number("bytes"),
+            packets: number("packets"),
+            flows: number("flows"),
+            start: time("flow_start"),
+            end: time("flow_end"),
+            // Where no row is one, none is looked at.
+            total: total.filter(|t| t.true_count() > 0),
+            rate: rate.filter(|_| scale),
+        }
+    }
+
+    pub(super) fn is_total(&self, row: usize) -> bool {
+        self.total.is_some_and(|t| t.value(row))
+    }
+
+    pub(super) fn row(&self, row: usize) -> Row {
+        let number = |array: Option<&Int64Array>| array.filter(|a| a.is_valid(row)).map(|a| a.value(row));
+        let time = |array: Option<&TimestampMicrosecondArray>| array.filter(|a| a.is_valid(row)).map(|a| a.value(row));
+        let rate = self.rate.filter(|r| r.is_valid(row)).map_or(1.0, |r| r.value(row));
+        let scaled = |n: i64| if rate == 1.0 { i128::from(n) } else { (n as f64 * rate).round() as i128 };
+        Row {
+            bytes: scaled(number(self.bytes).unwrap_or(0)),
+            packets: scaled(number(self.packets).unwrap_or(0)),
+            flows: number(self.flows).unwrap_or(1).into(),
+            start: time(self.start).unwrap_or(i64::MAX),
+            end: time(self.end).unwrap_or(i64::MIN),
+        }
+    }
+}
