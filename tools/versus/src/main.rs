@@ -1,0 +1,24 @@
+//! Flow collectors beside each other: the same datagrams, the same core, the same disk.
+//!
+//! ```text
+//! workload     what is sent, by flowgen, which counts what it sends
+//!   -> peer    a collector: how it is started, what it says it has kept; a file each
+//!   -> trial   one collector, one workload, one rate: processor time, memory, disk, sums
+//!   -> cost    rounds of trials beside each other
+//!   -> raw     JSON lines and CSV -> table
+//! ```
+#![deny(unsafe_code)]
+
+mod cli;
+mod cost;
+mod machine;
+mod peer;
+mod process;
+mod raw;
+mod table;
+mod trial;
+mod workload;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

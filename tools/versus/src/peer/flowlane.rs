@@ -1,0 +1,50 @@
+//! flowlane, as its README says: Parquet in a folder.
+
+use super::{BUFFER, Peer, Place, Totals, program, says};
+use anyhow::{Context, bail};
+use serde_json::Value;
+use std::process::Command;
+
+/// `flowlane collect`, one thread.
+pub struct Flowlane;
+
+impl Peer for Flowlane {
+    fn name(&self) -> &'static str {
+        "flowlane"
+    }
+
+    fn version(&self) -> Result<String, String> {
+        let found = program("flowlane").and_then(|p| says(&p, &["--version"]));
+        found.ok_or_else(|| "cargo build --release -p flowlane".to_owned())
+    }
+
+    fn command(&self, place: &Place) -> Command {
+        let mut command = Command::new(program("flowlane").unwrap_or_default());
+        command.args(["collect", "--listen", &format!("127.0.0.1:{}", place.port), "--threads", "1", "--json"]);
+        command.args(["--receive-buffer", &(BUFFER >> 20).to_string(), "--format", "parquet", "--out"]);
+        command.arg(place.kept());
+        command
+    }
+
+    fn totals(&self, place: &Place) -> anyhow::Result<Totals> {
+        let summary = crate::process::Running::printed(&place.folder);
+        let summary: Value = serde_json::from_str(&summary).context("flowlane's summary")?;
+        let mut command = Command::new(program("flowlane").unwrap_or_default());
+        command.args(["top", "version", "--by", "flows", "-n", "100", "--format", "ndjson", "--in"]);
+        let output = command.arg(place.kept()).output()?;
+        if !output.status.success() {
+            bail!("flowlane top: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        let rows = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let sum =
+            rows.filter(|row| row["version"] == "(total)").next_back().context("flowlane top has no line of sums")?;
+        let number = |name: &str| sum[name].as_u64().with_context(|| format!("no {name} in {sum}"));
+        let totals = Totals { records: number("flows")?, octets: number("bytes")?, packets: number("packets")? };
+        // What is in the files, not what was counted on the way there.
+        match summary["records"].as_u64() {
+            Some(decoded) if decoded == totals.records + summary["rows_dropped"].as_u64().unwrap_or(0) => Ok(totals),
+            decoded => bail!("{} flows in the files, {decoded:?} decoded", totals.records),
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! A collector under measurement: a process of its own, on one core for all of its threads.
+
+use anyhow::{Context, anyhow, bail};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::time::TimeValLike;
+use nix::time::{ClockId, clock_getcpuclockid};
+use nix::unistd::Pid;
+use std::fs::File;
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Processor time, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cpu {
+    /// In the process's own code.
+    pub user_us: u64,
+    /// In the kernel on its behalf.
+    pub system_us: u64,
+}
+
+impl Cpu {
+    /// Both.
+    pub fn total_us(self) -> u64 {
+        self.user_us + self.system_us
+    }
+}
+
+/// What a process has used when it has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// Processor time since [`Running::mark`], its way to the end included.
+    pub cpu: Cpu,
+    /// Resident memory at its peak.
+    pub peak_kib: u64,
+}
+
+/// A process that does not outlive this one.
+pub struct Running {
+    child: Child,
+    clock: ClockId,
+    /// At the mark: all of it by the process's own clock, and the user's part to a clock tick.
+    marked_us: u64,
+    marked_user_us: u64,
+    folder: PathBuf,
+}
+
+impl Running {
+    /// Starts a command on a core; what it prints goes into files in the folder.
+    ///
+    /// # Errors
+    /// A program that is not there, or a core that is not the machine's.
+    pub fn start(mut command: Command, core: usize, folder: &Path) -> anyhow::Result<Self> {
+        let at = |name: &str| File::create(folder.join(name));
+        command.stdin(Stdio::null()).stdout(at("stdout")?).stderr(at("stderr")?);
+        let program = command.get_program().display().to_string();
+        // A child runs where the thread that started it may run.
+        let child = std::thread::scope(|scope| {
+            let started = scope.spawn(move || {
+                pin(core)?;
+                command.spawn().with_context(|| format!("cannot start {program}"))
+            });
+            started.join().map_err(|_| anyhow!("the starting thread failed"))?
+        })?;
+        let clock = clock_getcpuclockid(Pid::from_raw(child.id().cast_signed()))?;
+        Ok(Self { child, clock, marked_us: 0, marked_user_us: 0, folder: folder.to_owned() })
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
+    /// Waits until it listens on a port.
+    ///
+    /// # Errors
+    /// It ended, or does not listen within 20 seconds.
+    pub fn wait_for(&mut self, port: u16) -> anyhow::Result<()> {
+        let end = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("it ended before it listened ({status}): {}", self.complaint());
+            }
+            if Queue::of(port).is_some() {
+                std::thread::sleep(Duration::from_millis(150));
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        bail!("it does not listen on port {port}: {}", self.complaint())
+    }
+
+    /// The last line that it wrote to standard error.
+    fn complaint(&self) -> String {
+        let text = std::fs::read_to_string(self.folder.join("stderr")).unwrap_or_default();
+        text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("it says nothing").to_owned()
+    }
+
+    /// What it printed on standard output so far.
+    pub fn printed(folder: &Path) -> String {
+        std::fs::read_to_string(folder.join("stdout")).unwrap_or_default()
+    }
+
+    /// Processor time since the start, threads that ended included.
+    ///
+    /// # Errors
+    /// It ended.
+    pub fn cpu_us(&self) -> anyhow::Result<u64> {
+        let time = self.clock.now().context("it ended too early")?;
+        Ok(u64::try_from(time.num_nanoseconds()).unwrap_or(0) / 1000)
+    }
+
+    /// From here on its processor time counts.
+    ///
+    /// # Errors
+    /// It ended.
+    pub fn mark(&mut self) -> anyhow::Result<()> {
+        self.marked_us = self.cpu_us()?;
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // Behind the name, which may hold anything: utime is the 12th field.
+        let ticks = text.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(11)?.parse::<u64>().ok());
+        self.marked_user_us = ticks.context("no time in /proc/PID/stat")? * 10_000;
+        Ok(())
+    }
+
+    /// Resident memory now, in KiB: at present, and at its peak.
+    pub fn resident_kib(&self) -> Option<(u64, u64)> {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let field =
+            |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
+        Some((field("VmRSS:")?, field("VmHWM:")?))
+    }
+
+    /// Waits until it has read all that is in its socket and done its work: its processor time stands still.
+    ///
+    /// # Errors
+    /// It ended.
+    pub fn settle(&self, port: u16, patience: Duration) -> anyhow::Result<()> {
+        let end = Instant::now() + patience;
+        let mut last = self.cpu_us()?;
+        while Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(200));
+            let now = self.cpu_us()?;
+            // A service that waits uses a little, too.
+            if Queue::of(port).is_none_or(|q| q.waiting == 0) && now - last < 10_000 {
+                break;
+            }
+            last = now;
+        }
+        Ok(())
+    }
+
+    /// Tells it to end, and waits for it.
+    ///
+    /// # Errors
+    /// It does not end in time, or not well.
+    pub fn stop(mut self, signal: Signal, patience: Duration) -> anyhow::Result<Ended> {
+        let before = children()?;
+        let mut peak_kib = self.resident_kib().map_or(0, |r| r.1);
+        kill(self.pid(), signal)?;
+        let end = Instant::now() + patience;
+        let status = loop {
+            // What it needs at the end counts as well.
+            peak_kib = self.resident_kib().map_or(peak_kib, |r| r.1.max(peak_kib));
+            match self.child.try_wait()? {
+                Some(status) => break status,
+                None if Instant::now() > end => bail!("it does not end"),
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+        };
+        let after = children()?;
+        if !status.success() && std::os::unix::process::ExitStatusExt::signal(&status).is_none() {
+            bail!("it failed ({status}): {}", self.complaint());
+        }
+        let user_us = (after.user_us - before.user_us).saturating_sub(self.marked_user_us);
+        let total_us = (after.total_us() - before.total_us()).saturating_sub(self.marked_us);
+        let user_us = user_us.min(total_us);
+        Ok(Ended { cpu: Cpu { user_us, system_us: total_us - user_us }, peak_kib })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What all processes used that were waited for.
+fn children() -> anyhow::Result<Cpu> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let us = |time: nix::sys::time::TimeVal| u64::try_from(time.num_microseconds()).unwrap_or(0);
+    Ok(Cpu { user_us: us(usage.user_time()), system_us: us(usage.system_time()) })
+}
+
+/// Keeps the calling thread on a core.
+///
+/// # Errors
+/// A core that the machine does not have, or that is not allowed.
+pub fn pin(core: usize) -> anyhow::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core)?;
+    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("cannot run on core {core}"))
+}
+
+/// A receiver's sockets on a port, as the kernel sees them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queue {
+    /// Bytes that wait, the kernel's own included.
+    pub waiting: u64,
+    /// Datagrams that found the buffer full.
+    pub drops: u64,
+}
+
+impl Queue {
+    /// The sum over all sockets of the port, if there is any.
+    pub fn of(port: u16) -> Option<Self> {
+        let tables = ["/proc/net/udp", "/proc/net/udp6"].map(|f| std::fs::read_to_string(f).unwrap_or_default());
+        let mut sum = None;
+        for line in tables.iter().flat_map(|t| t.lines().skip(1)) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let local = fields.get(1).and_then(|a| u16::from_str_radix(a.rsplit(':').next()?, 16).ok());
+            let waits = fields.get(4).and_then(|q| u64::from_str_radix(q.split(':').nth(1)?, 16).ok());
+            let drops = fields.last().and_then(|d| d.parse::<u64>().ok());
+            if let (true, Some(waits), Some(drops)) = (local == Some(port), waits, drops) {
+                let sum = sum.get_or_insert_with(Self::default);
+                sum.waiting += waits;
+                sum.drops += drops;
+            }
+        }
+        sum
+    }
+}
+
+/// A port that nobody listens on.
+///
+/// # Errors
+/// None is free.
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// A folder for one run, gone with it.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// A new folder below `base`.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn new(base: &Path, name: &str) -> anyhow::Result<Self> {
+        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let n = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = base.join(format!("versus-{}-{n}-{}", std::process::id(), name.replace(' ', "-")));
+        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Bytes of all files below a folder.
+pub fn bytes_below(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(data) if data.is_dir() => bytes_below(&entry.path()),
+        Ok(data) => data.len(),
+        Err(_) => 0,
+    };
+    entries.filter_map(Result::ok).map(size).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_counts_from_the_mark_to_the_end() {
+        let scratch = Scratch::new(&std::env::temp_dir(), "a test").unwrap();
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            "trap 'i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exit 0' TERM; while :; do sleep 0.01; done",
+        ]);
+        let mut running = Running::start(command, 0, scratch.path()).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        running.mark().unwrap();
+        let ended = running.stop(Signal::SIGTERM, Duration::from_secs(20)).unwrap();
+        assert!(ended.cpu.total_us() > 1000, "{ended:?}");
+        assert!(ended.peak_kib > 100, "{ended:?}");
+        assert!(scratch.path().join("stderr").exists());
+    }
+
+    #[test]
+    fn a_queue_is_seen_while_a_socket_is_there() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        assert_eq!(Queue::of(port), Some(Queue::default()));
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0; 100], ("127.0.0.1", port)).unwrap();
+        assert!(Queue::of(port).unwrap().waiting > 100);
+        drop(socket);
+        assert_eq!(Queue::of(port), None);
+    }
+}

@@ -1,0 +1,167 @@
+//! One collector, one workload, one rate: what went in, what came out, what it took.
+
+use crate::machine::Cores;
+use crate::peer::{Peer, Place, Totals};
+use crate::process::{Queue, Running, Scratch, bytes_below, free_port};
+use crate::workload::{Load, Workload};
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What is to be tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The name of what is measured by it: `cost`, `rate` or `loss`.
+    pub measure: &'a str,
+    /// Which time in turn, from 1.
+    pub round: u32,
+    /// Datagrams a second.
+    pub rate: f64,
+    /// For how long, seconds.
+    pub seconds: f64,
+    /// As trains of UDP_SEGMENT.
+    pub trains: bool,
+}
+
+/// What came of it: a row of the raw data. Everything counts from after the warming up to the end of the process,
+/// but for the totals, the memory and the bytes on disk, which are of all that was sent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Trial {
+    /// `cost`, `rate` or `loss`.
+    pub measure: String,
+    /// The workload's name.
+    pub workload: String,
+    /// The collector's name.
+    pub peer: String,
+    /// `plain` or `trains`.
+    pub sender: String,
+    /// Which time in turn, from 1.
+    pub round: u32,
+    /// Datagrams a second that were asked for.
+    pub rate: f64,
+    /// Seconds that sending took.
+    pub seconds: f64,
+    /// Datagrams sent.
+    pub datagrams: u64,
+    /// Flow records in them.
+    pub records: u64,
+    /// Processor time of the collector in its own code, microseconds.
+    pub user_us: u64,
+    /// And in the kernel.
+    pub system_us: u64,
+    /// Resident memory at its peak, KiB.
+    pub peak_kib: u64,
+    /// Flow records sent, the warming up included.
+    pub sent_records: u64,
+    /// Their bytes.
+    pub sent_octets: u64,
+    /// Their packets.
+    pub sent_packets: u64,
+    /// Flow records in the collector's files.
+    pub kept_records: u64,
+    /// Their bytes.
+    pub kept_octets: u64,
+    /// Their packets.
+    pub kept_packets: u64,
+    /// Bytes of all that it keeps on disk.
+    pub disk_bytes: u64,
+    /// Datagrams that found its receive buffer full, as the kernel says.
+    pub kernel_drops: u64,
+}
+
+impl Trial {
+    /// Whether records, bytes and packets are those that were sent.
+    pub fn is_right(&self) -> bool {
+        let sent = (self.sent_records, self.sent_octets, self.sent_packets);
+        sent == (self.kept_records, self.kept_octets, self.kept_packets)
+    }
+
+    /// Records that are not there, as a share of those sent after warming up.
+    pub fn loss(&self) -> f64 {
+        self.sent_records.saturating_sub(self.kept_records) as f64 / self.records.max(1) as f64
+    }
+
+    /// Records that were received after the warming up, of which nothing is lost.
+    fn received(&self) -> f64 {
+        (self.records as f64 * (1.0 - self.loss())).max(1.0)
+    }
+
+    /// Processor time a flow that was received, in nanoseconds: user and system.
+    pub fn cpu_ns_per_flow(&self) -> (f64, f64) {
+        let each = |us: u64| us as f64 * 1000.0 / self.received();
+        (each(self.user_us), each(self.system_us))
+    }
+
+    /// Flows in a datagram.
+    pub fn flows_per_datagram(&self) -> f64 {
+        self.records as f64 / self.datagrams.max(1) as f64
+    }
+
+    /// Bytes on disk a flow that is kept.
+    pub fn bytes_per_flow(&self) -> f64 {
+        self.disk_bytes as f64 / self.kept_records.max(1) as f64
+    }
+}
+
+/// Where trials are held.
+pub struct Arena {
+    /// Who runs where.
+    pub cores: Cores,
+    /// Below it each run has a folder for its time.
+    pub base: PathBuf,
+}
+
+impl Arena {
+    /// Starts a collector, sends to it, ends it and counts.
+    ///
+    /// # Errors
+    /// Why it could not be done.
+    pub fn trial(&self, peer: &dyn Peer, workload: &Workload, asked: Asked<'_>) -> anyhow::Result<Trial> {
+        self.try_it(peer, workload, asked).with_context(|| format!("{} on {}", peer.name(), workload.name))
+    }
+
+    fn try_it(&self, peer: &dyn Peer, workload: &Workload, asked: Asked<'_>) -> anyhow::Result<Trial> {
+        let scratch = Scratch::new(&self.base, peer.name())?;
+        let place = Place { port: free_port()?, folder: scratch.path().to_owned() };
+        std::fs::create_dir_all(place.kept())?;
+        let mut running = Running::start(peer.command(&place), self.cores.receiver, &place.folder)?;
+        running.wait_for(place.port)?;
+        let to = SocketAddr::from(([127, 0, 0, 1], place.port));
+        let time = Duration::from_secs_f64(asked.seconds);
+        let load = Load { rate: asked.rate, time, trains: asked.trains, core: self.cores.sender };
+        let marked = &mut running;
+        let port = place.port;
+        let (warm, all) = workload.send(to, load, move || {
+            marked.settle(port, Duration::from_secs(10))?;
+            marked.mark()
+        })?;
+        running.settle(place.port, Duration::from_secs(30))?;
+        let kernel_drops = Queue::of(place.port).map_or(0, |q| q.drops);
+        let ended = running.stop(peer.signal(), Duration::from_secs(60))?;
+        let Totals { records, octets, packets } = peer.totals(&place)?;
+        Ok(Trial {
+            measure: asked.measure.to_owned(),
+            workload: workload.name.to_owned(),
+            peer: peer.name().to_owned(),
+            sender: if asked.trains { "trains" } else { "plain" }.to_owned(),
+            round: asked.round,
+            rate: asked.rate,
+            seconds: all.duration.as_secs_f64(),
+            datagrams: all.datagrams - warm.datagrams,
+            records: all.records - warm.records,
+            user_us: ended.cpu.user_us,
+            system_us: ended.cpu.system_us,
+            peak_kib: ended.peak_kib,
+            sent_records: all.records,
+            sent_octets: all.octets,
+            sent_packets: all.packets,
+            kept_records: records,
+            kept_octets: octets,
+            kept_packets: packets,
+            disk_bytes: bytes_below(&place.kept()),
+            kernel_drops,
+        })
+    }
+}

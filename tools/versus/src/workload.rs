@@ -1,0 +1,111 @@
+//! What is sent.
+
+use crate::process::pin;
+use anyhow::{Context, bail};
+use flowgen::{Delivery, Limits, Pace, Plan, Protocol, Sender, Sent, Template};
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// Datagrams of one kind.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// What it is called.
+    pub name: &'static str,
+    /// What it is.
+    pub about: &'static str,
+    /// What flowgen makes of it.
+    pub plan: Plan,
+}
+
+/// How datagrams are sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Datagrams a second.
+    pub rate: f64,
+    /// For how long.
+    pub time: Duration,
+    /// As trains that the kernel cuts apart (UDP_SEGMENT).
+    pub trains: bool,
+    /// The core that sends.
+    pub core: usize,
+}
+
+/// Every workload.
+pub fn all() -> Vec<Workload> {
+    let plan = |protocol, template, exporters| Plan {
+        protocols: vec![protocol],
+        templates: vec![template],
+        exporters,
+        records: Some(30),
+        ..Plan::default()
+    };
+    use Protocol::{Ipfix, V5, V9};
+    use Template::{Basic14, Ipv6, Variable, Wide23};
+    let made = |name, about, plan| Workload { name, about, plan };
+    vec![
+        made("v5", "NetFlow v5, 30 records, one exporter", plan(V5, Basic14, 1)),
+        made("v9-14", "NetFlow v9, 14 fields of 40 bytes, 30 records", plan(V9, Basic14, 1)),
+        made("v9-23", "NetFlow v9, 23 fields of 76 bytes", Plan { records: None, ..plan(V9, Wide23, 1) }),
+        made("ipfix-14", "IPFIX, 14 fields of 40 bytes, 30 records", plan(Ipfix, Basic14, 1)),
+        made("ipfix-23", "IPFIX, 23 fields of 76 bytes", Plan { records: None, ..plan(Ipfix, Wide23, 1) }),
+        made(
+            "ipfix-variable",
+            "IPFIX, three texts of variable length",
+            Plan { records: None, ..plan(Ipfix, Variable, 1) },
+        ),
+        made("ipfix-ipv6", "IPFIX, IPv6 addresses and 64-bit counters", Plan { records: None, ..plan(Ipfix, Ipv6, 1) }),
+        made("v5-1000", "NetFlow v5 of 1,000 exporters in turn", plan(V5, Basic14, 1000)),
+        made("ipfix-14-1000", "IPFIX of 1,000 exporters in turn, 14 fields", plan(Ipfix, Basic14, 1000)),
+    ]
+}
+
+/// Messages of each exporter before anything counts, templates among them.
+const WARM: usize = 20;
+
+impl Workload {
+    /// Sends it from a thread on the load's core: some for warming up, then, after `between`, the load. Gives what was
+    /// sent of each.
+    ///
+    /// # Errors
+    /// The network refuses, or the sender is slower than it was asked to be: a receiver would look better than it is.
+    pub fn send(
+        &self,
+        to: SocketAddr,
+        load: Load,
+        between: impl FnOnce() -> anyhow::Result<()> + Send,
+    ) -> anyhow::Result<(Sent, Sent)> {
+        std::thread::scope(|scope| {
+            let sending = scope.spawn(move || {
+                pin(load.core)?;
+                self.send_here(to, load, between)
+            });
+            sending.join().map_err(|_| anyhow::anyhow!("the sending thread failed"))?
+        })
+    }
+
+    fn send_here(
+        &self,
+        to: SocketAddr,
+        load: Load,
+        between: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<(Sent, Sent)> {
+        let limits = Limits { pace: Pace::Datagrams(load.rate), duration: Some(load.time), ..Limits::default() };
+        let delivery = Delivery { trains: load.trains, limits, ..Delivery::to(to) };
+        let mut sender = Sender::open(&self.plan, &delivery)?;
+        // Slowly: a receiver that starts has pages to touch.
+        for _ in 0..WARM {
+            sender.send((self.plan.exporters as usize).max(10))?;
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let warm = sender.sent();
+        between()?;
+        sender.run(&AtomicBool::new(false))?;
+        let all = sender.finish().context("sending")?;
+        let asked = load.rate * load.time.as_secs_f64();
+        if (all.datagrams - warm.datagrams) as f64 + 1.0 < asked {
+            bail!("this machine cannot send {:.0} datagrams a second", load.rate);
+        }
+        Ok((warm, all))
+    }
+}
