@@ -1,14 +1,14 @@
 //! Batches as Arrow record batches, without a copy: the arrays point into the batch's memory and keep it alive.
 //!
 //! Addresses of IPv4 become `UInt32`, those of IPv6 `FixedSizeBinary(16)`, MACs `FixedSizeBinary(6)`, times
-//! `Timestamp(Microsecond, "UTC")`, text `Utf8`, octets `Binary`, lists `List<UInt32>`.
+//! `Timestamp(Microsecond, "UTC")`, text `Utf8` or `Dictionary(Int32, Utf8)`, octets `Binary`, lists `List<UInt32>`.
 
 use super::{Batch, Bitmap, Column, ColumnType, ColumnView, VarBuf};
 use arrow_array::types::{
-    Float64Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
-use arrow_array::{ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, FixedSizeBinaryArray, ListArray};
-use arrow_array::{PrimitiveArray, RecordBatch, StringArray, UInt32Array};
+use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, DictionaryArray};
+use arrow_array::{FixedSizeBinaryArray, ListArray, PrimitiveArray, RecordBatch, StringArray, UInt32Array};
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
 use bytes::Bytes;
@@ -46,14 +46,16 @@ impl ColumnType {
 pub fn to_record_batch(batch: &Arc<Batch>) -> Result<RecordBatch, ArrowError> {
     let (mut fields, mut arrays) = (Vec::new(), Vec::new());
     for (index, column) in batch.columns().enumerate() {
-        fields.push(Field::new(&*column.def.name, column.def.data_type.arrow(), column.def.nullable));
-        arrays.push(array(batch, index, column)?);
+        let array = array(batch, index, column)?;
+        fields.push(Field::new(&*column.def.name, array.data_type().clone(), column.def.nullable));
+        arrays.push(array);
     }
     let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(batch.rows()));
     RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)
 }
 
-fn array(batch: &Arc<Batch>, index: usize, column: Column<'_>) -> Result<ArrayRef, ArrowError> {
+/// One of [`Batch::columns`], by its place there.
+pub(crate) fn array(batch: &Arc<Batch>, index: usize, column: Column<'_>) -> Result<ArrayRef, ArrowError> {
     let rows = batch.rows();
     let share = |part| Buffer::from(Bytes::from_owner(Shared { batch: batch.clone(), index, part }));
     let nulls = column.validity.map(|_| NullBuffer::new(BooleanBuffer::new(share(Part::Validity), 0, rows)));
@@ -82,6 +84,12 @@ fn array(batch: &Arc<Batch>, index: usize, column: Column<'_>) -> Result<ArrayRe
             let field = Arc::new(Field::new("item", DataType::UInt32, false));
             Arc::new(ListArray::try_new(field, offsets(share(Part::Offsets), rows), Arc::new(items), nulls)?)
         }
+        ColumnView::Dictionary { texts, .. } => {
+            let values = ScalarBuffer::new(share(Part::Values), 0, rows);
+            let keys = PrimitiveArray::<Int32Type>::try_new(values, nulls)?;
+            let texts = StringArray::try_new(offsets(share(Part::Offsets), texts.len()), share(Part::Texts), None)?;
+            Arc::new(DictionaryArray::try_new(keys, Arc::new(texts))?)
+        }
     })
 }
 
@@ -102,6 +110,8 @@ enum Part {
     Values,
     Offsets,
     Validity,
+    // Of a dictionary, whose values are keys.
+    Texts,
 }
 
 /// A part of a column's memory, which lives as long as its batch.
@@ -129,7 +139,10 @@ impl AsRef<[u8]> for Shared {
             (Part::Values, ColumnView::Bool(bits)) => bits.as_bytes(),
             (Part::Values, ColumnView::Ip6(v)) => v.as_bytes(),
             (Part::Values, ColumnView::Mac(v)) => v.as_bytes(),
-            (Part::Offsets, _) => &[],
+            (Part::Values, ColumnView::Dictionary { keys, .. }) => keys.as_bytes(),
+            (Part::Offsets, ColumnView::Dictionary { texts, .. }) => texts.offsets().as_bytes(),
+            (Part::Texts, ColumnView::Dictionary { texts, .. }) => texts.data(),
+            (Part::Offsets | Part::Texts, _) => &[],
         }
     }
 }
@@ -161,6 +174,10 @@ mod tests {
         let ran = plan.run(&body, usize::MAX, &meta, &NoLookups, &mut batch);
         assert_eq!(ran.records, rows);
         batch.finish();
+        let mut texts = VarBuf::default();
+        ["DE", "CH"].iter().for_each(|text| texts.push(text.as_bytes()));
+        let keys: Vec<i32> = (0..rows).map(|i| (i % 3) as i32 - 1).collect();
+        batch.join_texts("src_country", &keys, texts);
         Arc::new(batch)
     }
 
@@ -192,6 +209,11 @@ mod tests {
                         let items = child.and_then(|c| c.buffers().first()).map(|b| b.as_ptr());
                         assert_eq!(items, Some(v.data().as_ptr()));
                         v.offsets().as_bytes().as_ptr()
+                    }
+                    ColumnView::Dictionary { keys, texts } => {
+                        let there = child.and_then(|c| c.buffers().get(1)).map(|b| b.as_ptr());
+                        assert_eq!(there, Some(texts.data().as_ptr()));
+                        keys.as_bytes().as_ptr()
                     }
                 };
                 assert_eq!(there, Some(here), "{}", column.def.name);

@@ -3,6 +3,7 @@
 use super::buffer::{AlignedBuf, Bitmap, VarBuf};
 use super::gather::places::Places;
 use super::gather::window::Slots;
+use super::joined::Joined;
 use super::layout::{ColumnDef, ColumnType, Layout};
 use super::run::{Run, RunMeta};
 use std::sync::Arc;
@@ -47,6 +48,13 @@ pub enum ColumnView<'a> {
     Octets(&'a VarBuf),
     /// Lists of native-endian 32-bit numbers.
     ListU32(&'a VarBuf),
+    /// UTF-8: for each row the place of its text.
+    Dictionary {
+        /// Places in `texts`, none of them below zero.
+        keys: &'a [i32],
+        /// Different texts.
+        texts: &'a VarBuf,
+    },
 }
 
 /// A column of a batch.
@@ -70,7 +78,7 @@ impl Column<'_> {
 
 /// Where the values of a column stand.
 #[derive(Clone, Debug)]
-enum Storage {
+pub(super) enum Storage {
     /// In the arena, from this byte on.
     Fixed(usize),
     Var(VarBuf),
@@ -87,11 +95,11 @@ struct Spill {
 
 /// A column that only this batch has, for values that did not fit theirs.
 #[derive(Clone, Debug)]
-struct Spilled {
-    def: ColumnDef,
-    numbers: AlignedBuf,
-    octets: VarBuf,
-    validity: Bitmap,
+pub(super) struct Spilled {
+    pub(super) def: ColumnDef,
+    pub(super) numbers: AlignedBuf,
+    pub(super) octets: VarBuf,
+    pub(super) validity: Bitmap,
 }
 
 /// Rows of one [`Layout`], column by column.
@@ -100,21 +108,23 @@ struct Spilled {
 /// values. Dropping it frees its memory; `Decoder::recycle` reuses it.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    layout: Arc<Layout>,
+    pub(super) layout: Arc<Layout>,
     // INVARIANT: rows <= capacity <= limit; the arena has the places of capacity rows.
-    rows: usize,
+    pub(super) rows: usize,
     capacity: usize,
     limit: usize,
-    arena: AlignedBuf,
+    pub(super) arena: AlignedBuf,
     places: Places,
-    storage: Box<[Storage]>,
-    validity: Box<[Option<Bitmap>]>,
+    pub(super) storage: Box<[Storage]>,
+    pub(super) validity: Box<[Option<Bitmap>]>,
     // Bitmaps of rows that were forgotten, for their memory.
     spare_bits: Vec<Bitmap>,
-    runs: Vec<Run>,
+    pub(super) runs: Vec<Run>,
     spills: Vec<Spill>,
     spill_octets: VarBuf,
-    spilled: Vec<Spilled>,
+    pub(super) spilled: Vec<Spilled>,
+    // Columns that came when the batch was finished.
+    pub(super) joined: Vec<Joined>,
     finished: bool,
     pub(crate) scratch: Scratch,
 }
@@ -155,6 +165,7 @@ impl Batch {
             spills: Vec::new(),
             spill_octets: VarBuf::default(),
             spilled: Vec::new(),
+            joined: Vec::new(),
             finished: false,
             scratch: Scratch::default(),
             layout,
@@ -176,7 +187,7 @@ impl Batch {
         &self.runs
     }
 
-    /// The columns that readers see: the schema's in its order, extras after them.
+    /// The columns that readers see: the schema's in its order, those that were joined, extras after them.
     ///
     /// What is the same for a whole data set (times of the message, exporter, sampling where no column gives it) is
     /// in [`runs`](Self::runs).
@@ -190,7 +201,8 @@ impl Batch {
             },
             validity: Some(&s.validity),
         });
-        fixed.chain(spilled)
+        let joined = self.joined.iter().map(|j| j.column(self.rows));
+        fixed.chain(joined).chain(spilled)
     }
 
     /// The column of this name.
@@ -212,6 +224,7 @@ impl Batch {
             + self.spills.capacity() * size_of::<Spill>()
             + self.spill_octets.capacity()
             + self.spilled.iter().map(|s| s.numbers.capacity() + s.octets.capacity()).sum::<usize>()
+            + self.joined.iter().map(Joined::memory).sum::<usize>()
     }
 
     /// Whether no further row can be appended.
@@ -251,6 +264,7 @@ impl Batch {
         self.spills.clear();
         self.spill_octets.clear();
         self.spilled.clear();
+        self.joined.clear();
         self.finished = false;
     }
 

@@ -161,6 +161,16 @@ impl Bitmap {
         bits
     }
 
+    /// These bits.
+    pub fn of(bits: impl ExactSizeIterator<Item = bool>) -> Self {
+        let mut all = Self::filled(bits.len(), false);
+        let mut bits = bits.enumerate();
+        for byte in all.words.as_mut_bytes() {
+            *byte = bits.by_ref().take(8).fold(0, |byte, (i, bit)| byte | u8::from(bit) << (i % 8));
+        }
+        all
+    }
+
     /// Bits.
     pub fn len(&self) -> usize {
         self.len

@@ -10,8 +10,10 @@ mod buffer;
 pub(crate) mod derive;
 pub mod gather;
 pub(crate) mod icmp;
+mod joined;
 mod layout;
 mod options;
+mod retain;
 mod run;
 pub mod schema;
 

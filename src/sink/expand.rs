@@ -6,6 +6,7 @@ use crate::columns::arrow::to_record_batch;
 use crate::columns::schema::SCHEMA_VERSION;
 use crate::columns::{Batch, Column, ColumnType, Layout, Run, RunMeta};
 use arrow_array::builder::{MapBuilder, MapFieldNames, StringBuilder};
+use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
 use arrow_array::{
     ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
@@ -75,12 +76,7 @@ impl FileSchema {
             .iter()
             .filter_map(|&i| SCHEMA.get(i))
             .map(|c| {
-                let data_type = match c.name {
-                    "exporter" if dictionary => {
-                        DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
-                    }
-                    _ => c.data_type.arrow(),
-                };
+                let data_type = if dictionary && c.dictionary { dictionary_type() } else { c.data_type.arrow() };
                 Field::new(c.name, data_type, c.nullable)
             })
             .collect();
@@ -110,11 +106,12 @@ impl FileSchema {
         let columns: Vec<Column<'_>> = batch.columns().collect();
         let slice = |i: usize| narrow.column(i).slice(first, rows);
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.arrow.fields().len());
-        for (i, schema) in self.columns.iter().filter_map(|&i| Some((i, SCHEMA.get(i)?))) {
+        let fields = self.arrow.fields().iter();
+        for ((i, schema), field) in self.columns.iter().filter_map(|&i| Some((i, SCHEMA.get(i)?))).zip(fields) {
             let own = columns.iter().position(|c| c.def.extra_key.is_none() && &*c.def.name == schema.name);
             arrays.push(match own {
                 _ if i < RUN_COLUMNS => self.run_column(i, runs, rows),
-                Some(at) => slice(at),
+                Some(at) => texts_as(field.data_type(), slice(at)),
                 None => match schema.name {
                     "time_source" => Arc::new(UInt8Array::from(each(runs, rows, |m| m.time_source))),
                     "sampling_source" => Arc::new(UInt8Array::from(each(runs, rows, |m| m.sampling_source))),
@@ -126,7 +123,7 @@ impl FileSchema {
                     "counters_are_total" => {
                         Arc::new(BooleanArray::from(vec![batch.layout().counters_are_total(); rows]))
                     }
-                    _ => new_null_array(&schema.data_type.arrow(), rows),
+                    _ => new_null_array(field.data_type(), rows),
                 },
             });
         }
@@ -197,6 +194,23 @@ fn each<T: Clone>(runs: &[Run], rows: usize, of: impl Fn(&RunMeta) -> T) -> Vec<
         values.extend(std::iter::repeat_n(of(&run.meta), run.rows as usize));
     }
     values
+}
+
+fn dictionary_type() -> DataType {
+    DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
+}
+
+/// Text with a dictionary or without, as the file has it.
+fn texts_as(wanted: &DataType, array: ArrayRef) -> ArrayRef {
+    if let (DataType::Dictionary(..), Some(texts)) = (wanted, array.as_string_opt::<i32>()) {
+        return Arc::new(texts.iter().collect::<DictionaryArray<Int32Type>>());
+    }
+    if let (DataType::Utf8, Some(keys)) = (wanted, array.as_dictionary_opt::<Int32Type>())
+        && let Some(texts) = keys.downcast_dict::<StringArray>()
+    {
+        return Arc::new(texts.into_iter().collect::<StringArray>());
+    }
+    array
 }
 
 fn map_type() -> DataType {

@@ -280,6 +280,10 @@ pub(super) fn value<const JSON: bool>(out: &mut Vec<u8>, column: &Column<'_>, ro
         ColumnView::Mac(v) => quoted!(text::mac(out, v.get(row).unwrap_or(&[0; 6]))),
         ColumnView::Text(v) if JSON => text::json_string(out, v.get(row)),
         ColumnView::Text(v) => text::csv_cell(out, v.get(row)),
+        ColumnView::Dictionary { keys, texts } => {
+            let text = keys.get(row).map_or(&[][..], |&key| texts.get(key as usize));
+            if JSON { text::json_string(out, text) } else { text::csv_cell(out, text) }
+        }
         ColumnView::Octets(v) => quoted!(text::hex(out, v.get(row))),
         ColumnView::ListU32(v) => list::<JSON>(out, v.get(row)),
     }

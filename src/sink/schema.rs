@@ -11,14 +11,21 @@ pub struct SchemaColumn {
     pub data_type: ColumnType,
     /// Whether a row can lack it.
     pub nullable: bool,
+    /// Whether its texts are few and come again: files keep them in dictionaries.
+    pub dictionary: bool,
 }
 
 const fn always(name: &'static str, data_type: ColumnType) -> SchemaColumn {
-    SchemaColumn { name, data_type, nullable: false }
+    SchemaColumn { name, data_type, nullable: false, dictionary: false }
 }
 
 const fn maybe(name: &'static str, data_type: ColumnType) -> SchemaColumn {
-    SchemaColumn { name, data_type, nullable: true }
+    SchemaColumn { name, data_type, nullable: true, dictionary: false }
+}
+
+/// Text of a table: one of few.
+const fn named(name: &'static str) -> SchemaColumn {
+    SchemaColumn { name, data_type: Text, nullable: true, dictionary: true }
 }
 
 /// Columns that are the same for all rows of a run: the first of the schema.
@@ -28,7 +35,7 @@ pub const RUN_COLUMNS: usize = 8;
 pub const SCHEMA: &[SchemaColumn] = &[
     always("time_received", Timestamp),
     always("export_time", Timestamp),
-    always("exporter", Text),
+    SchemaColumn { name: "exporter", data_type: Text, nullable: false, dictionary: true },
     always("exporter_port", U16),
     always("version", U8),
     always("domain_id", U32),
@@ -101,20 +108,26 @@ pub const SCHEMA: &[SchemaColumn] = &[
     maybe("port_block_size", U16),
     maybe("firewall_event", U8),
     maybe("app_id", Text),
-    maybe("app_name", Text),
+    named("app_name"),
     maybe("user_name", Text),
-    maybe("in_if_name", Text),
-    maybe("out_if_name", Text),
-    maybe("in_vrf_name", Text),
-    maybe("out_vrf_name", Text),
-    maybe("sampler_name", Text),
-    maybe("exporter_name", Text),
-    maybe("src_country", Text),
-    maybe("dst_country", Text),
-    maybe("src_as_name", Text),
-    maybe("dst_as_name", Text),
-    maybe("src_net", Text),
-    maybe("dst_net", Text),
+    named("in_if_name"),
+    named("out_if_name"),
+    named("in_vrf_name"),
+    named("out_vrf_name"),
+    named("sampler_name"),
+    named("exporter_name"),
+    named("src_country"),
+    named("dst_country"),
+    named("src_as_name"),
+    named("dst_as_name"),
+    named("src_net"),
+    named("dst_net"),
+    named("src_site"),
+    named("dst_site"),
+    named("src_city"),
+    named("dst_city"),
+    maybe("in_if_speed", I64),
+    maybe("out_if_speed", I64),
 ];
 
 /// A pair of columns, one a family, that text shows under one key.
