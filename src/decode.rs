@@ -12,6 +12,7 @@ mod learned;
 mod message;
 mod order;
 mod plans;
+mod rules;
 mod sequence;
 mod stats;
 mod steady;
@@ -19,6 +20,7 @@ mod stream;
 
 pub use learned::{Learned, compact};
 pub use order::{OrderedRun, wire_order};
+pub use rules::{Rule, Rules};
 pub use sequence::SequenceEvent;
 pub use stats::{Outcome, Stats};
 
@@ -62,6 +64,8 @@ pub struct Config {
     pub options_records: usize,
     /// The sampling rate of records of which nothing else says it.
     pub sampling_rate: Option<f64>,
+    /// What is said of single exporters.
+    pub rules: Rules,
     /// The instruction set of the plans: the fastest of this machine, or the one that the environment variable
     /// `FLOWLANE_KERNEL` names. The scalar kernels stand in for one that the machine lacks.
     pub kernel: Kernel,
@@ -81,6 +85,7 @@ impl Default for Config {
             message_bytes: 32 << 20,
             options_records: 65_536,
             sampling_rate: None,
+            rules: Rules::default(),
             kernel: Kernel::chosen(),
         }
     }
@@ -261,7 +266,7 @@ impl Decoder {
             self.streams.clear();
         }
         let ip = exporter.ip().to_canonical();
-        let place = self.exporters.admit(ip)?;
+        let place = self.exporters.admit(ip, &self.config.rules)?;
         if let Some(mark) = self.marks.remove(&id)
             && mark.restarted(Mark::of(message))
         {
@@ -271,6 +276,17 @@ impl Decoder {
         meta.exporter.set_port(exporter.port());
         meta.domain_id = message.domain_id();
         Some(self.streams.insert(id, Stream::new(place), meta))
+    }
+
+    /// Goes by other rules from the next message on; what is held goes by them, too.
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.config.rules = rules;
+        for exporter in self.exporters.iter_mut() {
+            exporter.rule = self.config.rules.of(exporter.ip);
+            exporter.tables.ask_anew();
+        }
+        // Streams look for their plans again.
+        self.work.plans.generation += 1;
     }
 
     /// A full batch, if there is one. Its derived columns are computed here.
@@ -395,6 +411,7 @@ impl Decoder {
         let Some(known) = self.exporters.at(place) else { return };
         known.templates.forget_domain(version, domain);
         known.provisional.retain(|k| (k.0, k.1) != (version, domain));
+        known.tables.forget_domain(domain);
         known.stats.held_dropped += self.work.held.drop_domain(known.ip, version, domain, None) as u64;
     }
 

@@ -3,6 +3,7 @@
 //! Each step is compiled with the plan and works on physical column numbers. A source that becomes the value of a
 //! schema column loses its place among the extras in that row; one that does not keeps it.
 
+use super::application::ApplicationId;
 use super::batch::Batch;
 use super::gather::times;
 use super::icmp::{self, IcmpSources};
@@ -297,21 +298,13 @@ fn mpls_labels(batch: &mut Batch, sources: &[u16], dst: u16) {
     }
 }
 
-/// RFC 6759: an engine of one byte, then its selector; engine 20 has a private enterprise number before the selector.
 fn application_id(batch: &mut Batch, source: u16, dst: u16) {
     use std::io::Write;
     let mut text = [0u8; 64];
     for row in 0..batch.rows() {
         let raw = batch.var(source).map_or(&[][..], |v| v.get(row));
-        let number = |b: &[u8]| b.iter().fold(0u128, |n, &b| n << 8 | u128::from(b));
         let mut out = &mut text[..];
-        let done = match raw {
-            [20, a, b, c, d, selector @ ..] if !selector.is_empty() && selector.len() <= 16 => {
-                write!(out, "20:{}:{}", u32::from_be_bytes([*a, *b, *c, *d]), number(selector)).is_ok()
-            }
-            [engine, selector @ ..] if selector.len() <= 16 => write!(out, "{engine}:{}", number(selector)).is_ok(),
-            _ => false,
-        };
+        let done = ApplicationId::from_octets(raw).is_some_and(|id| write!(out, "{id}").is_ok());
         let left = out.len();
         let known = done && batch.is_valid(source, row);
         let end = if known { text.len() - left } else { 0 };

@@ -3,6 +3,7 @@
 //! A [`Layout`] lists the columns of one plan. A [`Batch`] holds up to a few thousand rows of one layout, column by
 //! column in 64-byte aligned memory. What is the same for all records of a data set stands once, in a [`Run`].
 
+mod application;
 #[cfg(feature = "arrow")]
 pub mod arrow;
 mod batch;
@@ -17,6 +18,7 @@ mod retain;
 mod run;
 pub mod schema;
 
+pub use application::{ApplicationId, NoApplicationId};
 pub(crate) use batch::Scratch;
 pub use batch::{Batch, Column, ColumnView};
 pub use buffer::{AlignedBuf, Bitmap, VarBuf};

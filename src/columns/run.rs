@@ -68,8 +68,10 @@ pub enum SamplingSource {
     Domain = 3,
     /// The v5 header.
     Header = 4,
-    /// Configuration.
+    /// Configuration, for want of anything else.
     Configured = 5,
+    /// Configuration, over what the exporter says.
+    Override = 6,
 }
 
 /// What all rows of one run share: the message's header, where it came from, and what was known when it was decoded.

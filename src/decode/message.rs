@@ -1,5 +1,6 @@
 //! What one message does: its sets in wire order, and what waited for its templates.
 
+use super::rules::Rule;
 use super::sequence::Units;
 use super::stats::Outcome;
 use super::stream::{Exporter, LateUnits, Stream, Target};
@@ -79,8 +80,10 @@ impl<'d> Scope<'d> {
         let tables = &self.exporter.tables;
         self.stream.tables_seen = Some(tables.generation());
         let rate = tables.domain_rate(domain).map(|r| (r, SamplingSource::Domain));
-        let configured = self.config.sampling_rate.map(|r| (r, SamplingSource::Configured));
-        self.stream.sampling = rate.or(configured).unwrap_or((f64::NAN, SamplingSource::None));
+        let rule = self.exporter.rule;
+        let configured = rule.sampling_rate.or(self.config.sampling_rate).map(|r| (r, SamplingSource::Configured));
+        let forced = rule.sampling_override.map(|r| (r, SamplingSource::Override));
+        self.stream.sampling = forced.or(rate).or(configured).unwrap_or((f64::NAN, SamplingSource::None));
         self.stream.init_time_ms = tables.init_time_ms(domain);
     }
 
@@ -246,7 +249,7 @@ impl<'d> Scope<'d> {
             9 | 10 => self.exporter.templates.lookup(meta.version, meta.domain_id, id, meta.exporter.port())?,
             version => Template::constant(version)?,
         };
-        let target = target_of(template, self.config, self.work);
+        let target = target_of(template, self.exporter.rule, self.config, self.work);
         if self.stream.plans_seen != self.work.plans.generation {
             self.forget_targets();
         }
@@ -314,7 +317,7 @@ impl<'d> Scope<'d> {
         let key = (now.exporter.ip(), now.version, now.domain_id, template.id);
         let sets = self.work.held.take(key);
         // By the definition itself: the same set may have removed it again.
-        let target = target_of(template, self.config, self.work);
+        let target = target_of(template, self.exporter.rule, self.config, self.work);
         for (body, waiting) in sets {
             let mut meta = waiting.meta;
             let port = meta.exporter.port();
@@ -442,7 +445,10 @@ impl<'d> Scope<'d> {
 pub(super) fn header_rate(header: Header<'_>, stream: (f64, SamplingSource)) -> (f64, u8) {
     match header {
         // The top two bits are the mode.
-        Header::V5(h) if stream.1 != SamplingSource::Domain && h.sampling.get() & 0x3fff != 0 => {
+        Header::V5(h)
+            if !matches!(stream.1, SamplingSource::Domain | SamplingSource::Override)
+                && h.sampling.get() & 0x3fff != 0 =>
+        {
             (f64::from(h.sampling.get() & 0x3fff), SamplingSource::Header as u8)
         }
         _ => (stream.0, stream.1 as u8),
@@ -468,9 +474,11 @@ impl Lookups for Known<'_> {
 }
 
 /// Where the records of a template go.
-fn target_of(template: &Arc<Template>, config: &Config, work: &mut Work) -> Target {
+fn target_of(template: &Arc<Template>, rule: Rule, config: &Config, work: &mut Work) -> Target {
     match template.kind {
         Kind::Options => Target::Options(template.clone()),
-        Kind::Data => Target::Plan(work.plans.slot(template, config, &mut work.out)),
+        Kind::Data => {
+            Target::Plan(work.plans.slot(template, rule.fractions.unwrap_or_default(), config, &mut work.out))
+        }
     }
 }

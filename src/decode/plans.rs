@@ -2,7 +2,7 @@
 
 use super::Config;
 use crate::columns::{Batch, OptionsBatch};
-use crate::plan::Plan;
+use crate::plan::{Fractions, Plan};
 use crate::template::Template;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const COLUMN_BYTES: usize = 384;
 /// All plans, each with its open batch.
 #[derive(Debug, Default)]
 pub(super) struct Plans {
-    by_template: HashMap<Arc<Template>, usize>,
+    by_template: HashMap<(Arc<Template>, Fractions), usize>,
     pub(super) slots: Vec<Slot>,
     bytes: usize,
     /// Changes whenever a slot is given up.
@@ -44,15 +44,22 @@ pub(super) struct Slot {
 impl Plans {
     /// The slot of a template's plan, compiled when it is new.
     #[cold]
-    pub(super) fn slot(&mut self, template: &Arc<Template>, config: &Config, out: &mut Output) -> usize {
-        if let Some(&slot) = self.by_template.get(template) {
+    pub(super) fn slot(
+        &mut self,
+        template: &Arc<Template>,
+        fractions: Fractions,
+        config: &Config,
+        out: &mut Output,
+    ) -> usize {
+        let key = (template.clone(), fractions);
+        if let Some(&slot) = self.by_template.get(&key) {
             return slot;
         }
         if self.slots.len() >= MAX_PLANS || self.bytes >= MAX_PLAN_BYTES {
             self.flush(out);
             self.prune();
         }
-        let plan = Plan::compile(template, &config.registry, config.kernel);
+        let plan = Plan::compile_with(template, &config.registry, config.kernel, fractions);
         let row_bytes = plan.row_bytes();
         self.bytes += plan.memory();
         self.slots.push(Slot {
@@ -64,13 +71,15 @@ impl Plans {
             row_bytes,
             empty_bytes: 0,
         });
-        self.by_template.insert(template.clone(), self.slots.len() - 1);
+        self.by_template.insert(key, self.slots.len() - 1);
         self.slots.len() - 1
     }
 
-    /// The plan of a template, if it was needed so far.
+    /// The plan of a template, if it was needed so far; the one without a rule where there are several.
     pub(super) fn of(&self, template: &Arc<Template>) -> Option<&Slot> {
-        self.by_template.get(template).and_then(|&slot| self.slots.get(slot))
+        let all = [Fractions::Binary, Fractions::Decimal].into_iter();
+        let slot = all.filter_map(|fractions| self.by_template.get(&(template.clone(), fractions))).next()?;
+        self.slots.get(*slot)
     }
 
     /// The batches that take rows now.

@@ -1,6 +1,7 @@
 //! Who sends: exporters, and the streams of their ports and domains.
 
 use super::hash::Keyed;
+use super::rules::{Rule, Rules};
 use super::sequence::Sequence;
 use super::stats::Stats;
 use crate::columns::{RunMeta, SamplingSource};
@@ -202,6 +203,7 @@ pub(super) struct Exporter {
     pub(super) templates: Templates,
     pub(super) tables: OptionsTables,
     pub(super) stats: Stats,
+    pub(super) rule: Rule,
     pub(super) last_us: i64,
     /// Version, domain and id of templates from before a restart, until a set fits or they come again.
     pub(super) provisional: HashSet<(u8, u32, u16)>,
@@ -241,7 +243,7 @@ impl Exporters {
 
     /// The place of an exporter, made if the limit allows.
     #[cold]
-    pub(super) fn admit(&mut self, ip: IpAddr) -> Option<u32> {
+    pub(super) fn admit(&mut self, ip: IpAddr, rules: &Rules) -> Option<u32> {
         if let Some(&place) = self.by_ip.get(&ip) {
             return Some(place);
         }
@@ -253,6 +255,7 @@ impl Exporters {
             templates: Templates::sharing(self.limits, self.fields.clone()),
             tables: OptionsTables::new(self.limits.options_entries),
             stats: Stats::default(),
+            rule: rules.of(ip),
             last_us: i64::MIN,
             provisional: HashSet::new(),
         };
@@ -285,6 +288,10 @@ impl Exporters {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Exporter> {
         self.places.iter().flatten()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Exporter> {
+        self.places.iter_mut().flatten()
     }
 
     pub(super) fn total(&self) -> Stats {

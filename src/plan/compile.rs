@@ -1,7 +1,7 @@
 //! From a template to a plan: which field fills which column.
 
 use super::time::TimeKind;
-use super::{Convert, Op, Plan, SamplingOps, Source, TimeRule};
+use super::{Convert, Fractions, Op, Plan, SamplingOps, Source, TimeRule};
 use crate::columns::derive::{Derive, FamilyOf};
 use crate::columns::gather::Kernel;
 use crate::columns::gather::places::Widths;
@@ -57,14 +57,22 @@ struct Compiler {
     names: HashMap<String, usize>,
     ops: Vec<Op>,
     derive: Vec<Derive>,
-    netscaler: bool,
+    // Whether the fractions of 154 and 155, and of 156 and 157, are plain numbers.
+    decimal_us: bool,
+    decimal_ns: bool,
 }
 
 impl Plan {
     /// Compiles a template of data records for an instruction set; the scalar one does what this machine lacks.
     pub fn compile(template: &Template, registry: &Registry, kernel: Kernel) -> Self {
+        Self::compile_with(template, registry, kernel, Fractions::Binary)
+    }
+
+    /// As [`compile`](Self::compile), for an exporter of whose times something is known.
+    pub fn compile_with(template: &Template, registry: &Registry, kernel: Kernel, fractions: Fractions) -> Self {
         let (fields, segments) = fields(template, registry);
         let min_len = (segments.iter().sum::<usize>() + segments.len() - 1).max(1);
+        let decimal = fractions == Fractions::Decimal;
         let netscaler = fields.iter().any(|f| f.pen == 5951);
         let mut c = Compiler {
             version: template.version,
@@ -74,7 +82,8 @@ impl Plan {
             names: HashMap::new(),
             ops: Vec::new(),
             derive: Vec::new(),
-            netscaler,
+            decimal_us: decimal || netscaler,
+            decimal_ns: decimal,
         };
         let time = c.times();
         let family = c.addresses();
@@ -264,10 +273,13 @@ impl Compiler {
         Some(match f.data_type? {
             DataType::DateTimeSeconds => TimeKind::Seconds,
             DataType::DateTimeMilliseconds => TimeKind::Milliseconds,
-            DataType::DateTimeMicroseconds if self.netscaler && f.pen == 0 && matches!(f.id, 154 | 155) => {
+            DataType::DateTimeMicroseconds if self.decimal_us && f.pen == 0 && matches!(f.id, 154 | 155) => {
                 TimeKind::NtpPlainMicroseconds
             }
             DataType::DateTimeMicroseconds => TimeKind::NtpMicroseconds,
+            DataType::DateTimeNanoseconds if self.decimal_ns && f.pen == 0 && matches!(f.id, 156 | 157) => {
+                TimeKind::NtpPlainNanoseconds
+            }
             DataType::DateTimeNanoseconds => TimeKind::NtpNanoseconds,
             _ => return None,
         })

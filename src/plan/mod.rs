@@ -17,6 +17,16 @@ use crate::columns::gather::window::{Simd, Windows};
 use std::sync::Arc;
 use time::TimeKind;
 
+/// What the low 32 bits of an NTP time are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Fractions {
+    /// Parts of a second, 2^32 of them: RFC 7011 sections 6.1.9 and 6.1.10.
+    #[default]
+    Binary,
+    /// Microseconds in elements 154 and 155, nanoseconds in 156 and 157, as some exporters send them.
+    Decimal,
+}
+
 /// A compiled template.
 #[derive(Debug)]
 pub struct Plan {

@@ -500,6 +500,7 @@ impl SamplingOps {
     #[inline(never)]
     fn fill(&self, first: usize, meta: &RunMeta, lookups: &dyn Lookups, batch: &mut Batch) {
         let mut last: Option<(u64, Option<(f64, SamplingSource)>)> = None;
+        let decided = meta.sampling_source == SamplingSource::Override as u8;
         for row in first..batch.rows() {
             let at = |c: Option<u16>| c.and_then(|c| batch.uint_at(c, row)).map(|v| v as f64);
             let pair = |c: Option<(u16, u16)>| c.and_then(|(a, b)| Some((at(Some(a))?, at(Some(b))?)));
@@ -509,8 +510,9 @@ impl SamplingOps {
                 .or_else(|| known(at(self.random)))
                 .or_else(|| known(pair(self.packets).map(|(sampled, space)| (sampled + space) / sampled)))
                 .or_else(|| known(pair(self.population).map(|(size, population)| population / size)))
-                .or_else(|| known(probability.map(|p| 1.0 / p)));
-            let sampler = self.sampler.and_then(|c| batch.uint_at(c, row));
+                .or_else(|| known(probability.map(|p| 1.0 / p)))
+                .filter(|_| !decided);
+            let sampler = self.sampler.filter(|_| !decided).and_then(|c| batch.uint_at(c, row));
             let mut rate = own.map(|r| (r, SamplingSource::Record));
             if let (None, Some(id)) = (rate, sampler) {
                 rate = match last {

@@ -13,6 +13,8 @@ pub(super) enum TimeKind {
     NtpNanoseconds,
     /// NTP seconds, then microseconds in place of a fraction (NetScaler).
     NtpPlainMicroseconds,
+    /// NTP seconds, then nanoseconds in place of a fraction (old builds of VPP).
+    NtpPlainNanoseconds,
     /// Microseconds before the export time.
     BeforeExport,
 }
@@ -28,6 +30,9 @@ impl TimeKind {
             Self::NtpNanoseconds => Some(ntp_us(value, export_us)),
             Self::NtpPlainMicroseconds => {
                 Some(ntp_seconds(value >> 32, export_us) * 1_000_000 + (value & 0xffff_ffff) as i64)
+            }
+            Self::NtpPlainNanoseconds => {
+                Some(ntp_seconds(value >> 32, export_us) * 1_000_000 + (value & 0xffff_ffff) as i64 / 1000)
             }
             Self::BeforeExport => export_us.checked_sub(i64::try_from(value).ok()?),
         }
@@ -62,7 +67,9 @@ impl TimeKind {
     /// Whether a field of this width can hold such a time.
     pub(super) fn takes(self, width: usize) -> bool {
         match self {
-            Self::NtpMicroseconds | Self::NtpNanoseconds | Self::NtpPlainMicroseconds => width == 8,
+            Self::NtpMicroseconds | Self::NtpNanoseconds | Self::NtpPlainMicroseconds | Self::NtpPlainNanoseconds => {
+                width == 8
+            }
             _ => (1..=8).contains(&width),
         }
     }
@@ -81,6 +88,7 @@ mod tests {
         assert_eq!(TimeKind::NtpMicroseconds.to_micros(half, EXPORT), Some(EXPORT + 500_000));
         assert_eq!(TimeKind::NtpNanoseconds.to_micros(seconds << 32 | 0xffff_ffff, EXPORT), Some(EXPORT + 999_999));
         assert_eq!(TimeKind::NtpPlainMicroseconds.to_micros(seconds << 32 | 7, EXPORT), Some(EXPORT + 7));
+        assert_eq!(TimeKind::NtpPlainNanoseconds.to_micros(seconds << 32 | 7999, EXPORT), Some(EXPORT + 7));
         // 2036-02-07 06:28:16 UTC starts era 1.
         let rollover = 2_085_978_496_000_000;
         assert_eq!(TimeKind::NtpNanoseconds.to_micros(5 << 32, rollover), Some(rollover + 5_000_000));

@@ -1,11 +1,15 @@
 //! What options data say about an exporter: sampling, its clock, and names.
 
 use super::Template;
+use crate::columns::ApplicationId;
 use std::collections::HashMap;
 use std::hash::Hash;
 
+/// Bytes of a name at most: as many as SNMP's ifDescr and ifAlias have, whatever an exporter sends.
+const NAME_BYTES: usize = 255;
+
 /// Tables filled from an exporter's options records, each bounded.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct OptionsTables {
     limit: usize,
     generation: u64,
@@ -13,7 +17,7 @@ pub struct OptionsTables {
     domain_rates: HashMap<u32, f64>,
     init_times: HashMap<u32, u64>,
     interfaces: HashMap<(u32, u32), Box<str>>,
-    applications: HashMap<Box<[u8]>, Box<str>>,
+    applications: HashMap<ApplicationId, Box<str>>,
     vrfs: HashMap<(u32, u32), Box<str>>,
     samplers: HashMap<(u32, u64), Box<str>>,
     totals: HashMap<(u32, u64), OwnTotals>,
@@ -96,6 +100,40 @@ impl OptionsTables {
         self.generation
     }
 
+    /// Changes the [`generation`](Self::generation), for what else a stream's sampling depends on.
+    pub(crate) fn ask_anew(&mut self) {
+        self.generation += 1;
+    }
+
+    /// Forgets what was said of a domain.
+    pub(crate) fn forget_domain(&mut self, domain: u32) {
+        self.generation += 1;
+        self.sampler_rates.retain(|k, _| k.0 != domain);
+        self.domain_rates.remove(&domain);
+        self.init_times.remove(&domain);
+        self.interfaces.retain(|k, _| k.0 != domain);
+        self.vrfs.retain(|k, _| k.0 != domain);
+        self.samplers.retain(|k, _| k.0 != domain);
+        self.totals.retain(|k, _| k.0 != domain);
+    }
+
+    /// Entries of all tables.
+    pub fn len(&self) -> usize {
+        self.sampler_rates.len()
+            + self.domain_rates.len()
+            + self.init_times.len()
+            + self.interfaces.len()
+            + self.applications.len()
+            + self.vrfs.len()
+            + self.samplers.len()
+            + self.totals.len()
+    }
+
+    /// Whether nothing was said.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The rate of a sampler (48) or selector (302).
     pub fn sampler_rate(&self, domain: u32, sampler: u64) -> Option<f64> {
         self.sampler_rates.get(&(domain, sampler)).copied()
@@ -116,9 +154,9 @@ impl OptionsTables {
         self.interfaces.get(&(domain, index)).map(AsRef::as_ref)
     }
 
-    /// The name of an application, by the octets of its id (95).
-    pub fn application(&self, id: &[u8]) -> Option<&str> {
-        self.applications.get(id).map(AsRef::as_ref)
+    /// The name of an application, by its id (95).
+    pub fn application(&self, id: ApplicationId) -> Option<&str> {
+        self.applications.get(&id).map(AsRef::as_ref)
     }
 
     /// The name of a VRF.
@@ -179,7 +217,7 @@ impl OptionsTables {
             new |= put(&mut self.interfaces, limit, (domain, index as u32), name.into());
         }
         if let (Some(id), Some(name)) = (r.application, r.application_name) {
-            new |= put(&mut self.applications, limit, id.into(), name.into());
+            new |= put(&mut self.applications, limit, id, name.into());
         }
         if let (Some(id), Some(name)) = (r.vrf, r.vrf_name) {
             new |= put(&mut self.vrfs, limit, (domain, id as u32), name.into());
@@ -219,7 +257,7 @@ struct Record<'a> {
     init_time: Option<u64>,
     interface: Option<u64>,
     interface_name: Option<&'a str>,
-    application: Option<&'a [u8]>,
+    application: Option<ApplicationId>,
     application_name: Option<&'a str>,
     vrf: Option<u64>,
     vrf_name: Option<&'a str>,
@@ -243,7 +281,7 @@ impl<'a> Record<'a> {
             10 | 14 | 252 | 253 if self.interface.is_none() => self.interface = number(value),
             82 => self.interface_name = text(value),
             83 if self.interface_name.is_none() => self.interface_name = text(value),
-            95 => self.application = Some(value),
+            95 => self.application = ApplicationId::from_octets(value),
             96 => self.application_name = text(value),
             234 | 235 if self.vrf.is_none() => self.vrf = number(value),
             236 => self.vrf_name = text(value),
@@ -278,6 +316,9 @@ fn float(value: &[u8]) -> Option<f64> {
     }
 }
 
+/// The text of a name, cut where it is too long to be one.
 fn text(value: &[u8]) -> Option<&str> {
-    std::str::from_utf8(value).ok().map(|t| t.trim_end_matches('\0')).filter(|t| !t.is_empty())
+    let text = std::str::from_utf8(value).ok()?.trim_end_matches('\0');
+    let end = (0..=text.len().min(NAME_BYTES)).rev().find(|&end| text.is_char_boundary(end))?;
+    text.get(..end).filter(|t| !t.is_empty())
 }
