@@ -44,6 +44,8 @@ enum Command {
     Flows(ask::flows::Args),
     /// Sum flows by address, port or any column, and show the greatest
     Top(ask::top::Args),
+    /// Show traffic over time: by the minute, the hour, in groups, with p95 and maximum
+    Series(ask::series::Args),
     /// Say what is in a folder: time, files, rows, exporters
     Info(ask::info::Args),
     /// Print a file with every setting of `collect`
@@ -85,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Man(args) => learn::man(&args, Cli::command()),
         Command::Flows(args) => ask::flows::run(&args),
         Command::Top(args) => ask::top::run(&args),
+        Command::Series(args) => ask::series::run(&args),
         Command::Info(args) => ask::info::run(&args),
         Command::Verify(args) => keep::verify(&args),
         Command::Prune(args) => keep::prune(&args),

@@ -21,6 +21,39 @@ pub(super) fn directions(key: &str) -> Vec<String> {
     }
 }
 
+/// The keys of a batch's rows: one each, or two where a key is both directions.
+pub(super) struct Keys<'a> {
+    variants: Vec<Vec<Part<'a>>>,
+    key: Vec<u8>,
+    first: Vec<u8>,
+}
+
+impl<'a> Keys<'a> {
+    /// Of the columns that `directions` gave for each key.
+    pub(super) fn of(batch: &'a RecordBatch, names: &[Vec<String>]) -> Self {
+        // Both directions of the first key that has them; the others go with either.
+        let variants = (0..names.iter().map(Vec::len).max().unwrap_or(1))
+            .map(|v| names.iter().map(|names| Part::of(batch, names.get(v).or(names.last()))).collect())
+            .collect();
+        Self { variants, key: Vec::new(), first: Vec::new() }
+    }
+
+    /// Gives the keys of a row; that of a flow from a value to itself once.
+    pub(super) fn each(&mut self, row: usize, mut take: impl FnMut(&[u8])) {
+        for (v, parts) in self.variants.iter().enumerate() {
+            self.key.clear();
+            parts.iter().for_each(|p| p.append(row, &mut self.key));
+            if v > 0 && self.key == self.first {
+                continue;
+            }
+            take(&self.key);
+            if v + 1 < self.variants.len() {
+                self.first.clone_from(&self.key);
+            }
+        }
+    }
+}
+
 /// A part of a key: a tag, and the value's bytes.
 pub(super) enum Part<'a> {
     Pair(Option<&'a ArrayRef>, Option<&'a ArrayRef>),

@@ -14,12 +14,15 @@ mod key;
 mod literal;
 mod names;
 mod scan;
+mod series;
+mod span;
 mod sums;
 mod top;
 mod value;
 
 pub use filter::{Filter, FilterError};
-pub use scan::{Input, Scan, ScanStats, inputs};
+pub use scan::{Input, Scan, ScanStats, Watch, inputs};
+pub use series::{At, Line, Options as SeriesOptions, Point, Series, Timeline, series};
 pub use sums::{Metric, Row as TopRow};
 pub use top::{Options as TopOptions, Top};
 pub use value::{columns_of, is_column, number, text};

@@ -11,8 +11,8 @@ use parquet::file::statistics::Statistics;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 /// A file to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +76,36 @@ pub struct Scan {
     pub columns: Vec<String>,
     /// Threads.
     pub threads: usize,
+    /// How far it is, and a way to end it.
+    pub watch: Watch,
+}
+
+/// A view of a scan from outside; clones are views of the same.
+#[derive(Clone, Debug, Default)]
+pub struct Watch(Arc<Watched>);
+
+#[derive(Debug, Default)]
+struct Watched {
+    done: AtomicUsize,
+    all: AtomicUsize,
+    stop: AtomicBool,
+}
+
+impl Watch {
+    /// Row groups and segments that are read, and all that are to be read.
+    pub fn progress(&self) -> (usize, usize) {
+        (self.0.done.load(Relaxed), self.0.all.load(Relaxed))
+    }
+
+    /// Ends the scan soon: what was read is the answer.
+    pub fn stop(&self) {
+        self.0.stop.store(true, Relaxed);
+    }
+
+    /// Whether it was ended.
+    pub fn is_stopped(&self) -> bool {
+        self.0.stop.load(Relaxed)
+    }
 }
 
 /// Rows of a batch.
@@ -111,12 +141,16 @@ impl Scan {
             stats.files += 1;
         }
         stats.groups = work.len();
+        self.watch.0.done.store(0, Relaxed);
+        self.watch.0.all.store(work.len(), Relaxed);
         let (next, stop, stats) = (AtomicUsize::new(0), AtomicBool::new(false), Mutex::new(stats));
         let threads = self.threads.clamp(1, work.len().max(1));
         let answers: Vec<A> = std::thread::scope(|scope| {
             let one = || {
                 let mut answer = begin();
-                while let Some(part) = work.get(next.fetch_add(1, Relaxed)).filter(|_| !stop.load(Relaxed)) {
+                while let Some(part) =
+                    work.get(next.fetch_add(1, Relaxed)).filter(|_| !stop.load(Relaxed) && !self.watch.is_stopped())
+                {
                     let mut sums = (0u64, 0u64, 0u64);
                     let result = self.part(part, |batch| {
                         let (holds, unknown) = self.filter.rows(batch);
@@ -125,8 +159,9 @@ impl Scan {
                         if matched > 0 && !add(&mut answer, batch, &holds) {
                             stop.store(true, Relaxed);
                         }
-                        !stop.load(Relaxed)
+                        !stop.load(Relaxed) && !self.watch.is_stopped()
                     });
+                    self.watch.0.done.fetch_add(1, Relaxed);
                     if let Ok(mut stats) = stats.lock() {
                         stats.rows += sums.0;
                         stats.matched += sums.1;
@@ -244,7 +279,7 @@ enum Failed {
 }
 
 /// Whether the least and the greatest values of a row group leave room for a row.
-fn may_hold(expr: &Expr, group: &RowGroupMetaData) -> bool {
+pub(super) fn may_hold(expr: &Expr, group: &RowGroupMetaData) -> bool {
     match expr {
         Expr::And(a, b) => may_hold(a, group) && may_hold(b, group),
         Expr::Or(a, b) => may_hold(a, group) || may_hold(b, group),

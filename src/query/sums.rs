@@ -91,6 +91,7 @@ pub(super) struct Sums<'a> {
     end: Option<&'a TimestampMicrosecondArray>,
     total: Option<&'a BooleanArray>,
     rate: Option<&'a Float64Array>,
+    scale: bool,
 }
 
 impl<'a> Sums<'a> {
@@ -109,7 +110,13 @@ impl<'a> Sums<'a> {
             // Where no row is one, none is looked at.
             total: total.filter(|t| t.true_count() > 0),
             rate: rate.filter(|_| scale),
+            scale,
         }
+    }
+
+    /// Whether the row is to be scaled, and has nothing to scale by.
+    pub(super) fn lacks_rate(&self, row: usize) -> bool {
+        self.scale && self.rate.is_none_or(|r| r.is_null(row))
     }
 
     pub(super) fn is_total(&self, row: usize) -> bool {

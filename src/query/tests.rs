@@ -79,6 +79,7 @@ fn scan(path: &Path, filter: &str, columns: &[&str]) -> (Vec<Vec<String>>, ScanS
         filter: Filter::parse(filter, 1_700_000_100_000_000).unwrap_or_else(|e| panic!("{e}")),
         columns: columns.iter().flat_map(|c| columns_of(c)).collect(),
         threads: 1,
+        watch: Watch::default(),
     };
     let mut all = Vec::new();
     let add = |rows: &mut Vec<Vec<String>>, batch: &RecordBatch, chosen: &arrow_buffer::BooleanBuffer| {
@@ -192,6 +193,7 @@ fn sums_by_any_key() {
             filter: Filter::parse(filter, 0).expect("a filter"),
             columns: Top::new(options.clone()).columns(),
             threads: 2,
+            watch: Watch::default(),
         };
         let mut all = Top::new(options.clone());
         let add = |top: &mut Top, batch: &RecordBatch, chosen: &arrow_buffer::BooleanBuffer| {
@@ -237,6 +239,7 @@ fn a_segment_that_is_sealed_meanwhile_is_found_as_its_file() {
         filter: Filter::parse("proto tcp", 0).expect("a filter"),
         columns: Vec::new(),
         threads: 2,
+        watch: Watch::default(),
     };
     let stats = scan.run(|| (), |(), _, _| true, |()| {});
     assert_eq!((stats.matched, stats.damaged.len()), (2, 0));
@@ -251,4 +254,36 @@ fn damaged_files_are_named_and_the_others_are_read() {
     std::fs::write(scratch.0.join("b.parquet"), &whole[..whole.len() / 2]).expect("cut");
     let (rows, stats) = scan(&scratch.0, "", &["src_addr"]);
     assert_eq!((rows.len(), stats.files, stats.damaged.len()), (4, 2, 1));
+}
+
+#[test]
+fn series_of_the_greatest_groups_and_of_the_others() {
+    let scratch = Scratch::new("series");
+    write(&scratch.0.join("flows.parquet"));
+    let ask = |keys: &[&str], n| {
+        let scan = Scan {
+            inputs: inputs(&scratch.0).expect("a path"),
+            filter: Filter::default(),
+            columns: Vec::new(),
+            threads: 2,
+            watch: Watch::default(),
+        };
+        assert_eq!(scan.span(), Some((1_700_000_000_000_000, 1_700_000_000_000_000)));
+        let keys = keys.iter().map(ToString::to_string).collect();
+        let options = SeriesOptions { keys, at: At::Received, ..SeriesOptions::default() };
+        series(&scan, &options, Metric::Bytes, n, 100).0
+    };
+    let sums = |answer: &Timeline| -> Vec<(String, i128)> {
+        answer.groups.iter().map(|line| (line.keys.join(" "), line.sum().bytes)).collect()
+    };
+    let answer = ask(&["src_addr"], 1);
+    assert_eq!(sums(&answer), [("2001:db8::1".to_string(), 5000)]);
+    assert_eq!(answer.others.as_ref().map(|line| line.sum().bytes), Some(1370));
+    assert_eq!((answer.total.sum().bytes, answer.len()), (6370, 1));
+    // Either direction: a flow counts with each of its ends, and once in the total; others are flows of no group.
+    let answer = ask(&["addr"], 2);
+    assert_eq!(sums(&answer), [("2001:db8::1".to_string(), 5000), ("192.0.2.1".to_string(), 1370)]);
+    assert_eq!((answer.others, answer.total.sum().bytes), (None, 6370));
+    let answer = ask(&[], 5);
+    assert_eq!((answer.groups.len(), answer.total.sum().packets), (0, 20));
 }

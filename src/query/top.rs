@@ -27,6 +27,8 @@ pub struct Top {
     total: Row,
     beyond: Row,
     totals: u64,
+    rows: u64,
+    unscaled: u64,
     key: Vec<u8>,
 }
 
@@ -35,7 +37,17 @@ impl Top {
     pub fn new(options: Options) -> Self {
         let keys = options.keys.iter().map(|k| key::directions(k)).collect();
         let groups = HashMap::default();
-        Self { options, keys, groups, total: Row::NONE, beyond: Row::NONE, totals: 0, key: Vec::new() }
+        Self {
+            options,
+            keys,
+            groups,
+            total: Row::NONE,
+            beyond: Row::NONE,
+            totals: 0,
+            rows: 0,
+            unscaled: 0,
+            key: Vec::new(),
+        }
     }
 
     /// The columns that are read.
@@ -61,6 +73,8 @@ impl Top {
             }
             let add = sums.row(row);
             self.total.add(&add);
+            self.rows += 1;
+            self.unscaled += u64::from(sums.lacks_rate(row));
             for (v, parts) in variants.iter().enumerate() {
                 key.clear();
                 parts.iter().for_each(|p| p.append(row, &mut key));
@@ -87,6 +101,8 @@ impl Top {
         self.total.add(&other.total);
         self.beyond.add(&other.beyond);
         self.totals += other.totals;
+        self.rows += other.rows;
+        self.unscaled += other.unscaled;
         for (key, row) in other.groups {
             let full = self.groups.len() >= self.options.groups;
             match self.groups.get_mut(&key) {
@@ -112,6 +128,11 @@ impl Top {
         self.totals
     }
 
+    /// Of rows that are summed, how many there are, and how many have no sampling rate to be scaled by.
+    pub fn unscaled(&self) -> (u64, u64) {
+        (self.rows, self.unscaled)
+    }
+
     /// Groups.
     pub fn len(&self) -> usize {
         self.groups.len()
@@ -124,6 +145,16 @@ impl Top {
 
     /// The greatest `n` groups by a metric, each with the text of its keys, and the sum of the others.
     pub fn finish(&self, metric: Metric, n: usize) -> (Vec<(Vec<String>, Row)>, Option<Row>) {
+        let (first, others) = self.ranked(metric, n);
+        (first.into_iter().map(|(key, row)| (key::texts(key), *row)).collect(), others)
+    }
+
+    /// The keys of the greatest groups, as [`key`] has them.
+    pub(super) fn greatest(&self, metric: Metric, n: usize) -> Vec<Box<[u8]>> {
+        self.ranked(metric, n).0.into_iter().map(|(key, _)| key.into()).collect()
+    }
+
+    fn ranked(&self, metric: Metric, n: usize) -> (Vec<(&[u8], &Row)>, Option<Row>) {
         let mut all: Vec<(&[u8], &Row)> = self.groups.iter().map(|(key, row)| (&**key, row)).collect();
         let order = |a: &(&[u8], &Row), b: &(&[u8], &Row)| {
             b.1.metric(metric).total_cmp(&a.1.metric(metric)).then_with(|| a.0.cmp(b.0))
@@ -131,13 +162,12 @@ impl Top {
         if all.len() > n && n > 0 {
             all.select_nth_unstable_by(n - 1, order);
         }
-        let most = n.min(all.len());
-        let (first, rest) = all.split_at_mut(most);
-        first.sort_by(order);
+        let rest = all.split_off(n.min(all.len()));
+        all.sort_by(order);
         let others = rest.iter().map(|g| *g.1).reduce(|mut a, b| {
             a.add(&b);
             a
         });
-        (first.iter().map(|(key, row)| (key::texts(key), **row)).collect(), others)
+        (all, others)
     }
 }

@@ -1,10 +1,14 @@
 //! `flowlane flows`: rows.
 
-use super::{FILTERS, From, check_columns, is_number, is_time, print};
+use super::answer::{Answer, Column};
+use super::{FILTERS, From, check_columns, is_number, is_time, kind, watched::watched};
 use crate::cli::usage;
+use arrow_array::RecordBatch;
+use arrow_buffer::BooleanBuffer;
 use flowlane::query;
 use std::cmp::Reverse;
 use std::process::ExitCode;
+use std::sync::Mutex;
 
 /// Arguments of `flowlane flows`.
 #[derive(clap::Args)]
@@ -43,39 +47,50 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             "--order {order}: a column of whole numbers or times is accepted, like bytes or flow_start"
         )));
     }
-    let columns = args.fields.iter().chain(&args.order).flat_map(|f| query::columns_of(f)).collect();
-    let mut scan = args.from.scan(&args.filter, columns)?;
-    if args.order.is_none() {
-        // In the order of the files.
-        scan.threads = 1;
-    }
+    let names = args.fields.iter().chain(&args.order).flat_map(|f| query::columns_of(f)).collect();
+    let mut scan = args.from.scan(&args.filter, names)?;
     let limit = if args.limit == 0 { usize::MAX } else { args.limit };
-    let mut all: Vec<(Option<i128>, Vec<String>)> = Vec::new();
-    let stats = scan.run(
-        Vec::new,
-        |rows: &mut Vec<(Option<i128>, Vec<String>)>, batch, chosen| {
+    let answer = Answer::new(&args.from, args.fields.iter().map(|f| Column::new(f, kind(f))).collect())?;
+    let cells = |batch: &RecordBatch, row| -> Vec<String> {
+        args.fields.iter().map(|f| query::text(batch, f, row).unwrap_or_default()).collect()
+    };
+    let Some(order) = &args.order else {
+        // In the order of the files, and none is kept.
+        scan.threads = 1;
+        let state = Mutex::new((answer, 0, Ok(())));
+        let add = |(): &mut (), batch: &RecordBatch, chosen: &BooleanBuffer| {
+            let Ok(mut state) = state.lock() else { return false };
+            let (answer, rows, result) = &mut *state;
             for row in chosen.set_indices() {
-                let order = args.order.as_ref().map(|name| query::number(batch, name, row));
-                let texts = args.fields.iter().map(|f| query::text(batch, f, row).unwrap_or_default()).collect();
-                rows.push((order.flatten(), texts));
-                if order.is_none() && rows.len() >= limit {
+                *result = answer.row(cells(batch, row));
+                *rows += 1;
+                if result.is_err() || *rows >= limit {
                     return false;
                 }
             }
-            if args.order.is_some() && rows.len() > limit.saturating_mul(4).max(65_536) {
-                rows.sort_by_key(|r| Reverse(r.0));
-                rows.truncate(limit);
-            }
             true
-        },
-        |rows| all.extend(rows),
-    );
-    if args.order.is_some() {
-        all.sort_by_key(|r| Reverse(r.0));
+        };
+        let stats = watched(&scan.watch, || scan.run(|| (), add, drop));
+        let (answer, _, result) = state.into_inner().map_err(|_| anyhow::anyhow!("a thread failed"))?;
+        result?;
+        answer.finish()?;
+        return Ok(args.from.end(&scan, &stats));
+    };
+    let mut all: Vec<(Option<i128>, Vec<String>)> = Vec::new();
+    let add = |rows: &mut Vec<(Option<i128>, Vec<String>)>, batch: &RecordBatch, chosen: &BooleanBuffer| {
+        rows.extend(chosen.set_indices().map(|row| (query::number(batch, order, row), cells(batch, row))));
+        if rows.len() > limit.saturating_mul(4).max(65_536) {
+            rows.sort_by_key(|r| Reverse(r.0));
+            rows.truncate(limit);
+        }
+        true
+    };
+    let stats = watched(&scan.watch, || scan.run(Vec::new, add, |rows| all.extend(rows)));
+    all.sort_by_key(|r| Reverse(r.0));
+    let mut answer = answer;
+    for (_, row) in all.into_iter().take(limit) {
+        answer.row(row)?;
     }
-    all.truncate(limit);
-    let rows: Vec<Vec<String>> = all.into_iter().map(|r| r.1).collect();
-    let numeric: Vec<bool> = args.fields.iter().map(|f| is_number(f)).collect();
-    print(args.from.style(), &args.fields, &numeric, &rows)?;
-    Ok(args.from.end(&stats))
+    answer.finish()?;
+    Ok(args.from.end(&scan, &stats))
 }

@@ -1,6 +1,6 @@
 //! `flowlane info`: what is in a folder.
 
-use super::From;
+use super::{From, watched::watched};
 use flowlane::query::{self, Input};
 use std::cmp::Reverse;
 use std::io::{self, Write};
@@ -51,7 +51,7 @@ impl About {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let from = From { paths: args.paths.clone(), format: None, threads: None, stats: false };
+    let from = From { paths: args.paths.clone(), format: None, out: None, threads: None, stats: false };
     let scan = from.scan(&[], ["time_received", "exporter", "version"].map(String::from).to_vec())?;
     let (mut sealed, mut hot, mut bytes) = (0u64, 0u64, 0u64);
     let mut schemas = std::collections::BTreeSet::new();
@@ -70,26 +70,28 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         bytes += std::fs::metadata(path).map_or(0, |m| m.len());
     }
     let mut all = About::default();
-    let stats = scan.run(
-        About::default,
-        |about: &mut About, batch, chosen| {
-            let mut one = About { rows: chosen.count_set_bits() as u64, ..About::default() };
-            for row in chosen.set_indices() {
-                let time = query::number(batch, "time_received", row);
-                (one.first, one.last) =
-                    (one.first.into_iter().chain(time).min(), one.last.into_iter().chain(time).max());
-            }
-            for (name, counts) in [("exporter", &mut one.exporters), ("version", &mut one.versions)] {
+    let stats = watched(&scan.watch, || {
+        scan.run(
+            About::default,
+            |about: &mut About, batch, chosen| {
+                let mut one = About { rows: chosen.count_set_bits() as u64, ..About::default() };
                 for row in chosen.set_indices() {
-                    let text = query::text(batch, name, row).unwrap_or_default();
-                    *counts.entry(text).or_default() += 1;
+                    let time = query::number(batch, "time_received", row);
+                    (one.first, one.last) =
+                        (one.first.into_iter().chain(time).min(), one.last.into_iter().chain(time).max());
                 }
-            }
-            about.add(one);
-            true
-        },
-        |about| all.add(about),
-    );
+                for (name, counts) in [("exporter", &mut one.exporters), ("version", &mut one.versions)] {
+                    for row in chosen.set_indices() {
+                        let text = query::text(batch, name, row).unwrap_or_default();
+                        *counts.entry(text).or_default() += 1;
+                    }
+                }
+                about.add(one);
+                true
+            },
+            |about| all.add(about),
+        )
+    });
     let time = |us: Option<i128>| {
         let mut text = Vec::new();
         if let Some(us) = us.and_then(|us| i64::try_from(us).ok()) {
@@ -124,7 +126,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             writeln!(out, "           and {} more", exporters.len() - 20)?;
         }
     }
-    Ok(from.end(&stats))
+    Ok(from.end(&scan, &stats))
 }
 
 /// What a file says of the schema it was written with.

@@ -1,19 +1,22 @@
 //! Questions to files that `collect` or `decode` wrote: what their subcommands have in common.
 
+mod answer;
+mod draw;
 pub mod flows;
 pub mod info;
-mod print;
+pub mod series;
 pub mod top;
+mod watched;
 
 use super::{say, usage};
+use answer::Kind;
 use anyhow::Context;
 use clap::ValueEnum;
 use flowlane::columns::{ColumnType, Timestamp};
-use flowlane::query::{self, Filter, Input, Scan, ScanStats};
+use flowlane::query::{self, Filter, Input, Metric, Scan, ScanStats, Watch};
 use flowlane::sink::schema::SCHEMA;
-use print::print;
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -30,11 +33,14 @@ Filters:
 #[derive(clap::Args)]
 struct From {
     /// A folder or a Parquet file; repeatable
-    #[arg(short, long = "in", value_name = "PATH", default_value = "flows")]
+    #[arg(short = 'i', long = "in", value_name = "PATH", default_value = "flows")]
     paths: Vec<PathBuf>,
-    /// How to print [default: a table on a terminal, else csv]
+    /// How to print [default: by the name of --out; a table on a terminal, else csv]
     #[arg(short, long, value_enum)]
     format: Option<Style>,
+    /// A file for the answer; - is standard output
+    #[arg(short, long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// Threads [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -53,6 +59,26 @@ enum Style {
     Ndjson,
     /// A Markdown table
     Markdown,
+    /// A Parquet file
+    Parquet,
+}
+
+impl Style {
+    /// What the extension of a file says.
+    fn of(path: &Path) -> Option<Self> {
+        Some(match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "csv" => Self::Csv,
+            "ndjson" | "jsonl" | "json" => Self::Ndjson,
+            "md" => Self::Markdown,
+            "parquet" => Self::Parquet,
+            "txt" => Self::Table,
+            _ => return None,
+        })
+    }
+}
+
+fn metric(text: &str) -> Result<Metric, String> {
+    text.parse().map_err(ToString::to_string)
 }
 
 impl From {
@@ -70,15 +96,18 @@ impl From {
             inputs.extend(found);
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Scan { inputs, filter, columns, threads: self.threads.map_or(cores, usize::from) })
+        let threads = self.threads.map_or(cores, usize::from);
+        Ok(Scan { inputs, filter, columns, threads, watch: Watch::default() })
     }
 
     fn style(&self) -> Style {
-        self.format.unwrap_or(if io::stdout().is_terminal() { Style::Table } else { Style::Csv })
+        let named = || Style::of(self.out.as_ref()?);
+        let usual = if self.out.is_none() && io::stdout().is_terminal() { Style::Table } else { Style::Csv };
+        self.format.or_else(named).unwrap_or(usual)
     }
 
     /// What was read, and why there is no answer; the exit code.
-    fn end(&self, stats: &ScanStats) -> ExitCode {
+    fn end(&self, scan: &Scan, stats: &ScanStats) -> ExitCode {
         for (path, error) in &stats.damaged {
             say(&format!("flowlane: {} is passed over: {error}", path.display()));
         }
@@ -102,8 +131,38 @@ impl From {
                 stats.files, stats.groups, stats.pruned, stats.rows, stats.matched
             ));
         }
+        if scan.watch.is_stopped() {
+            let (done, all) = scan.watch.progress();
+            say(&format!("flowlane: stopped: this is the answer of about {done} of {all} parts"));
+            return ExitCode::from(130);
+        }
         if stats.damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
+}
+
+/// What the cells of a column are.
+fn kind(column: &str) -> Kind {
+    match column {
+        c if is_number(c) => Kind::Whole,
+        c if is_time(c) => Kind::Time,
+        "sampling_rate" => Kind::Number,
+        _ => Kind::Text,
+    }
+}
+
+/// How much of an answer that is scaled could not be.
+fn say_unscaled(scale: bool, rows: u64, unscaled: u64) {
+    if scale && unscaled > 0 {
+        let share = 100.0 * unscaled as f64 / rows as f64;
+        say(&format!("flowlane: {unscaled} of {rows} flows ({share:.1}%) have no sampling rate and count as they are"));
+    }
+}
+
+/// Microseconds since 1970 as text.
+fn time(us: i64) -> String {
+    let mut text = Vec::new();
+    flowlane::sink::text::time(&mut text, us);
+    String::from_utf8(text).unwrap_or_default()
 }
 
 fn check_columns<'a>(names: impl Iterator<Item = &'a String>, more: &[&str]) -> anyhow::Result<()> {

@@ -1,7 +1,11 @@
 //! `flowlane top`: the greatest groups.
 
-use super::{FILTERS, From, check_columns, print};
+use super::answer::{Answer, Column, Kind};
+use super::draw::{bar, has_blocks};
+use super::{FILTERS, From, check_columns, metric, say_unscaled, watched::watched};
 use crate::cli::say;
+use arrow_array::RecordBatch;
+use arrow_buffer::BooleanBuffer;
 use flowlane::query::{Metric, Top, TopOptions, TopRow};
 use std::process::ExitCode;
 
@@ -37,33 +41,40 @@ pub struct Args {
     groups: usize,
 }
 
-fn metric(text: &str) -> Result<Metric, String> {
-    text.parse().map_err(ToString::to_string)
-}
-
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let keys: Vec<String> = args.keys.split(',').map(|k| k.trim().to_string()).collect();
     check_columns(keys.iter(), &["addr", "port", "as", "if"])?;
     let options = TopOptions { keys: keys.clone(), scale: args.scale, groups: args.groups };
     let scan = args.from.scan(&args.filter, Top::new(options.clone()).columns())?;
     let mut all = Top::new(options.clone());
-    let stats = scan.run(
-        || Top::new(options.clone()),
-        |top, batch, chosen| {
-            top.add(batch, chosen);
-            true
-        },
-        |part| all.merge(part),
-    );
+    let add = |top: &mut Top, batch: &RecordBatch, chosen: &BooleanBuffer| {
+        top.add(batch, chosen);
+        true
+    };
+    let stats = watched(&scan.watch, || scan.run(|| Top::new(options.clone()), add, |part| all.merge(part)));
     let (first, others) = all.finish(args.by, args.n);
-    let mut header = keys.clone();
-    header.extend(["flows", "packets", "bytes", "bps", "pps", "bpp", "share"].map(String::from));
+    // Others and total stand among the keys: these are text.
+    let columns = keys.iter().map(|k| Column::new(k, Kind::Text)).chain([
+        Column::new("flows", Kind::Whole).spare(2),
+        Column::new("packets", Kind::Whole).spare(1),
+        Column::new("bytes", Kind::Whole),
+        Column::new("bps", Kind::Number).spare(3),
+        Column::new("pps", Kind::Number).spare(4),
+        Column::new("bpp", Kind::Number).spare(5),
+        Column::new("share", Kind::Text),
+        Column::drawn("of the greatest"),
+    ]);
+    let mut answer = Answer::new(&args.from, columns.collect())?;
     let whole = all.total().metric(args.by);
-    let line = |keys: Vec<String>, row: &TopRow| {
+    let most = first.first().map_or(0.0, |f| f.1.metric(args.by));
+    let (draws, blocks) = (answer.is_table(), has_blocks());
+    let line = |keys: Vec<String>, row: &TopRow, drawn: bool| -> Vec<String> {
         let share = if whole > 0.0 { format!("{:.1}%", 100.0 * row.metric(args.by) / whole) } else { String::new() };
         let rate = |m| format!("{:.0}", row.metric(m));
         let sums = [row.flows, row.packets, row.bytes].map(|n| n.to_string());
-        keys.into_iter().chain(sums).chain([rate(Metric::Bps), rate(Metric::Pps), rate(Metric::Bpp), share]).collect()
+        let bar = if drawn && draws { bar(row.metric(args.by), most, 20, blocks) } else { String::new() };
+        let rates = [Metric::Bps, Metric::Pps, Metric::Bpp].map(rate);
+        keys.into_iter().chain(sums).chain(rates).chain([share, bar]).collect()
     };
     let named = |name: &str| {
         let mut keys = vec![String::new(); keys.len()];
@@ -72,29 +83,31 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         keys
     };
-    let mut rows: Vec<Vec<String>> = first.into_iter().map(|(keys, row)| line(keys, &row)).collect();
-    let shown = rows.len();
+    let shown = first.len();
+    for (keys, row) in first {
+        answer.row(line(keys, &row, true))?;
+    }
     if let Some(others) = others {
         let n = all.len() - shown;
         // A flow counts with each of its two values, so these are no part of the total.
         let both = keys.iter().any(|k| matches!(k.as_str(), "addr" | "port" | "as" | "if"));
-        let mut row =
-            line(named(&format!("({n} others{})", if both { ", flows of two of them twice" } else { "" })), &others);
-        if let Some(share) = row.last_mut().filter(|_| both) {
-            share.clear();
-        }
-        rows.push(row);
+        let name = format!("({n} others{})", if both { ", flows of two of them twice" } else { "" });
+        let mut row = line(named(&name), &others, false);
+        let share = row.len().checked_sub(2).and_then(|at| row.get_mut(at));
+        share.filter(|_| both).into_iter().for_each(String::clear);
+        answer.row(row)?;
     }
     if let Some(beyond) = all.beyond() {
-        rows.push(line(named("(beyond --groups)"), beyond));
+        answer.row(line(named("(beyond --groups)"), beyond, false))?;
     }
     if stats.matched > 0 {
-        rows.push(line(named("(total)"), all.total()));
+        answer.row(line(named("(total)"), all.total(), false))?;
     }
-    let numeric: Vec<bool> = (0..header.len()).map(|i| i >= keys.len()).collect();
-    print(args.from.style(), &header, &numeric, &rows)?;
+    answer.finish()?;
     if all.totals() > 0 {
         say(&format!("flowlane: {} records with running totals are not in these sums", all.totals()));
     }
-    Ok(args.from.end(&stats))
+    let (rows, unscaled) = all.unscaled();
+    say_unscaled(args.scale, rows, unscaled);
+    Ok(args.from.end(&scan, &stats))
 }

@@ -1,0 +1,369 @@
+//! How answers look: rows of named columns, as a table, text that programs read, or Parquet.
+
+use super::{From, Style};
+use crate::cli::{say, usage};
+use anyhow::Context;
+use arrow_array::builder::{Float64Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder};
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{DataType, Field, Schema, TimeUnit};
+use flowlane::sink::text::{csv_cell, json_string};
+use parquet::arrow::ArrowWriter;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What the cells of a column are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    /// RFC 3339, UTC.
+    Time,
+    /// A whole number.
+    Whole,
+    /// Any number.
+    Number,
+}
+
+/// A column of an answer. Its name is the same whatever the rows.
+#[derive(Clone, Debug)]
+pub struct Column {
+    name: String,
+    kind: Kind,
+    /// Columns of a higher number go first where the terminal is too narrow; those of 0 stay.
+    spare: u8,
+    /// A picture: for tables alone.
+    drawn: bool,
+}
+
+impl Column {
+    pub fn new(name: impl Into<String>, kind: Kind) -> Self {
+        Self { name: name.into(), kind, spare: 0, drawn: false }
+    }
+
+    pub fn spare(self, spare: u8) -> Self {
+        Self { spare, ..self }
+    }
+
+    /// A column of pictures, which tables on a terminal have.
+    pub fn drawn(name: &str) -> Self {
+        Self { name: name.to_string(), kind: Kind::Text, spare: 9, drawn: true }
+    }
+}
+
+/// Rows of a table that are kept to find out how wide its columns are.
+const PAGE: usize = 1000;
+
+/// Rows that a Parquet file gets at once.
+const GROUP: usize = 65_536;
+
+/// Writes the rows of an answer as they come.
+pub struct Answer {
+    columns: Vec<Column>,
+    // Places of those that are written.
+    shown: Vec<usize>,
+    out: Out,
+    page: Vec<Vec<String>>,
+    place: Option<(PathBuf, PathBuf)>,
+}
+
+enum Out {
+    Table { out: Box<dyn Write + Send>, width: Option<usize>, widths: Vec<usize> },
+    Csv(Box<dyn Write + Send>),
+    Ndjson(Box<dyn Write + Send>),
+    Markdown(Box<dyn Write + Send>),
+    Parquet { file: Box<ArrowWriter<Box<dyn Write + Send>>>, schema: Arc<Schema> },
+}
+
+impl Answer {
+    /// Begins an answer where, and in the form that, the command line says.
+    pub fn new(from: &From, columns: Vec<Column>) -> anyhow::Result<Self> {
+        let style = from.style();
+        let place = from.out.as_ref().filter(|p| p.as_os_str() != "-").map(|path| {
+            let mut name = std::ffi::OsString::from(".");
+            name.push(path.file_name().unwrap_or_default());
+            name.push(".tmp");
+            (path.with_file_name(name), path.clone())
+        });
+        if style == Style::Parquet && place.is_none() && io::stdout().is_terminal() {
+            return Err(usage("Parquet is not for a terminal; give --out a file, or lead the output into one"));
+        }
+        let stream: Box<dyn Write + Send> = match &place {
+            Some((temporary, path)) => {
+                let file = File::create(temporary);
+                Box::new(BufWriter::new(file.with_context(|| format!("cannot write {}", path.display()))?))
+            }
+            None => Box::new(BufWriter::new(io::stdout())),
+        };
+        let shown: Vec<usize> =
+            columns.iter().enumerate().filter(|(_, c)| !c.drawn || style == Style::Table).map(|c| c.0).collect();
+        let named = |i: &usize| columns.get(*i).map_or("", |c| &c.name);
+        let mut out = match style {
+            Style::Table => Out::Table { out: stream, width: terminal_width(place.is_some()), widths: Vec::new() },
+            Style::Csv => Out::Csv(stream),
+            Style::Ndjson => Out::Ndjson(stream),
+            Style::Markdown => Out::Markdown(stream),
+            Style::Parquet => {
+                let schema = Arc::new(schema(shown.iter().filter_map(|i| columns.get(*i))));
+                Out::Parquet { file: Box::new(ArrowWriter::try_new(stream, schema.clone(), None)?), schema }
+            }
+        };
+        match &mut out {
+            Out::Csv(out) => csv(out, shown.iter().map(named))?,
+            Out::Markdown(out) => {
+                markdown(out, shown.iter().map(named))?;
+                let right = |i: &usize| columns.get(*i).is_some_and(|c| c.kind.is_number());
+                markdown(out, shown.iter().map(|i| if right(i) { "---:" } else { "---" }))?;
+            }
+            _ => {}
+        }
+        Ok(Self { columns, shown, out, page: Vec::new(), place })
+    }
+
+    /// Whether it is a table for people.
+    pub fn is_table(&self) -> bool {
+        matches!(self.out, Out::Table { .. })
+    }
+
+    /// Adds a row: a cell for each column, empty where there is no value.
+    pub fn row(&mut self, mut cells: Vec<String>) -> anyhow::Result<()> {
+        if self.shown.len() < self.columns.len() {
+            let mut at = 0;
+            cells.retain(|_| {
+                at += 1;
+                self.shown.contains(&(at - 1))
+            });
+        }
+        match &mut self.out {
+            Out::Csv(out) => csv(out, cells.iter().map(String::as_str))?,
+            Out::Markdown(out) => markdown(out, cells.iter().map(String::as_str))?,
+            Out::Ndjson(out) => {
+                let columns = self.shown.iter().filter_map(|i| self.columns.get(*i));
+                ndjson(out, columns.zip(&cells))?;
+            }
+            Out::Table { .. } | Out::Parquet { .. } => {
+                let most = if self.is_table() { PAGE } else { GROUP };
+                self.page.push(cells);
+                if self.page.len() >= most {
+                    self.flush()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is waiting.
+    fn flush(&mut self) -> anyhow::Result<()> {
+        let page = std::mem::take(&mut self.page);
+        let columns: Vec<&Column> = self.shown.iter().filter_map(|i| self.columns.get(*i)).collect();
+        match &mut self.out {
+            Out::Table { out, width, widths } => table(out, *width, widths, &columns, &page)?,
+            Out::Parquet { file, schema } if !page.is_empty() => {
+                let arrays = columns.iter().enumerate().map(|(i, c)| array(c.kind, page.iter().map(|r| r.get(i))));
+                let arrays: anyhow::Result<Vec<ArrayRef>> = arrays.collect();
+                file.write(&RecordBatch::try_new(schema.clone(), arrays?)?)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Ends the answer; a file then stands under its name.
+    pub fn finish(mut self) -> anyhow::Result<()> {
+        self.flush()?;
+        match self.out {
+            Out::Table { mut out, .. } | Out::Csv(mut out) | Out::Ndjson(mut out) | Out::Markdown(mut out) => {
+                out.flush()?;
+            }
+            Out::Parquet { file, .. } => file.into_inner()?.flush()?,
+        }
+        if let Some((temporary, path)) = &self.place {
+            fs::rename(temporary, path).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Kind {
+    fn is_number(self) -> bool {
+        matches!(self, Self::Whole | Self::Number)
+    }
+}
+
+/// How many characters a line may have; `None` for any number.
+fn terminal_width(is_file: bool) -> Option<usize> {
+    if is_file || !io::stdout().is_terminal() {
+        return None;
+    }
+    comfy_table::Table::new().width().map(usize::from)
+}
+
+fn csv<'a>(out: &mut dyn Write, cells: impl Iterator<Item = &'a str>) -> io::Result<()> {
+    let mut line = Vec::new();
+    for (i, cell) in cells.enumerate() {
+        if i > 0 {
+            line.push(b',');
+        }
+        csv_cell(&mut line, cell.as_bytes());
+    }
+    line.push(b'\n');
+    out.write_all(&line)
+}
+
+fn markdown<'a>(out: &mut dyn Write, cells: impl Iterator<Item = &'a str>) -> io::Result<()> {
+    let cells: Vec<String> = cells.map(|c| c.replace('|', "\\|")).collect();
+    writeln!(out, "| {} |", cells.join(" | "))
+}
+
+/// An object without the columns that have no value.
+fn ndjson<'a>(out: &mut dyn Write, cells: impl Iterator<Item = (&'a Column, &'a String)>) -> io::Result<()> {
+    let mut line = vec![b'{'];
+    for (column, cell) in cells.filter(|c| !c.1.is_empty()) {
+        if line.len() > 1 {
+            line.push(b',');
+        }
+        json_string(&mut line, column.name.as_bytes());
+        line.push(b':');
+        if column.kind.is_number() && cell.parse::<f64>().is_ok_and(f64::is_finite) {
+            line.extend_from_slice(cell.as_bytes());
+        } else {
+            json_string(&mut line, cell.as_bytes());
+        }
+    }
+    line.extend_from_slice(b"}\n");
+    out.write_all(&line)
+}
+
+/// Prints a page; the first one with the header, and it decides what there is room for.
+fn table(
+    out: &mut dyn Write,
+    width: Option<usize>,
+    widths: &mut Vec<usize>,
+    columns: &[&Column],
+    page: &[Vec<String>],
+) -> io::Result<()> {
+    let wide = |text: &str| text.chars().count();
+    let first = widths.is_empty();
+    let is_shown = |column: &Column, cells: usize| !column.drawn || cells > 0;
+    if first {
+        let cells = |i: usize| page.iter().filter_map(|r| r.get(i)).map(|c| wide(c)).max().unwrap_or(0);
+        *widths = columns
+            .iter()
+            .enumerate()
+            .map(|(i, c)| if is_shown(c, cells(i)) { cells(i).max(wide(&c.name)) } else { 0 })
+            .collect();
+        let mut gone = Vec::new();
+        let total = |widths: &[usize]| widths.iter().filter(|w| **w > 0).map(|w| w + 2).sum::<usize>();
+        while width.is_some_and(|width| total(widths) > width + 2) {
+            let spare = |i: &usize| columns.get(*i).map_or(0, |c| if widths[*i] > 0 { c.spare } else { 0 });
+            let Some(next) = (0..columns.len()).max_by_key(spare).filter(|i| spare(i) > 0) else { break };
+            widths[next] = 0;
+            gone.extend(columns.get(next).filter(|c| !c.drawn).map(|c| c.name.as_str()));
+        }
+        if !gone.is_empty() {
+            say(&format!("flowlane: the terminal is too narrow for {}", gone.join(", ")));
+        }
+    }
+    let mut line = |cells: &mut dyn Iterator<Item = &str>| -> io::Result<()> {
+        let mut text = String::new();
+        for ((cell, column), width) in cells.zip(columns).zip(widths.iter()).filter(|c| *c.1 > 0) {
+            let pad = " ".repeat(width.saturating_sub(wide(cell)));
+            let (before, after) = if column.kind.is_number() { (pad.as_str(), "") } else { ("", pad.as_str()) };
+            text += before;
+            text += cell;
+            text += after;
+            text += "  ";
+        }
+        writeln!(out, "{}", text.trim_end())
+    };
+    if first {
+        line(&mut columns.iter().map(|c| c.name.as_str()))?;
+    }
+    for row in page {
+        line(&mut row.iter().map(String::as_str))?;
+    }
+    Ok(())
+}
+
+fn schema<'a>(columns: impl Iterator<Item = &'a Column>) -> Schema {
+    let field = |column: &Column| {
+        let data_type = match column.kind {
+            Kind::Text => DataType::Utf8,
+            Kind::Time => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            Kind::Whole => DataType::Int64,
+            Kind::Number => DataType::Float64,
+        };
+        Field::new(&column.name, data_type, true)
+    };
+    Schema::new(columns.map(field).collect::<Vec<Field>>())
+}
+
+/// Cells as a column of their kind; null where there is no value.
+fn array<'a>(kind: Kind, cells: impl Iterator<Item = Option<&'a String>>) -> anyhow::Result<ArrayRef> {
+    let cells = cells.map(|c| c.map(String::as_str).filter(|c| !c.is_empty()));
+    Ok(match kind {
+        Kind::Text => {
+            let mut texts = StringBuilder::new();
+            cells.for_each(|c| texts.append_option(c));
+            Arc::new(texts.finish())
+        }
+        Kind::Whole => {
+            let mut numbers = Int64Builder::new();
+            for cell in cells {
+                let number = cell.map(str::parse).transpose();
+                numbers.append_option(number.context("a number is too large for a Parquet file")?);
+            }
+            Arc::new(numbers.finish())
+        }
+        Kind::Number => {
+            let mut numbers = Float64Builder::new();
+            cells.for_each(|c| numbers.append_option(c.and_then(|c| c.parse().ok())));
+            Arc::new(numbers.finish())
+        }
+        Kind::Time => {
+            let mut times = TimestampMicrosecondBuilder::new().with_timezone("UTC");
+            let us = |text: &str| Some(chrono::DateTime::parse_from_rfc3339(text).ok()?.timestamp_micros());
+            cells.for_each(|c| times.append_option(c.and_then(us)));
+            Arc::new(times.finish())
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn narrow_terminals_lose_what_can_be_spared() {
+        let columns = [
+            Column::new("address", Kind::Text),
+            Column::new("packets", Kind::Whole).spare(2),
+            Column::new("bytes", Kind::Whole).spare(1),
+        ];
+        let columns: Vec<&Column> = columns.iter().collect();
+        let page = [["192.0.2.1", "7", "1500"].map(String::from).to_vec()];
+        let lines = |width| {
+            let (mut out, mut widths) = (Vec::new(), Vec::new());
+            table(&mut out, width, &mut widths, &columns, &page).expect("written");
+            String::from_utf8(out).expect("text")
+        };
+        assert_eq!(lines(None), "address    packets  bytes\n192.0.2.1        7   1500\n");
+        assert_eq!(lines(Some(25)), lines(None));
+        assert_eq!(lines(Some(24)), "address    bytes\n192.0.2.1   1500\n");
+        assert_eq!(lines(Some(3)), "address\n192.0.2.1\n");
+    }
+
+    #[test]
+    fn cells_become_values() {
+        let cells = ["2026-11-24T10:00:00.000001Z".to_string(), String::new()];
+        let times = array(Kind::Time, cells.iter().map(Some)).expect("an array");
+        assert_eq!((times.len(), times.null_count()), (2, 1));
+        let big = ["9223372036854775808".to_string()];
+        assert!(array(Kind::Whole, big.iter().map(Some)).is_err());
+        let mut line = Vec::new();
+        let columns = [Column::new("a", Kind::Text), Column::new("n", Kind::Number)];
+        let cells = ["x\"".to_string(), "1.5".to_string()];
+        ndjson(&mut line, columns.iter().zip(&cells)).expect("written");
+        assert_eq!(line, b"{\"a\":\"x\\\"\",\"n\":1.5}\n");
+    }
+}

@@ -1,0 +1,199 @@
+//! `flowlane series`: traffic over time.
+
+use super::answer::{Answer, Column, Kind};
+use super::draw::{bar, has_blocks, sparkline};
+use super::{FILTERS, From, Style, check_columns, metric, say_unscaled, time, watched::watched};
+use crate::cli::output::Span;
+use crate::cli::say;
+use clap::ValueEnum;
+use flowlane::query::{self, At, Line, Metric, Scan, SeriesOptions, Timeline};
+use std::process::ExitCode;
+
+/// Arguments of `flowlane series`.
+#[derive(clap::Args)]
+#[command(after_help = format!("\
+Examples:
+  flowlane series 'last 1h'                              bits a second over time, and their 95th percentile
+  flowlane series --every 5m --group src_addr -n 5       the five greatest senders, and all others
+  flowlane series --every 1h --by flows --group proto --format csv
+  flowlane series --at received --out minutes.parquet    whole where received, not spread from start to end
+
+A flow counts evenly from its start to its end; one without these times where it was received. `p95` is the value that 95 of
+100 intervals do not exceed.
+
+{FILTERS}"))]
+pub struct Args {
+    /// Which flows; all words together are one filter
+    filter: Vec<String>,
+    #[command(flatten)]
+    from: From,
+    /// Length of an interval, like 10s, 5m or 1h [default: so that there are about 60]
+    #[arg(long, value_name = "TIME")]
+    every: Option<Span>,
+    /// Where flows count
+    #[arg(long, value_name = "PLACE", default_value = "spread", value_parser = place)]
+    at: At,
+    /// Columns to group by, with commas between; addr, port, as and if are both directions
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    group: Vec<String>,
+    /// What to rank groups by and to draw: bytes, packets, flows, bps, pps or bpp
+    #[arg(long, value_name = "METRIC", default_value = "bps", value_parser = metric)]
+    by: Metric,
+    /// Groups to show
+    #[arg(short, value_name = "N", default_value_t = 5)]
+    n: usize,
+    /// Every interval, or one row a series with its mean, 95th percentile and maximum [default: both on a terminal, else points]
+    #[arg(long, value_enum)]
+    show: Option<Show>,
+    /// Multiply counters by the sampling rate
+    #[arg(long)]
+    scale: bool,
+    /// Groups to keep in memory at most
+    #[arg(long, value_name = "N", default_value_t = 10_000_000)]
+    groups: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Show {
+    /// A row an interval and series
+    Points,
+    /// A row a series
+    Summary,
+}
+
+fn place(text: &str) -> Result<At, String> {
+    text.parse().map_err(ToString::to_string)
+}
+
+/// Intervals that people read easily, seconds.
+const STEPS: [i64; 17] = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200];
+
+/// An interval of which there are about 60 in the time of the scan.
+fn step(scan: &Scan) -> i64 {
+    let seconds = scan.span().map_or(0, |(from, to)| to.saturating_sub(from) / 1_000_000);
+    let days = || (seconds / 60 / 86_400 + 1) * 86_400;
+    STEPS.into_iter().find(|step| seconds / step <= 60).unwrap_or_else(days)
+}
+
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    check_columns(args.group.iter(), &["addr", "port", "as", "if"])?;
+    let scan = args.from.scan(&args.filter, Vec::new())?;
+    let seconds = args.every.map_or_else(|| step(&scan), |every| i64::try_from(every.seconds).unwrap_or(i64::MAX));
+    let options = SeriesOptions {
+        interval_us: seconds.saturating_mul(1_000_000),
+        at: args.at,
+        keys: args.group.clone(),
+        scale: args.scale,
+        ..SeriesOptions::default()
+    };
+    let (timeline, stats) = watched(&scan.watch, || query::series(&scan, &options, args.by, args.n, args.groups));
+    // A file takes one table.
+    let both = args.from.style() == Style::Table && args.from.out.is_none();
+    let show = args.show.or((!both).then_some(Show::Points));
+    if show != Some(Show::Points) {
+        summary(args, &timeline, both)?;
+    }
+    // One series has room for its points beneath.
+    if show == Some(Show::Points) || show.is_none() && args.group.is_empty() {
+        points(args, &timeline)?;
+    }
+    let outside = timeline.outside;
+    if outside.flows != 0 || outside.bytes != 0 {
+        say(&format!(
+            "flowlane: {} flows with {} bytes are not shown: their times lie too far from the others, or they last too \
+             long; a longer --every or --at received shows them",
+            outside.flows, outside.bytes
+        ));
+    }
+    if timeline.untimed > 0 {
+        say(&format!("flowlane: {} flows without such times count where they were received", timeline.untimed));
+    }
+    if timeline.totals > 0 {
+        say(&format!("flowlane: {} records with running totals are not in these sums", timeline.totals));
+    }
+    say_unscaled(args.scale, timeline.rows, timeline.unscaled);
+    Ok(args.from.end(&scan, &stats))
+}
+
+/// The series of an answer, those of groups first, each with a text for every key.
+fn lines<'a>(args: &Args, timeline: &'a Timeline) -> Vec<(Vec<String>, &'a Line)> {
+    let named = |name: &str| {
+        let mut keys = vec![String::new(); args.group.len()];
+        keys.first_mut().into_iter().for_each(|first| *first = name.to_string());
+        keys
+    };
+    let mut lines: Vec<_> = timeline.groups.iter().map(|line| (line.keys.clone(), line)).collect();
+    lines.extend(timeline.others.iter().map(|line| (named("(others)"), line)));
+    lines.push((named("(total)"), &timeline.total));
+    lines
+}
+
+fn keys(args: &Args) -> impl Iterator<Item = Column> + '_ {
+    args.group.iter().map(|name| Column::new(name, Kind::Text))
+}
+
+fn points(args: &Args, timeline: &Timeline) -> anyhow::Result<()> {
+    let columns = [Column::new("time", Kind::Time)].into_iter().chain(keys(args)).chain([
+        Column::new("flows", Kind::Whole).spare(2),
+        Column::new("packets", Kind::Whole).spare(3),
+        Column::new("bytes", Kind::Whole).spare(1),
+        Column::new("bps", Kind::Number),
+        Column::new("pps", Kind::Number).spare(4),
+        Column::new("bpp", Kind::Number).spare(5),
+        Column::drawn("of the maximum"),
+    ]);
+    let mut answer = Answer::new(&args.from, columns.collect())?;
+    let blocks = has_blocks();
+    let lines = lines(args, timeline);
+    let most = lines.iter().map(|l| l.1.max(args.by)).fold(0.0, f64::max);
+    for interval in 0..timeline.len() {
+        for (keys, line) in &lines {
+            let Some(point) = line.points.get(interval) else { continue };
+            let of = |metric| point.metric(metric, timeline.interval_us);
+            let sums = [point.flows, point.packets, point.bytes].map(|n| n.to_string());
+            let rates = [Metric::Bps, Metric::Pps, Metric::Bpp].map(|m| format!("{:.0}", of(m)));
+            let drawn = if answer.is_table() { bar(of(args.by), most, 24, blocks) } else { String::new() };
+            let row = [time(timeline.time_us(interval))].into_iter().chain(keys.iter().cloned());
+            answer.row(row.chain(sums).chain(rates).chain([drawn]).collect())?;
+        }
+    }
+    answer.finish()
+}
+
+fn summary(args: &Args, timeline: &Timeline, headed: bool) -> anyhow::Result<()> {
+    if headed && !timeline.is_empty() {
+        say(&format!(
+            "{} intervals of {} s from {}",
+            timeline.len(),
+            timeline.interval_us / 1_000_000,
+            time(timeline.first_us)
+        ));
+    }
+    let columns = keys(args).chain([
+        Column::new("flows", Kind::Whole).spare(3),
+        Column::new("packets", Kind::Whole).spare(4),
+        Column::new("bytes", Kind::Whole).spare(2),
+        Column::new("mean", Kind::Number),
+        Column::new("p95", Kind::Number),
+        Column::new("max", Kind::Number),
+        Column::drawn("over time"),
+    ]);
+    let mut answer = Answer::new(&args.from, columns.collect())?;
+    for (keys, line) in lines(args, timeline) {
+        let sum = line.sum();
+        let sums = [sum.flows, sum.packets, sum.bytes].map(|n| n.to_string());
+        // Sums have a mean an interval, rates one over the whole time.
+        let mean = match args.by {
+            Metric::Bytes | Metric::Packets | Metric::Flows => line.over_all(args.by) / (timeline.len().max(1) as f64),
+            rate => line.over_all(rate),
+        };
+        let about = [mean, line.p95(args.by), line.max(args.by)].map(|v| format!("{v:.0}"));
+        let drawn = if answer.is_table() {
+            sparkline(&line.values(args.by).collect::<Vec<f64>>(), 60, has_blocks())
+        } else {
+            String::new()
+        };
+        answer.row(keys.into_iter().chain(sums).chain(about).chain([drawn]).collect())?;
+    }
+    answer.finish()
+}
