@@ -1,4 +1,4 @@
-//! Captures, sent again: at their own speed, a multiple of it, or as fast as it goes.
+//! Captures, sent again, one after the other: at their own speed, a multiple of it, or as fast as it goes.
 
 use crate::account::Accounts;
 use crate::capture;
@@ -50,8 +50,29 @@ impl Replay {
     /// # Errors
     /// A file that cannot be read, is neither, or holds no message at all.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let (mut messages, mut sources) = (Vec::new(), Vec::new());
-        let (mut numbering, mut accounts, mut skipped) = (Numbering::default(), Accounts::default(), 0);
+        let mut replay = Self {
+            times: Vec::new(),
+            bodies: Vec::new(),
+            sources: Vec::new(),
+            skipped: 0,
+            speed: Speed::Times(1.0),
+            repeat: 1,
+            trouble: Trouble::default(),
+            seed: 1,
+        };
+        replay.append(path)?;
+        Ok(replay)
+    }
+
+    /// Reads another file, to be sent after those that are there; its exporters are others, whatever their addresses.
+    ///
+    /// # Errors
+    /// As [`Replay::open`]; the messages that were there stay.
+    pub fn append(&mut self, path: &Path) -> Result<(), Error> {
+        let (mut messages, mut skipped) = (Vec::new(), 0);
+        let (mut numbering, mut accounts) = (Numbering::default(), Accounts::default());
+        let (before, exporters) = (self.sources.len() as u32, self.sources.iter().map(|s| s.exporter + 1).max());
+        let mut sources = Vec::new();
         capture::frames(path, |time, link, frame| {
             let found = capture::udp(link, frame)
                 .and_then(|(from, payload)| Some((from, payload, accounts.count(from.ip(), payload)?)));
@@ -61,18 +82,27 @@ impl Replay {
             };
             let (at, source) = numbering.number(from);
             if at as usize == sources.len() {
-                sources.push(source);
+                sources.push(Source { exporter: source.exporter + exporters.unwrap_or(0), ..source });
             }
-            messages.push(((time, at), Body::verbatim(payload.to_vec(), sums, announces)));
+            messages.push(((time, before + at), Body::verbatim(payload.to_vec(), sums, announces)));
         })?;
-        if messages.is_empty() {
-            return Err(Error::Capture(format!("{} holds no NetFlow or IPFIX over UDP", path.display())));
-        }
         // Captures of several interfaces are not always in order.
         messages.sort_by_key(|((time, _), _)| *time);
-        let (times, bodies) = messages.into_iter().unzip();
-        let (speed, trouble) = (Speed::Times(1.0), Trouble::default());
-        Ok(Self { times, bodies, sources, skipped, speed, repeat: 1, trouble, seed: 1 })
+        let Some(((first, _), _)) = messages.first() else {
+            return Err(Error::Capture(format!("{} holds no NetFlow or IPFIX over UDP", path.display())));
+        };
+        // One after the other, whenever they were captured.
+        let shift = self.times.last().map_or(0, |(last, _)| last - first);
+        self.times.extend(messages.iter().map(|((time, at), _)| (time + shift, *at)));
+        self.bodies.extend(messages.into_iter().map(|(_, body)| body));
+        self.sources.append(&mut sources);
+        self.skipped += skipped;
+        Ok(())
+    }
+
+    /// Sets whose template did not come before them, in one pass over all: their records are in no sum.
+    pub fn unknown_sets(&self) -> u64 {
+        self.bodies.iter().map(|body| u64::from(body.sums.unknown_sets)).sum()
     }
 
     /// Messages of the capture.

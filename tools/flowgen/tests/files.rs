@@ -79,6 +79,23 @@ fn replays_take_their_time() {
     assert!(times(Speed::Paced, 1) < Duration::from_millis(250));
 }
 
+#[test]
+fn captures_follow_each_other_with_exporters_of_their_own() {
+    let (socket, go_on) = (UdpSocket::bind("127.0.0.1:0").expect("a free port"), AtomicBool::new(false));
+    let to = socket.local_addr().expect("an address").to_string();
+    let file = path("one_of_two.pcap");
+    let plan = Plan { exporters: 3, ..Plan::default() };
+    let one = flowgen::write(&plan, &count(30, &to), &file, &go_on).expect("written");
+    let mut replay = Replay::open(&file).expect("read");
+    replay.append(&file).expect("read again");
+    replay.speed = Speed::Paced;
+    let two = replay.send(&count(u64::MAX, &to), &go_on).expect("sent");
+    assert_eq!((two.exporters, two.records, two.octets), (6, 2 * one.records, 2 * one.octets));
+    assert_eq!((two.unknown_sets, replay.unknown_sets(), replay.messages()), (0, 0, 60));
+    replay.append(std::path::Path::new("no/such/file")).expect_err("no such file");
+    assert_eq!(replay.messages(), 60);
+}
+
 fn flowgen(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_flowgen")).args(arguments).output().expect("the program");
     let text = |bytes| String::from_utf8(bytes).expect("text");

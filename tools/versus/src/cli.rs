@@ -2,14 +2,12 @@
 //!
 //! 0: measured. 1: it could not be. 2: the command line is wrong.
 
-use crate::machine::{Cores, Machine};
-use crate::peer::{self, Peer};
-use crate::raw::{Entry, Raw};
-use crate::trial::Arena;
-use crate::workload::{self, Workload};
-use crate::{cost, raw};
-use anyhow::{Context, bail};
+mod common;
+
+use crate::raw::{self, Entry};
+use crate::{cost, latency, peer, rate, workload};
 use clap::{Parser, Subcommand};
+use common::{Common, positive};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -22,12 +20,14 @@ use std::process::ExitCode;
 Examples:
   versus cost                                 processor time a flow, memory and disk: every collector that is here
   versus cost --workload v5,ipfix-23 --peer flowlane,nfcapd --rounds 7
+  versus rate --workload v5                   the highest rate without loss, plain sender and trains
+  versus latency --rate 50000                 percentiles of the way through a collector and back
   versus cost --json run.jsonl --csv run.csv  keep the raw data; both are appended to
   versus report run.jsonl                     the tables again, as Markdown
   versus list                                 workloads, and collectors with their versions or how to get them
 
-A collector gets one core for all of its threads, the sender another; each asks for 16 MiB of receive buffer and writes to
-the same disk. Processor time counts from after a short warming up to the end of the process, what it still has to write
+A collector gets one core for all of its threads, the sender another; each asks for the same receive buffer and writes to the
+same disk. Processor time counts from after a short warming up to the end of the process, what it still has to write
 included. Build with cargo build --release -p flowlane -p flowgen -p versus."
 )]
 struct Args {
@@ -39,36 +39,16 @@ struct Args {
 enum What {
     /// Processor time a datagram and a flow, memory and bytes on disk, at a rate at which nobody loses any
     Cost(CostArgs),
+    /// The highest rate without loss, by bisection
+    Rate(RateArgs),
+    /// What is lost at fixed rates
+    Loss(LossArgs),
+    /// Time from when a datagram is due to when it comes back repeated
+    Latency(LatencyArgs),
     /// Raw data as tables in Markdown
     Report(ReportArgs),
     /// Workloads, and collectors with their versions or how to get them
     List,
-}
-
-/// What every measurement asks.
-#[derive(clap::Args)]
-struct Common {
-    /// Workloads, with commas between [default: all]; `versus list` names them
-    #[arg(short, long, value_name = "NAMES", value_delimiter = ',')]
-    workload: Vec<String>,
-    /// Collectors, with commas between [default: all that are here]
-    #[arg(short, long, value_name = "NAMES", value_delimiter = ',')]
-    peer: Vec<String>,
-    /// Append raw data to a file, a JSON object a line
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Append raw data of each run to a file, comma-separated
-    #[arg(long, value_name = "FILE")]
-    csv: Option<PathBuf>,
-    /// Where collectors write while they run [default: the system's folder for temporary files]
-    #[arg(long, value_name = "FOLDER")]
-    dir: Option<PathBuf>,
-    /// The core that sends [default: the first]
-    #[arg(long, value_name = "N")]
-    sender_core: Option<usize>,
-    /// The core of the collector [default: the second]
-    #[arg(long, value_name = "N")]
-    receiver_core: Option<usize>,
 }
 
 #[derive(clap::Args)]
@@ -79,11 +59,55 @@ struct CostArgs {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// Seconds that each turn lasts
-    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = positive)]
     seconds: f64,
     /// Datagrams a second; slow collectors get what they can take
-    #[arg(long, value_name = "N", default_value_t = 40_000.0, value_parser = seconds)]
+    #[arg(long, value_name = "N", default_value_t = 40_000.0, value_parser = positive)]
     rate: f64,
+}
+
+#[derive(clap::Args)]
+struct RateArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Seconds that each trial lasts
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = positive)]
+    seconds: f64,
+    /// How close to the edge, as a share
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05, value_parser = positive)]
+    within: f64,
+    /// Where to begin, datagrams a second
+    #[arg(long, value_name = "N", default_value_t = 40_000.0, value_parser = positive)]
+    first: f64,
+    /// Senders: plain, trains (UDP_SEGMENT), or both
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "plain,trains",
+        value_parser = ["plain", "trains"])]
+    sender: Vec<String>,
+}
+
+#[derive(clap::Args)]
+struct LossArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Datagrams a second, with commas between
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "10000,50000,100000,150000,200000",
+        value_parser = positive)]
+    rates: Vec<f64>,
+    /// Seconds that each trial lasts
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = positive)]
+    seconds: f64,
+}
+
+#[derive(clap::Args)]
+struct LatencyArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Datagrams a second: half the loss-free rate shows more than an idle collector does
+    #[arg(long, value_name = "N", default_value_t = 20_000.0, value_parser = positive)]
+    rate: f64,
+    /// Seconds that it lasts
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = positive)]
+    seconds: f64,
 }
 
 #[derive(clap::Args)]
@@ -91,12 +115,6 @@ struct ReportArgs {
     /// Raw data, as `--json` wrote it
     #[arg(required = true)]
     files: Vec<PathBuf>,
-}
-
-/// A number above zero.
-fn seconds(text: &str) -> Result<f64, String> {
-    let number = text.parse().ok().filter(|n: &f64| n.is_finite() && *n > 0.0);
-    number.ok_or_else(|| "a number above zero".to_owned())
 }
 
 /// The program.
@@ -112,25 +130,24 @@ pub fn main() -> ExitCode {
 
 fn run(what: What) -> anyhow::Result<()> {
     match what {
-        What::Cost(args) => {
+        What::Cost(args) => costs(&args),
+        What::Rate(args) => rates(&args),
+        What::Loss(args) => {
             let mut set = args.common.prepare()?;
-            let plan = cost::Plan { rounds: args.rounds, seconds: args.seconds, rate: args.rate };
             let mut trials = Vec::new();
-            for workload in &set.workloads {
-                trials.extend(cost::measure(&set.arena, &set.peers, workload, plan, &mut set.raw)?);
+            for w in &set.workloads {
+                trials.extend(rate::losses(&set.arena, &set.peers, w, &args.rates, args.seconds, &mut set.raw)?);
             }
-            print!("{}", cost::table(&trials).text());
+            print!("{}", rate::loss_table(&trials).text());
             Ok(())
         }
+        What::Latency(args) => latencies(&args),
         What::Report(args) => {
-            let mut trials = Vec::new();
+            let mut entries = Vec::new();
             for file in &args.files {
-                trials.extend(raw::read(file)?.into_iter().filter_map(|entry| match entry {
-                    Entry::Trial(trial) => Some(trial),
-                    Entry::Machine(_) => None,
-                }));
+                entries.extend(raw::read(file)?);
             }
-            print!("{}", cost::table(&trials).markdown());
+            print!("{}", crate::report::markdown(&entries));
             Ok(())
         }
         What::List => {
@@ -146,43 +163,49 @@ fn run(what: What) -> anyhow::Result<()> {
     }
 }
 
-/// What a measurement needs, checked.
-struct Set {
-    arena: Arena,
-    peers: Vec<Box<dyn Peer>>,
-    workloads: Vec<Workload>,
-    raw: Raw,
+fn costs(args: &CostArgs) -> anyhow::Result<()> {
+    let mut set = args.common.prepare()?;
+    let plan = cost::Plan { rounds: args.rounds, seconds: args.seconds, rate: args.rate };
+    let mut trials = Vec::new();
+    for workload in &set.workloads {
+        trials.extend(cost::measure(&set.arena, &set.peers, workload, plan, &mut set.raw)?);
+    }
+    print!("{}", cost::table(&trials).text());
+    Ok(())
 }
 
-impl Common {
-    fn prepare(&self) -> anyhow::Result<Set> {
-        let mut workloads = workload::all();
-        if let Some(unknown) = self.workload.iter().find(|w| workloads.iter().all(|known| known.name != *w)) {
-            bail!("there is no workload {unknown}; versus list names them");
-        }
-        workloads.retain(|w| self.workload.is_empty() || self.workload.iter().any(|name| name == w.name));
-        let mut peers = peer::all();
-        if let Some(unknown) = self.peer.iter().find(|p| peers.iter().all(|known| known.name() != *p)) {
-            bail!("there is no collector {unknown}; versus list names them");
-        }
-        peers.retain(|p| self.peer.is_empty() || self.peer.iter().any(|name| name == p.name()));
-        let mut machine = Machine::here();
-        peers.retain(|peer| match peer.version() {
-            Ok(version) => machine.peers.insert(peer.name().to_owned(), version).is_none(),
-            Err(how) => {
-                eprintln!("versus: {} is missing; get it by: {how}", peer.name());
-                machine.missing.insert(peer.name().to_owned(), how);
-                false
+fn rates(args: &RateArgs) -> anyhow::Result<()> {
+    let mut set = args.common.prepare()?;
+    let mut found = Vec::new();
+    for workload in &set.workloads {
+        for sender in &args.sender {
+            for peer in set.peers.iter().filter(|p| p.takes(workload)) {
+                let (seconds, within, trains) = (args.seconds, args.within, sender == "trains");
+                let search = rate::Search { seconds, first: args.first, within, trains };
+                match rate::loss_free(&set.arena, peer.as_ref(), workload, search, &mut set.raw) {
+                    Ok(one) => found.push(one),
+                    Err(why) => eprintln!("versus: {why:#}"),
+                }
             }
-        });
-        if peers.is_empty() {
-            bail!("none of the collectors is here");
         }
-        let base = self.dir.clone().unwrap_or_else(std::env::temp_dir);
-        std::fs::create_dir_all(&base).with_context(|| format!("cannot write to {}", base.display()))?;
-        let mut raw = Raw::open(self.json.as_deref(), self.csv.as_deref())?;
-        raw.write(&Entry::Machine(machine))?;
-        let arena = Arena { cores: Cores::choose(self.sender_core, self.receiver_core)?, base };
-        Ok(Set { arena, peers, workloads, raw })
     }
+    print!("{}", rate::table(&found).text());
+    Ok(())
+}
+
+fn latencies(args: &LatencyArgs) -> anyhow::Result<()> {
+    let mut set = args.common.prepare()?;
+    let mut found = Vec::new();
+    for peer in &set.peers {
+        match latency::measure(&set.arena, peer.as_ref(), args.rate, args.seconds) {
+            Ok(Some(one)) => {
+                set.raw.write(&Entry::Latency(one.clone()))?;
+                found.push(one);
+            }
+            Ok(None) => eprintln!("versus: {} cannot repeat what it receives", peer.name()),
+            Err(why) => eprintln!("versus: {}: {why:#}", peer.name()),
+        }
+    }
+    print!("{}", latency::table(&found).text());
+    Ok(())
 }

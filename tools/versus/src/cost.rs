@@ -3,7 +3,7 @@
 use crate::peer::Peer;
 use crate::raw::{Entry, Raw};
 use crate::table::{Table, median, number};
-use crate::trial::{Arena, Asked, Trial};
+use crate::trial::{Arena, Asked, MANY, Trial};
 use crate::workload::Workload;
 
 /// How costs are measured.
@@ -32,7 +32,7 @@ pub fn measure(
     for round in 1..=plan.rounds {
         for peer in peers.iter().filter(|p| p.takes(workload)) {
             let rate = plan.rate.min(peer.pace());
-            let asked = Asked { measure: "cost", round, rate, seconds: plan.seconds, trains: false };
+            let asked = Asked { measure: "cost", round, rate, seconds: plan.seconds, trains: false, distinct: MANY };
             match arena.trial(peer.as_ref(), workload, asked) {
                 Ok(trial) => {
                     raw.write(&Entry::Trial(trial.clone()))?;

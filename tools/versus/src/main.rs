@@ -4,17 +4,20 @@
 //! workload     what is sent, by flowgen, which counts what it sends
 //!   -> peer    a collector: how it is started, what it says it has kept; a file each
 //!   -> trial   one collector, one workload, one rate: processor time, memory, disk, sums
-//!   -> cost    rounds of trials beside each other
+//!   -> cost, rate, latency   rounds of trials, bisection, percentiles
 //!   -> raw     JSON lines and CSV -> table
 //! ```
 #![deny(unsafe_code)]
 
 mod cli;
 mod cost;
+mod latency;
 mod machine;
 mod peer;
 mod process;
+mod rate;
 mod raw;
+mod report;
 mod table;
 mod trial;
 mod workload;

@@ -1,16 +1,22 @@
-//! A collector under measurement: a process of its own, on one core for all of its threads.
+//! A collector under measurement: a process, or a group of them, on one core for all of its threads.
 
 use anyhow::{Context, anyhow, bail};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::time::TimeValLike;
-use nix::time::{ClockId, clock_getcpuclockid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::UdpSocket;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Processor time, in microseconds.
@@ -38,11 +44,10 @@ pub struct Ended {
     pub peak_kib: u64,
 }
 
-/// A process that does not outlive this one.
+/// A process and those that it starts; none outlives this one.
 pub struct Running {
     child: Child,
-    clock: ClockId,
-    /// At the mark: all of it by the process's own clock, and the user's part to a clock tick.
+    /// At the mark: all of it by the processes' own clocks, and the user's part to a clock tick.
     marked_us: u64,
     marked_user_us: u64,
     folder: PathBuf,
@@ -57,6 +62,9 @@ impl Running {
         let at = |name: &str| File::create(folder.join(name));
         command.stdin(Stdio::null()).stdout(at("stdout")?).stderr(at("stderr")?);
         let program = command.get_program().display().to_string();
+        command.process_group(0);
+        // Processes whose parent ended before them come to us, and their time with them.
+        nix::sys::prctl::set_child_subreaper(true)?;
         // A child runs where the thread that started it may run.
         let child = std::thread::scope(|scope| {
             let started = scope.spawn(move || {
@@ -65,8 +73,8 @@ impl Running {
             });
             started.join().map_err(|_| anyhow!("the starting thread failed"))?
         })?;
-        let clock = clock_getcpuclockid(Pid::from_raw(child.id().cast_signed()))?;
-        Ok(Self { child, clock, marked_us: 0, marked_user_us: 0, folder: folder.to_owned() })
+        note(&GROUPS, child.id(), true);
+        Ok(Self { child, marked_us: 0, marked_user_us: 0, folder: folder.to_owned() })
     }
 
     fn pid(&self) -> Pid {
@@ -103,13 +111,33 @@ impl Running {
         std::fs::read_to_string(folder.join("stdout")).unwrap_or_default()
     }
 
-    /// Processor time since the start, threads that ended included.
+    /// Its processes that are there now, each with the fields of /proc/PID/stat behind its name.
+    fn members(&self) -> Vec<(Pid, Vec<u64>)> {
+        let group = self.child.id().to_string();
+        let member = |entry: std::fs::DirEntry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let text = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            // The name may hold anything.
+            let fields: Vec<&str> = text.rsplit(')').next()?.split_whitespace().collect();
+            let alive = *fields.get(2)? == group && !matches!(*fields.first()?, "Z" | "X");
+            alive.then(|| (Pid::from_raw(pid), fields.iter().map(|f| f.parse().unwrap_or(0)).collect()))
+        };
+        let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+        entries.filter_map(Result::ok).filter_map(member).collect()
+    }
+
+    /// Processor time since the start of all processes that are there, threads that ended included.
     ///
     /// # Errors
     /// It ended.
     pub fn cpu_us(&self) -> anyhow::Result<u64> {
-        let time = self.clock.now().context("it ended too early")?;
-        Ok(u64::try_from(time.num_nanoseconds()).unwrap_or(0) / 1000)
+        let members = self.members();
+        if members.is_empty() {
+            bail!("it ended too early: {}", self.complaint());
+        }
+        let time =
+            |pid: Pid| clock_getcpuclockid(pid).and_then(nix::time::ClockId::now).map_or(0, |t| t.num_microseconds());
+        Ok(members.iter().map(|(pid, _)| u64::try_from(time(*pid)).unwrap_or(0)).sum())
     }
 
     /// From here on its processor time counts.
@@ -118,19 +146,21 @@ impl Running {
     /// It ended.
     pub fn mark(&mut self) -> anyhow::Result<()> {
         self.marked_us = self.cpu_us()?;
-        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // Behind the name, which may hold anything: utime is the 12th field.
-        let ticks = text.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(11)?.parse::<u64>().ok());
-        self.marked_user_us = ticks.context("no time in /proc/PID/stat")? * 10_000;
+        // Behind the name utime is the 12th field, in clock ticks.
+        let user_ticks = |fields: &Vec<u64>| fields.get(11).copied().unwrap_or(0);
+        self.marked_user_us = self.members().iter().map(|(_, fields)| user_ticks(fields) * 10_000).sum();
         Ok(())
     }
 
-    /// Resident memory now, in KiB: at present, and at its peak.
-    pub fn resident_kib(&self) -> Option<(u64, u64)> {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let field =
-            |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
-        Some((field("VmRSS:")?, field("VmHWM:")?))
+    /// Resident memory now, in KiB: at present, and at the peak of each process.
+    pub fn resident_kib(&self) -> (u64, u64) {
+        let of = |pid: Pid, name: &str| -> Option<u64> {
+            let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            text.lines().find_map(|l| l.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
+        };
+        let members = self.members();
+        let sum = |name| members.iter().filter_map(|(pid, _)| of(*pid, name)).sum();
+        (sum("VmRSS:"), sum("VmHWM:"))
     }
 
     /// Waits until it has read all that is in its socket and done its work: its processor time stands still.
@@ -152,26 +182,32 @@ impl Running {
         Ok(())
     }
 
-    /// Tells it to end, and waits for it.
+    /// Tells it to end, and waits for it and all that it started.
     ///
     /// # Errors
     /// It does not end in time, or not well.
     pub fn stop(mut self, signal: Signal, patience: Duration) -> anyhow::Result<Ended> {
         let before = children()?;
-        let mut peak_kib = self.resident_kib().map_or(0, |r| r.1);
+        let mut peak_kib = self.resident_kib().1;
         kill(self.pid(), signal)?;
         let end = Instant::now() + patience;
         let status = loop {
             // What it needs at the end counts as well.
-            peak_kib = self.resident_kib().map_or(peak_kib, |r| r.1.max(peak_kib));
+            peak_kib = peak_kib.max(self.resident_kib().1);
             match self.child.try_wait()? {
                 Some(status) => break status,
                 None if Instant::now() > end => bail!("it does not end"),
-                None => std::thread::sleep(Duration::from_millis(1)),
+                None => std::thread::sleep(Duration::from_millis(5)),
             }
         };
+        while !self.reap() {
+            if Instant::now() > end {
+                bail!("what it started does not end");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let after = children()?;
-        if !status.success() && std::os::unix::process::ExitStatusExt::signal(&status).is_none() {
+        if !status.success() && status.signal().is_none() {
             bail!("it failed ({status}): {}", self.complaint());
         }
         let user_us = (after.user_us - before.user_us).saturating_sub(self.marked_user_us);
@@ -179,13 +215,61 @@ impl Running {
         let user_us = user_us.min(total_us);
         Ok(Ended { cpu: Cpu { user_us, system_us: total_us - user_us }, peak_kib })
     }
+
+    /// Waits for processes of the group that came to us; whether none is left. For after the first has ended.
+    fn reap(&self) -> bool {
+        let group = Pid::from_raw(-self.pid().as_raw());
+        loop {
+            match waitpid(group, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) => return false,
+                Ok(_) => {}
+                Err(_) => return self.members().is_empty(),
+            }
+        }
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
+        let _ = killpg(self.pid(), Signal::SIGKILL);
         let _ = self.child.kill();
         let _ = self.child.wait();
+        self.reap();
+        note(&GROUPS, self.child.id(), false);
     }
+}
+
+/// Process groups that run, and folders that are there for a time.
+static GROUPS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+static FOLDERS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn note<T: Ord>(set: &Mutex<BTreeSet<T>>, one: T, is_there: bool) {
+    let mut set = set.lock().unwrap_or_else(PoisonError::into_inner);
+    if is_there {
+        set.insert(one);
+    } else {
+        set.remove(&one);
+    }
+}
+
+/// From here on SIGINT and SIGTERM end the collectors, too, and leave no folder behind.
+///
+/// # Errors
+/// The system refuses a handler.
+pub fn end_together() -> anyhow::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            for &group in GROUPS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                let _ = killpg(Pid::from_raw(group.cast_signed()), Signal::SIGKILL);
+            }
+            for folder in FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                let _ = std::fs::remove_dir_all(folder);
+            }
+            std::process::exit(130);
+        }
+    });
+    Ok(())
 }
 
 /// What all processes used that were waited for.
@@ -255,6 +339,7 @@ impl Scratch {
         let n = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let path = base.join(format!("versus-{}-{n}-{}", std::process::id(), name.replace(' ', "-")));
         std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        note(&FOLDERS, path.clone(), true);
         Ok(Self(path))
     }
 
@@ -267,6 +352,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+        note(&FOLDERS, self.0.clone(), false);
     }
 }
 

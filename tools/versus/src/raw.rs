@@ -1,6 +1,8 @@
 //! Raw data: JSON lines that tools and `versus report` read, and the trials as CSV.
 
+use crate::latency::Latency;
 use crate::machine::Machine;
+use crate::rate::LossFree;
 use crate::trial::Trial;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,10 @@ pub enum Entry {
     Machine(Machine),
     /// One collector, one workload, one rate.
     Trial(Trial),
+    /// A highest rate without loss.
+    LossFree(LossFree),
+    /// Time through a collector and back.
+    Latency(Latency),
 }
 
 /// Where entries go as they come; nothing is lost where a run is cut short.

@@ -23,7 +23,15 @@ pub struct Asked<'a> {
     pub seconds: f64,
     /// As trains of UDP_SEGMENT.
     pub trains: bool,
+    /// Different messages of made up traffic. Many are as real traffic is, where what is kept and compressed counts;
+    /// few stay in the sender's cache and reach the highest rates.
+    pub distinct: u32,
 }
+
+/// Enough that hardly any flow comes twice in a trial.
+pub const MANY: u32 = 32_768;
+/// Few enough for the sender's cache.
+pub const FEW: u32 = 1024;
 
 /// What came of it: a row of the raw data. Everything counts from after the warming up to the end of the process,
 /// but for the totals, the memory and the bytes on disk, which are of all that was sent.
@@ -130,7 +138,8 @@ impl Arena {
         running.wait_for(place.port)?;
         let to = SocketAddr::from(([127, 0, 0, 1], place.port));
         let time = Duration::from_secs_f64(asked.seconds);
-        let load = Load { rate: asked.rate, time, trains: asked.trains, core: self.cores.sender };
+        let load =
+            Load { rate: asked.rate, time, trains: asked.trains, core: self.cores.sender, distinct: asked.distinct };
         let marked = &mut running;
         let port = place.port;
         let (warm, all) = workload.send(to, load, move || {

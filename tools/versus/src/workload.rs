@@ -1,9 +1,11 @@
 //! What is sent.
 
 use crate::process::pin;
-use anyhow::{Context, bail};
-use flowgen::{Delivery, Limits, Pace, Plan, Protocol, Sender, Sent, Template};
+use anyhow::Context;
+use flowgen::{Delivery, Limits, Pace, Plan, Protocol, Replay, Sender, Sent, Speed, Template};
+use std::fmt;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -14,9 +16,30 @@ pub struct Workload {
     pub name: &'static str,
     /// What it is.
     pub about: &'static str,
-    /// What flowgen makes of it.
-    pub plan: Plan,
+    /// Where it comes from.
+    pub traffic: Traffic,
 }
+
+/// Where datagrams come from.
+#[derive(Clone, Debug)]
+pub enum Traffic {
+    /// flowgen makes them up.
+    Made(Plan),
+    /// Recordings, over and over; each file has exporters of its own.
+    Captured(Vec<PathBuf>),
+}
+
+/// The sender is slower than it was asked to be: a receiver would look better than it is.
+#[derive(Debug)]
+pub struct TooSlow(f64);
+
+impl fmt::Display for TooSlow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "this machine cannot send {:.0} datagrams a second", self.0)
+    }
+}
+
+impl std::error::Error for TooSlow {}
 
 /// How datagrams are sent.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +52,8 @@ pub struct Load {
     pub trains: bool,
     /// The core that sends.
     pub core: usize,
+    /// Different messages of made up traffic: they go round.
+    pub distinct: u32,
 }
 
 /// Every workload.
@@ -42,7 +67,7 @@ pub fn all() -> Vec<Workload> {
     };
     use Protocol::{Ipfix, V5, V9};
     use Template::{Basic14, Ipv6, Variable, Wide23};
-    let made = |name, about, plan| Workload { name, about, plan };
+    let made = |name, about, plan| Workload { name, about, traffic: Traffic::Made(plan) };
     vec![
         made("v5", "NetFlow v5, 30 records, one exporter", plan(V5, Basic14, 1)),
         made("v9-14", "NetFlow v9, 14 fields of 40 bytes, 30 records", plan(V9, Basic14, 1)),
@@ -57,7 +82,21 @@ pub fn all() -> Vec<Workload> {
         made("ipfix-ipv6", "IPFIX, IPv6 addresses and 64-bit counters", Plan { records: None, ..plan(Ipfix, Ipv6, 1) }),
         made("v5-1000", "NetFlow v5 of 1,000 exporters in turn", plan(V5, Basic14, 1000)),
         made("ipfix-14-1000", "IPFIX of 1,000 exporters in turn, 14 fields", plan(Ipfix, Basic14, 1000)),
+        Workload {
+            name: "captures",
+            about: "recordings of real exporters (fixtures/), over and over",
+            traffic: Traffic::Captured(captures()),
+        },
     ]
+}
+
+/// The recordings of the checkout that this was built in.
+pub fn captures() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(|e| Some(e.ok()?.path()));
+    let mut files: Vec<PathBuf> = entries.filter(|f| f.extension().is_some_and(|e| e == "pcap")).collect();
+    files.sort();
+    files
 }
 
 /// Messages of each exporter before anything counts, templates among them.
@@ -92,20 +131,60 @@ impl Workload {
     ) -> anyhow::Result<(Sent, Sent)> {
         let limits = Limits { pace: Pace::Datagrams(load.rate), duration: Some(load.time), ..Limits::default() };
         let delivery = Delivery { trains: load.trains, limits, ..Delivery::to(to) };
-        let mut sender = Sender::open(&self.plan, &delivery)?;
-        // Slowly: a receiver that starts has pages to touch.
-        for _ in 0..WARM {
-            sender.send((self.plan.exporters as usize).max(10))?;
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let warm = sender.sent();
-        between()?;
-        sender.run(&AtomicBool::new(false))?;
-        let all = sender.finish().context("sending")?;
+        let (warm, all) = match &self.traffic {
+            Traffic::Made(plan) => made(&Plan { distinct: load.distinct, ..plan.clone() }, &delivery, between)?,
+            Traffic::Captured(files) => captured(files, &delivery, between)?,
+        };
         let asked = load.rate * load.time.as_secs_f64();
         if (all.datagrams - warm.datagrams) as f64 + 1.0 < asked {
-            bail!("this machine cannot send {:.0} datagrams a second", load.rate);
+            return Err(TooSlow(load.rate).into());
         }
         Ok((warm, all))
     }
+}
+
+fn made(
+    plan: &Plan,
+    delivery: &Delivery,
+    between: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<(Sent, Sent)> {
+    let mut sender = Sender::open(plan, delivery)?;
+    // Slowly: a receiver that starts has pages to touch.
+    for _ in 0..WARM {
+        sender.send((plan.exporters as usize).max(10))?;
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let warm = sender.sent();
+    between()?;
+    sender.run(&AtomicBool::new(false))?;
+    Ok((warm, sender.finish()?))
+}
+
+fn captured(
+    files: &[PathBuf],
+    delivery: &Delivery,
+    between: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<(Sent, Sent)> {
+    let mut all = None::<Replay>;
+    for file in files {
+        let one = Replay::open(file)?;
+        match &mut all {
+            // Where a template comes after its data, who holds data would count more than was sent.
+            _ if one.unknown_sets() > 0 => {}
+            Some(all) => all.append(file)?,
+            None => all = Some(one),
+        }
+    }
+    let mut replay = all.context("the checkout has no fixtures/")?;
+    replay.speed = Speed::Paced;
+    let go_on = AtomicBool::new(false);
+    let slow = Limits { pace: Pace::Datagrams(1000.0), ..Limits::default() };
+    let warm = replay.send(&Delivery { limits: slow, ..delivery.clone() }, &go_on)?;
+    between()?;
+    replay.repeat = u64::MAX / replay.messages() as u64;
+    let mut all = replay.send(delivery, &go_on)?;
+    let duration = all.duration;
+    all += warm;
+    all.duration = duration;
+    Ok((warm, all))
 }

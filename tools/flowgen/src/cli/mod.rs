@@ -105,10 +105,11 @@ struct Args {
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = values::share, help_heading = "Trouble")]
     duplicate: f64,
 
-    /// Send the messages of a capture (pcap, pcapng) instead; every exporter of it gets an address of its own
+    /// Send the messages of a capture (pcap, pcapng) instead; every exporter of it gets an address of its own. Repeatable:
+    /// one after the other
     #[arg(long, value_name = "FILE", help_heading = "Files", conflicts_with_all = ["protocol", "template", "records",
         "exporters", "ports", "options", "refresh", "distinct", "domain", "threads"])]
-    replay: Option<PathBuf>,
+    replay: Vec<PathBuf>,
     /// Speed of the replay: original, 2x, 0.5x, max [default: original, unless there is a rate]
     #[arg(long, value_name = "SPEED", requires = "replay", conflicts_with_all = ["rate", "datagrams_per_second"],
         help_heading = "Files")]
@@ -171,7 +172,7 @@ fn run(args: Args) -> anyhow::Result<Sent> {
         signal_hook::flag::register(signal, stop.clone())?;
     }
     let mut delivery = args.delivery()?;
-    let Some(path) = &args.replay else {
+    let Some((first, others)) = args.replay.split_first() else {
         let plan = args.plan();
         if args.template != [Template::Basic14] && !plan.protocols.iter().any(|p| p.has_templates()) {
             return Err(Error::Asked("v1, v5 and v7 have no templates; use --protocol v9 or ipfix".to_owned()).into());
@@ -185,7 +186,8 @@ fn run(args: Args) -> anyhow::Result<Sent> {
         };
         return Ok(sent?);
     };
-    let mut replay = Replay::open(path)?;
+    let mut replay = Replay::open(first)?;
+    others.iter().try_for_each(|path| replay.append(path))?;
     replay.trouble = args.trouble();
     replay.seed = args.seed;
     replay.repeat = args.repeat;
@@ -195,7 +197,9 @@ fn run(args: Args) -> anyhow::Result<Sent> {
         None => Speed::Times(1.0),
     };
     if replay.skipped() > 0 {
-        say(&format!("passed over {} frames of {}: no flow messages, or fragments", replay.skipped(), path.display()));
+        let names: Vec<_> = args.replay.iter().map(|path| path.display().to_string()).collect();
+        let (skipped, names) = (replay.skipped(), names.join(", "));
+        say(&format!("passed over {skipped} frames of {names}: no flow messages, or fragments"));
     }
     Ok(match &args.write {
         Some(path) => replay.write(&delivery, path, &stop)?,

@@ -1,6 +1,6 @@
 //! flowlane, as its README says: Parquet in a folder.
 
-use super::{BUFFER, Peer, Place, Totals, program, says};
+use super::{Peer, Place, Totals, buffer, program, says};
 use anyhow::{Context, bail};
 use serde_json::Value;
 use std::process::Command;
@@ -21,7 +21,7 @@ impl Peer for Flowlane {
     fn command(&self, place: &Place) -> Command {
         let mut command = Command::new(program("flowlane").unwrap_or_default());
         command.args(["collect", "--listen", &format!("127.0.0.1:{}", place.port), "--threads", "1", "--json"]);
-        command.args(["--receive-buffer", &(BUFFER >> 20).to_string(), "--format", "parquet", "--out"]);
+        command.args(["--receive-buffer", &(buffer() >> 20).to_string(), "--format", "parquet", "--out"]);
         command.arg(place.kept());
         command
     }
@@ -36,9 +36,8 @@ impl Peer for Flowlane {
             bail!("flowlane top: {}", String::from_utf8_lossy(&output.stderr));
         }
         let text = String::from_utf8_lossy(&output.stdout);
-        let rows = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let sum =
-            rows.filter(|row| row["version"] == "(total)").next_back().context("flowlane top has no line of sums")?;
+        let mut rows = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let sum = rows.rfind(|row| row["version"] == "(total)").context("flowlane top has no line of sums")?;
         let number = |name: &str| sum[name].as_u64().with_context(|| format!("no {name} in {sum}"));
         let totals = Totals { records: number("flows")?, octets: number("bytes")?, packets: number("packets")? };
         // What is in the files, not what was counted on the way there.
@@ -46,5 +45,10 @@ impl Peer for Flowlane {
             Some(decoded) if decoded == totals.records + summary["rows_dropped"].as_u64().unwrap_or(0) => Ok(totals),
             decoded => bail!("{} flows in the files, {decoded:?} decoded", totals.records),
         }
+    }
+
+    fn echo(&self, command: &mut Command, port: u16) -> bool {
+        command.args(["--mirror", &format!("127.0.0.1:{port}")]);
+        true
     }
 }

@@ -1,6 +1,9 @@
 //! The collectors that are compared. A peer is one small file here, and a line in [`all`].
 
 mod flowlane;
+mod goflow2;
+mod netflow;
+mod nfacctd;
 mod nfcapd;
 
 use crate::workload::Workload;
@@ -21,7 +24,7 @@ pub trait Peer: Sync {
     fn version(&self) -> Result<String, String>;
 
     /// The command that listens on a port of 127.0.0.1 and writes into a folder, as its users would run it, with a
-    /// receive buffer of [`BUFFER`] bytes. It prints into `stdout` and `stderr` of the folder above.
+    /// receive buffer of [`buffer`] bytes. It prints into `stdout` and `stderr` of the folder above.
     fn command(&self, place: &Place) -> Command;
 
     /// What it says it has got, read from what it wrote, after it has ended.
@@ -41,14 +44,22 @@ pub trait Peer: Sync {
         f64::INFINITY
     }
 
+    /// Makes it repeat each datagram to a port of 127.0.0.1; whether it can.
+    fn echo(&self, _command: &mut Command, _port: u16) -> bool {
+        false
+    }
+
     /// What ends it, with all that it has got written.
     fn signal(&self) -> Signal {
         Signal::SIGTERM
     }
 }
 
-/// The receive buffer that every collector asks for, bytes.
-pub const BUFFER: u32 = 16 << 20;
+/// The receive buffer that every collector asks for, bytes: what the system lets everybody have, 16 MiB at most.
+pub fn buffer() -> u32 {
+    let text = std::fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap_or_default();
+    text.trim().parse::<u32>().unwrap_or(1 << 20).clamp(1 << 20, 16 << 20)
+}
 
 /// Where a collector runs.
 #[derive(Clone, Debug)]
@@ -83,6 +94,9 @@ pub fn all() -> Vec<Box<dyn Peer>> {
         Box::new(flowlane::Flowlane),
         Box::new(nfcapd::Nfcapd { compressed: false }),
         Box::new(nfcapd::Nfcapd { compressed: true }),
+        Box::new(nfacctd::Nfacctd),
+        Box::new(goflow2::Goflow2),
+        Box::new(netflow::Netflow),
     ]
 }
 

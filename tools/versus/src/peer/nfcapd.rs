@@ -1,6 +1,6 @@
 //! nfcapd of nfdump.
 
-use super::{BUFFER, Peer, Place, Totals, program, says};
+use super::{Peer, Place, Totals, buffer, program, says};
 use anyhow::Context;
 use std::process::Command;
 
@@ -22,7 +22,7 @@ impl Peer for Nfcapd {
 
     fn command(&self, place: &Place) -> Command {
         let mut command = Command::new(program("nfcapd").unwrap_or_default());
-        command.args(["-b", "127.0.0.1", "-p", &place.port.to_string(), "-B", &BUFFER.to_string()]);
+        command.args(["-b", "127.0.0.1", "-p", &place.port.to_string(), "-B", &buffer().to_string()]);
         command.args(self.compressed.then_some("-y")).arg("-w").arg(place.kept());
         command
     }
@@ -38,5 +38,10 @@ impl Peer for Nfcapd {
             found.with_context(|| format!("no {name} in {text:?}"))
         };
         Ok(Totals { records: number("Flows:")?, octets: number("Bytes:")?, packets: number("Packets:")? })
+    }
+
+    fn echo(&self, command: &mut Command, port: u16) -> bool {
+        command.args(["-R", &format!("127.0.0.1/{port}")]);
+        true
     }
 }

@@ -1,0 +1,97 @@
+//! What every measurement asks: whom, what, where, and where the raw data goes.
+
+use crate::machine::{Cores, Machine};
+use crate::peer::{self, Peer};
+use crate::process::{end_together, pin};
+use crate::raw::{Entry, Raw};
+use crate::trial::Arena;
+use crate::workload::{self, Workload};
+use anyhow::{Context, bail};
+use std::path::PathBuf;
+
+/// Arguments that all measurements share.
+#[derive(clap::Args)]
+pub struct Common {
+    /// Workloads, with commas between [default: all]; `versus list` names them
+    #[arg(short, long, value_name = "NAMES", value_delimiter = ',')]
+    workload: Vec<String>,
+    /// Collectors, with commas between [default: all that are here]
+    #[arg(short, long, value_name = "NAMES", value_delimiter = ',')]
+    peer: Vec<String>,
+    /// Append raw data to a file, a JSON object a line
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Append raw data of each trial to a file, comma-separated
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Where collectors write while they run [default: the system's folder for temporary files]
+    #[arg(long, value_name = "FOLDER")]
+    dir: Option<PathBuf>,
+    /// The core that sends [default: the first]
+    #[arg(long, value_name = "N")]
+    sender_core: Option<usize>,
+    /// The core of the collector [default: the second]
+    #[arg(long, value_name = "N")]
+    receiver_core: Option<usize>,
+}
+
+/// What a measurement needs, checked.
+pub struct Set {
+    /// Where trials are held.
+    pub arena: Arena,
+    /// The collectors that were asked for and are here.
+    pub peers: Vec<Box<dyn Peer>>,
+    /// The workloads that were asked for.
+    pub workloads: Vec<Workload>,
+    /// Where raw data goes.
+    pub raw: Raw,
+}
+
+impl Common {
+    /// Finds what was asked for.
+    ///
+    /// # Errors
+    /// A name that is none, no collector that is here, fewer than two cores, a file that cannot be written.
+    pub fn prepare(&self) -> anyhow::Result<Set> {
+        let mut workloads = workload::all();
+        if let Some(unknown) = self.workload.iter().find(|w| workloads.iter().all(|known| known.name != *w)) {
+            bail!("there is no workload {unknown}; versus list names them");
+        }
+        workloads.retain(|w| self.workload.is_empty() || self.workload.iter().any(|name| name == w.name));
+        let mut peers = peer::all();
+        if let Some(unknown) = self.peer.iter().find(|p| peers.iter().all(|known| known.name() != *p)) {
+            bail!("there is no collector {unknown}; versus list names them");
+        }
+        peers.retain(|p| self.peer.is_empty() || self.peer.iter().any(|name| name == p.name()));
+        let mut machine = Machine::here();
+        peers.retain(|peer| match peer.version() {
+            Ok(version) => machine.peers.insert(peer.name().to_owned(), version).is_none(),
+            Err(how) => {
+                eprintln!("versus: {} is missing; get it by: {how}", peer.name());
+                machine.missing.insert(peer.name().to_owned(), how);
+                false
+            }
+        });
+        if peers.is_empty() {
+            bail!("none of the collectors is here");
+        }
+        let base = self.dir.clone().unwrap_or_else(std::env::temp_dir);
+        std::fs::create_dir_all(&base).with_context(|| format!("cannot write to {}", base.display()))?;
+        let mut raw = Raw::open(self.json.as_deref(), self.csv.as_deref())?;
+        raw.write(&Entry::Machine(machine))?;
+        let cores = Cores::choose(self.sender_core, self.receiver_core)?;
+        end_together()?;
+        // What watches a collector does not run on its core.
+        pin(cores.sender)?;
+        Ok(Set { arena: Arena { cores, base }, peers, workloads, raw })
+    }
+}
+
+/// A number above zero.
+///
+/// # Errors
+/// What is expected.
+pub fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|n: &f64| n.is_finite() && *n > 0.0);
+    number.ok_or_else(|| "a number above zero".to_owned())
+}

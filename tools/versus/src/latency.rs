@@ -1,0 +1,218 @@
+//! How long a datagram takes through a collector: from when it was due to when it comes back repeated.
+//!
+//! Collectors that can repeat what they receive to another address answer without being opened up. A datagram is due at
+//! its place in an even schedule, whatever happened to those before it: a stall counts for every datagram that it
+//! delays, the ones that could not be sent in time included (no coordinated omission). When it came back is the kernel's time of
+//! receipt, so that the reader's own delays do not count.
+
+use crate::peer::{Peer, Place};
+use crate::process::{Running, Scratch, free_port, pin};
+use crate::table::{Table, number};
+use crate::trial::Arena;
+use anyhow::{Context, anyhow};
+use flowgen::{Plan, Protocol};
+use hdrhistogram::Histogram;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, RecvMsg, recvmsg, setsockopt, sockopt};
+use nix::sys::time::TimeValLike;
+use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+use std::io::IoSliceMut;
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+/// Shares of the datagrams whose latency is told.
+const QUANTILES: [f64; 7] = [0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 1.0];
+
+/// What was measured of one collector.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Latency {
+    /// The collector's name.
+    pub peer: String,
+    /// Datagrams a second.
+    pub rate: f64,
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Of them, those that never came back.
+    pub lost: u64,
+    /// Share of the datagrams, and the microseconds within which they came back, from when they were due.
+    pub from_due_us: Vec<(f64, f64)>,
+    /// The same from when they were sent.
+    pub from_sent_us: Vec<(f64, f64)>,
+}
+
+/// Sends NetFlow v5 of one exporter through a collector and back; `None` if it cannot repeat.
+///
+/// # Errors
+/// It does not run.
+pub fn measure(arena: &Arena, peer: &dyn Peer, rate: f64, seconds: f64) -> anyhow::Result<Option<Latency>> {
+    let scratch = Scratch::new(&arena.base, peer.name())?;
+    let place = Place { port: free_port()?, folder: scratch.path().to_owned() };
+    std::fs::create_dir_all(place.kept())?;
+    let echo = UdpSocket::bind("127.0.0.1:0")?;
+    echo.set_nonblocking(true)?;
+    setsockopt(&echo, sockopt::ReceiveTimestampns, &true)?;
+    // As much as the system gives.
+    let _ = setsockopt(&echo, sockopt::RcvBuf, &(16 << 20));
+    let mut command = peer.command(&place);
+    if !peer.echo(&mut command, echo.local_addr()?.port()) {
+        return Ok(None);
+    }
+    let mut running = Running::start(command, arena.cores.receiver, &place.folder)?;
+    running.wait_for(place.port)?;
+    let sender = UdpSocket::bind("127.0.0.1:0")?;
+    sender.connect(("127.0.0.1", place.port))?;
+    let core = arena.cores.sender;
+    let thread = std::thread::spawn(move || {
+        pin(core)?;
+        Course::new(sender, echo)?.run(rate, seconds)
+    });
+    let course = thread.join().map_err(|_| anyhow!("the sending thread failed"))??;
+    let us = |all: &Histogram<u64>| {
+        QUANTILES.iter().map(|&q| (q, all.value_at_quantile(q) as f64 / 1000.0)).collect::<Vec<_>>()
+    };
+    let result = Latency {
+        peer: peer.name().to_owned(),
+        rate,
+        sent: course.sent_at.len() as u64,
+        lost: course.sent_at.len() as u64 - course.from_due.len(),
+        from_due_us: us(&course.from_due),
+        from_sent_us: us(&course.from_sent),
+    };
+    running.stop(peer.signal(), Duration::from_secs(60))?;
+    Ok(Some(result))
+}
+
+/// Datagrams under way, each with its number where v5 has its sequence.
+struct Course {
+    sender: UdpSocket,
+    echo: UdpSocket,
+    datagrams: Vec<Vec<u8>>,
+    /// When each was sent, nanoseconds of the wall clock.
+    sent_at: Vec<i64>,
+    from_due: Histogram<u64>,
+    from_sent: Histogram<u64>,
+    /// When the first was due, and how far apart they are.
+    start: i64,
+    apart: f64,
+}
+
+/// Where the sequence number of v5 stands.
+const SEQUENCE: std::ops::Range<usize> = 16..20;
+/// Longer than this nobody waits.
+const AT_MOST_NS: u64 = 60_000_000_000;
+
+impl Course {
+    fn new(sender: UdpSocket, echo: UdpSocket) -> anyhow::Result<Self> {
+        let plan = Plan { protocols: vec![Protocol::V5], records: Some(30), ..Plan::default() };
+        let (datagrams, _) = flowgen::memory(&plan, 1024)?;
+        let datagrams = datagrams.into_iter().map(|(_, bytes)| bytes).collect();
+        let histogram = || Histogram::new_with_max(AT_MOST_NS, 3).context("a histogram");
+        let (from_due, from_sent) = (histogram()?, histogram()?);
+        Ok(Self { sender, echo, datagrams, sent_at: Vec::new(), from_due, from_sent, start: 0, apart: 0.0 })
+    }
+
+    fn run(mut self, rate: f64, seconds: f64) -> anyhow::Result<Self> {
+        // Half a second that does not count: threads start, memory is touched.
+        self.pass(rate, 0.5)?;
+        self.from_due.reset();
+        self.from_sent.reset();
+        self.pass(rate, seconds)?;
+        Ok(self)
+    }
+
+    /// Sends on schedule and reads what comes back meanwhile: one thread that never sleeps.
+    fn pass(&mut self, rate: f64, seconds: f64) -> anyhow::Result<()> {
+        let total = (rate * seconds) as usize;
+        self.sent_at.clear();
+        (self.start, self.apart) = (now()?, 1e9 / rate);
+        let mut datagrams = std::mem::take(&mut self.datagrams);
+        for at in 0..total {
+            while now()? < self.due(at) {
+                self.read()?;
+            }
+            let which = at % datagrams.len().max(1);
+            let Some(datagram) = datagrams.get_mut(which) else { break };
+            if let Some(sequence) = datagram.get_mut(SEQUENCE) {
+                sequence.copy_from_slice(&(at as u32).to_be_bytes());
+            }
+            self.sent_at.push(now()?);
+            // A refusal is a loss, and shows as one.
+            let _ = self.sender.send(datagram);
+        }
+        self.datagrams = datagrams;
+        let end = Instant::now() + Duration::from_secs(3);
+        while self.from_due.len() < total as u64 && Instant::now() < end {
+            self.read()?;
+        }
+        Ok(())
+    }
+
+    fn due(&self, at: usize) -> i64 {
+        self.start + (at as f64 * self.apart) as i64
+    }
+
+    /// Reads what has come back so far.
+    fn read(&mut self) -> anyhow::Result<()> {
+        let mut head = [0; 64];
+        loop {
+            let mut parts = [IoSliceMut::new(&mut head)];
+            let mut control = nix::cmsg_space!(nix::sys::time::TimeSpec);
+            let got: RecvMsg<'_, '_, ()> =
+                match recvmsg(self.echo.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty()) {
+                    Err(nix::Error::EAGAIN) => return Ok(()),
+                    got => got.context("reading what comes back")?,
+                };
+            let came = got.cmsgs()?.find_map(|message| match message {
+                ControlMessageOwned::ScmTimestampns(time) => Some(time.num_nanoseconds()),
+                _ => None,
+            });
+            let sequence = head.get(SEQUENCE).and_then(|s| Some(u32::from_be_bytes(*s.first_chunk()?) as usize));
+            let (Some(came), Some(at)) = (came, sequence) else { continue };
+            // What is left of the pass before finds no place, or a time in the future.
+            let Some(&sent) = self.sent_at.get(at).filter(|&&sent| sent <= came) else { continue };
+            let took = |since: i64| u64::try_from(came - since).unwrap_or(0);
+            self.from_due.saturating_record(took(self.due(at)));
+            self.from_sent.saturating_record(took(sent));
+        }
+    }
+}
+
+/// The wall clock, by which the kernel tells when a datagram came.
+fn now() -> anyhow::Result<i64> {
+    Ok(clock_gettime(ClockId::CLOCK_REALTIME)?.num_nanoseconds())
+}
+
+/// Percentiles, in microseconds.
+pub fn table(found: &[Latency]) -> Table {
+    let head =
+        ["collector", "from", "datagrams/s", "lost", "p50 us", "p90", "p99", "p99.9", "p99.99", "p99.999", "max"];
+    let mut table = Table::new(2, &head);
+    for one in found {
+        for (from, quantiles) in [("due", &one.from_due_us), ("sent", &one.from_sent_us)] {
+            let names = [one.peer.clone(), from.to_owned(), number(one.rate), one.lost.to_string()];
+            table.row(names.into_iter().chain(quantiles.iter().map(|(_, us)| number(*us))));
+        }
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_echo_is_timed_from_when_it_was_due() {
+        let echo = UdpSocket::bind("127.0.0.1:0").unwrap();
+        echo.set_nonblocking(true).unwrap();
+        setsockopt(&echo, sockopt::ReceiveTimestampns, &true).unwrap();
+        // Sent to itself: what is lost is the time between due and sent.
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender.connect(echo.local_addr().unwrap()).unwrap();
+        let mut course = Course::new(sender, echo).unwrap();
+        course.pass(2000.0, 0.1).unwrap();
+        assert_eq!((course.sent_at.len(), course.from_due.len()), (200, 200));
+        assert!(course.from_due.max() >= course.from_sent.max());
+        assert!(course.from_sent.max() < 1_000_000_000);
+    }
+}
