@@ -46,6 +46,8 @@ enum Command {
     Top(ask::top::Args),
     /// Show traffic over time: by the minute, the hour, in groups, with p95 and maximum
     Series(ask::series::Args),
+    /// Join both directions of conversations, and show the greatest
+    Connections(ask::connections::Args),
     /// Say what is in a folder: time, files, rows, exporters
     Info(ask::info::Args),
     /// Print a file with every setting of `collect`
@@ -88,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Flows(args) => ask::flows::run(&args),
         Command::Top(args) => ask::top::run(&args),
         Command::Series(args) => ask::series::run(&args),
+        Command::Connections(args) => ask::connections::run(&args),
         Command::Info(args) => ask::info::run(&args),
         Command::Verify(args) => keep::verify(&args),
         Command::Prune(args) => keep::prune(&args),

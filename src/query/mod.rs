@@ -8,8 +8,10 @@
 //!
 //! It sees columns only, never the wire: Parquet and Arrow files of this schema, and segments that are still hot.
 
+mod connections;
 mod eval;
 mod filter;
+mod flow;
 mod key;
 mod literal;
 mod names;
@@ -20,7 +22,10 @@ mod sums;
 mod top;
 mod value;
 
+pub use connections::{Connection, Options as ConnectionOptions, Outcome as ConnectionOutcome, connections};
 pub use filter::{Filter, FilterError};
+pub use flow::{Counts, End, Flow};
+pub use names::protocol_text as protocol;
 pub use scan::{Input, Scan, ScanStats, Watch, inputs};
 pub use series::{At, Line, Options as SeriesOptions, Point, Series, Timeline, series};
 pub use sums::{Metric, Row as TopRow};

@@ -79,6 +79,11 @@ pub(super) fn protocol_name(number: u8) -> Option<&'static str> {
     PROTOCOLS.iter().find(|p| p.1 == number).map(|p| p.0)
 }
 
+/// A protocol as text: its name, or its number.
+pub fn protocol_text(number: u8) -> String {
+    protocol_name(number).map_or_else(|| number.to_string(), str::to_string)
+}
+
 /// The port of a service's name, by this machine's list and then by the best known.
 pub(super) fn service(name: &str) -> Option<u16> {
     static LISTED: LazyLock<HashMap<String, u16>> = LazyLock::new(|| {

@@ -114,6 +114,12 @@ impl<'a> Sums<'a> {
         }
     }
 
+    /// A counter of the row times its sampling rate.
+    pub(super) fn scaled(&self, row: usize, n: i64) -> i128 {
+        let rate = self.rate.filter(|r| r.is_valid(row)).map_or(1.0, |r| r.value(row));
+        if rate == 1.0 { i128::from(n) } else { (n as f64 * rate).round() as i128 }
+    }
+
     /// Whether the row is to be scaled, and has nothing to scale by.
     pub(super) fn lacks_rate(&self, row: usize) -> bool {
         self.scale && self.rate.is_none_or(|r| r.is_null(row))
@@ -126,11 +132,9 @@ impl<'a> Sums<'a> {
     pub(super) fn row(&self, row: usize) -> Row {
         let number = |array: Option<&Int64Array>| array.filter(|a| a.is_valid(row)).map(|a| a.value(row));
         let time = |array: Option<&TimestampMicrosecondArray>| array.filter(|a| a.is_valid(row)).map(|a| a.value(row));
-        let rate = self.rate.filter(|r| r.is_valid(row)).map_or(1.0, |r| r.value(row));
-        let scaled = |n: i64| if rate == 1.0 { i128::from(n) } else { (n as f64 * rate).round() as i128 };
         Row {
-            bytes: scaled(number(self.bytes).unwrap_or(0)),
-            packets: scaled(number(self.packets).unwrap_or(0)),
+            bytes: self.scaled(row, number(self.bytes).unwrap_or(0)),
+            packets: self.scaled(row, number(self.packets).unwrap_or(0)),
             flows: number(self.flows).unwrap_or(1).into(),
             start: time(self.start).unwrap_or(i64::MAX),
             end: time(self.end).unwrap_or(i64::MIN),

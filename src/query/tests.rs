@@ -287,3 +287,50 @@ fn series_of_the_greatest_groups_and_of_the_others() {
     let answer = ask(&[], 5);
     assert_eq!((answer.groups.len(), answer.total.sum().packets), (0, 20));
 }
+
+#[test]
+fn conversations_in_parts_are_those_in_one() {
+    let scratch = Scratch::new("connections");
+    let mut decoder = Decoder::new(Config::default());
+    let fields = [(8, 4), (12, 4), (4, 1), (7, 2), (11, 2), (1, 4), (2, 4)];
+    let mut messages = vec![template(300, &fields)];
+    for i in 0u16..200 {
+        let (a, b) = ([10, 0, 0, (i % 50) as u8], [192, 0, 2, 1]);
+        let port = 1024 + i;
+        let counts = [u32::from(i) + 1, 1].map(u32::to_be_bytes).concat();
+        let there = [&a[..], &b, &[6], &port.to_be_bytes(), &443u16.to_be_bytes(), &counts].concat();
+        let back = [&b[..], &a, &[6], &443u16.to_be_bytes(), &port.to_be_bytes(), &counts].concat();
+        messages.push(ipfix(300, &there));
+        // Every fourth is not answered.
+        messages.extend((i % 4 > 0).then(|| ipfix(300, &back)));
+    }
+    for message in messages {
+        decoder.decode(&message, SocketAddr::from(([10, 0, 0, 1], 4739)), Timestamp(1_700_000_000_000_000));
+    }
+    let batches: Vec<_> = decoder.flush().into_iter().map(Arc::new).collect();
+    let mut writer = Writer::to_file(Format::Parquet, &scratch.0.join("flows.parquet")).expect("a file");
+    writer.write_ordered(&batches).expect("written");
+    writer.finish().expect("finished");
+    let ask = |flows| {
+        let scan = Scan {
+            inputs: inputs(&scratch.0).expect("a path"),
+            filter: Filter::default(),
+            columns: Vec::new(),
+            threads: 2,
+            watch: Watch::default(),
+        };
+        let mut found = Vec::new();
+        let options = ConnectionOptions { flows, ..ConnectionOptions::default() };
+        let outcome = connections(&scan, &options, |c| found.push(c));
+        found.sort_by_key(|c| c.client);
+        (found, outcome)
+    };
+    let (whole, outcome) = ask(1000);
+    assert_eq!((outcome.joined, outcome.one_way, outcome.scans, outcome.rows), (150, 50, 1, 350));
+    assert!(whole.iter().all(|c| c.server.1 == Some(443)));
+    assert_eq!(whole.iter().map(|c| c.both().bytes).sum::<i64>(), 20_100 + 15_150);
+    let (parts, outcome) = ask(60);
+    assert!(outcome.scans > 8, "{}", outcome.scans);
+    assert_eq!((outcome.joined, outcome.one_way, outcome.rows), (150, 50, 350));
+    assert_eq!(parts, whole);
+}

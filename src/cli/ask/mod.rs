@@ -1,6 +1,7 @@
 //! Questions to files that `collect` or `decode` wrote: what their subcommands have in common.
 
 mod answer;
+pub mod connections;
 mod draw;
 pub mod flows;
 pub mod info;
@@ -104,6 +105,11 @@ impl From {
         let named = || Style::of(self.out.as_ref()?);
         let usual = if self.out.is_none() && io::stdout().is_terminal() { Style::Table } else { Style::Csv };
         self.format.or_else(named).unwrap_or(usual)
+    }
+
+    /// Whether remarks beside the answer are of use.
+    fn is_read_by_people(&self) -> bool {
+        self.style() == Style::Table && self.out.is_none()
     }
 
     /// What was read, and why there is no answer; the exit code.

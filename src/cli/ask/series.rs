@@ -2,7 +2,7 @@
 
 use super::answer::{Answer, Column, Kind};
 use super::draw::{bar, has_blocks, sparkline};
-use super::{FILTERS, From, Style, check_columns, metric, say_unscaled, time, watched::watched};
+use super::{FILTERS, From, check_columns, metric, say_unscaled, time, watched::watched};
 use crate::cli::output::Span;
 use crate::cli::say;
 use clap::ValueEnum;
@@ -88,7 +88,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let (timeline, stats) = watched(&scan.watch, || query::series(&scan, &options, args.by, args.n, args.groups));
     // A file takes one table.
-    let both = args.from.style() == Style::Table && args.from.out.is_none();
+    let both = args.from.is_read_by_people();
     let show = args.show.or((!both).then_some(Show::Points));
     if show != Some(Show::Points) {
         summary(args, &timeline, both)?;
