@@ -4,7 +4,7 @@ use super::names;
 use crate::sink::schema::ADDRESSES;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    Int32Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType;
@@ -57,7 +57,17 @@ impl<'a> Keys<'a> {
 /// A part of a key: a tag, and the value's bytes.
 pub(super) enum Part<'a> {
     Pair(Option<&'a ArrayRef>, Option<&'a ArrayRef>),
-    One(Option<&'a ArrayRef>, bool),
+    One(Option<&'a ArrayRef>, Shown),
+    /// From the start to the end, milliseconds.
+    Duration(Option<&'a ArrayRef>, Option<&'a ArrayRef>),
+}
+
+/// What numbers are shown as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    Number,
+    Protocol,
+    Address,
 }
 
 const ABSENT: u8 = 0;
@@ -74,7 +84,17 @@ impl<'a> Part<'a> {
         let name = name.map_or("", String::as_str);
         match ADDRESSES.iter().find(|p| p.key == name) {
             Some(pair) => Self::Pair(batch.column_by_name(pair.v4), batch.column_by_name(pair.v6)),
-            None => Self::One(batch.column_by_name(name), name == "proto"),
+            None if name == "duration_ms" => {
+                Self::Duration(batch.column_by_name("flow_start"), batch.column_by_name("flow_end"))
+            }
+            None => {
+                let shown = match name {
+                    "proto" => Shown::Protocol,
+                    _ if ADDRESSES.iter().any(|p| p.v4 == name) => Shown::Address,
+                    _ => Shown::Number,
+                };
+                Self::One(batch.column_by_name(name), shown)
+            }
         }
     }
 
@@ -82,61 +102,104 @@ impl<'a> Part<'a> {
         match self {
             Self::Pair(v4, v6) => {
                 if let Some(array) = v4.filter(|a| a.is_valid(row)) {
-                    key.push(IP4);
-                    let value = array.as_primitive_opt::<UInt32Type>().map_or(0, |a| a.value(row));
-                    key.extend_from_slice(&value.to_be_bytes());
+                    append_ip4(key, array.as_primitive_opt::<UInt32Type>().map_or(0, |a| a.value(row)));
                 } else if let Some(array) = v6.filter(|a| a.is_valid(row)) {
-                    key.push(IP6);
-                    key.extend_from_slice(array.as_fixed_size_binary_opt().map_or(&[0; 16], |a| a.value(row)));
+                    let octets = array.as_fixed_size_binary_opt().and_then(|a| a.value(row).first_chunk());
+                    append_ip6(key, octets.map_or(0, |b| u128::from_be_bytes(*b)));
                 } else {
-                    key.push(ABSENT);
+                    append_absent(key);
                 }
             }
-            Self::One(array, is_proto) => {
-                let Some(array) = array.filter(|a| a.is_valid(row)) else { return key.push(ABSENT) };
-                let mut number = |tag: u8, n: u64| {
-                    key.push(tag);
-                    key.extend_from_slice(&n.to_be_bytes());
+            Self::Duration(start, end) => {
+                let time = |array: &Option<&ArrayRef>| {
+                    let times = array.and_then(|a| a.as_primitive_opt::<TimestampMicrosecondType>())?;
+                    times.is_valid(row).then(|| times.value(row))
                 };
+                match time(start).zip(time(end)) {
+                    Some((start, end)) => append_text(key, &end.saturating_sub(start).div_euclid(1000).to_string()),
+                    None => append_absent(key),
+                }
+            }
+            Self::One(array, shown) => {
+                let Some(array) = array.filter(|a| a.is_valid(row)) else { return append_absent(key) };
                 match array.data_type() {
-                    DataType::UInt8 => {
-                        let tag = if *is_proto { PROTO } else { NUMBER };
-                        number(tag, array.as_primitive::<UInt8Type>().value(row).into());
+                    DataType::UInt8 if *shown == Shown::Protocol => {
+                        append_protocol(key, array.as_primitive::<UInt8Type>().value(row).into());
                     }
-                    DataType::UInt16 => number(NUMBER, array.as_primitive::<UInt16Type>().value(row).into()),
-                    DataType::UInt32 => number(NUMBER, array.as_primitive::<UInt32Type>().value(row).into()),
-                    DataType::UInt64 => number(NUMBER, array.as_primitive::<UInt64Type>().value(row)),
-                    DataType::Int64 => {
-                        number(NUMBER, array.as_primitive::<Int64Type>().value(row).cast_unsigned());
+                    DataType::UInt8 => append_number(key, array.as_primitive::<UInt8Type>().value(row).into()),
+                    DataType::UInt16 => append_number(key, array.as_primitive::<UInt16Type>().value(row).into()),
+                    DataType::UInt32 if *shown == Shown::Address => {
+                        append_ip4(key, array.as_primitive::<UInt32Type>().value(row));
                     }
+                    DataType::UInt32 => append_number(key, array.as_primitive::<UInt32Type>().value(row).into()),
+                    DataType::UInt64 => append_number(key, array.as_primitive::<UInt64Type>().value(row)),
+                    DataType::Int64 => append_number(key, array.as_primitive::<Int64Type>().value(row).cast_unsigned()),
                     DataType::Timestamp(..) => {
-                        let us = array.as_primitive::<TimestampMicrosecondType>().value(row);
-                        number(TIME, us.cast_unsigned());
+                        append_time(key, array.as_primitive::<TimestampMicrosecondType>().value(row).cast_unsigned());
                     }
-                    DataType::Boolean => number(NUMBER, array.as_boolean().value(row).into()),
-                    DataType::FixedSizeBinary(n) => {
-                        key.push(if *n == 16 { IP6 } else { OCTETS });
-                        if *n != 16 {
-                            key.push(*n as u8);
-                        }
-                        key.extend_from_slice(array.as_fixed_size_binary().value(row));
+                    DataType::Boolean => append_number(key, array.as_boolean().value(row).into()),
+                    DataType::FixedSizeBinary(16) => {
+                        let octets = array.as_fixed_size_binary().value(row).first_chunk();
+                        append_ip6(key, octets.map_or(0, |b| u128::from_be_bytes(*b)));
                     }
+                    DataType::FixedSizeBinary(_) => append_octets(key, array.as_fixed_size_binary().value(row)),
+                    DataType::Float64 => append_text(key, &array.as_primitive::<Float64Type>().value(row).to_string()),
                     _ => {
                         let text = array.as_string_opt::<i32>().map(|a| a.value(row)).or_else(|| {
                             let dictionary = array.as_dictionary_opt::<Int32Type>()?;
                             let place = usize::try_from(dictionary.keys().value(row)).ok()?;
                             Some(dictionary.values().as_string_opt::<i32>()?.value(place))
                         });
-                        let text = text.unwrap_or_default().as_bytes();
-                        let text = text.get(..text.len().min(usize::from(u16::MAX))).unwrap_or(text);
-                        key.push(TEXT);
-                        key.extend_from_slice(&(text.len() as u16).to_be_bytes());
-                        key.extend_from_slice(text);
+                        append_text(key, text.unwrap_or_default());
                     }
                 }
             }
         }
     }
+}
+
+pub(super) fn append_absent(key: &mut Vec<u8>) {
+    key.push(ABSENT);
+}
+
+pub(super) fn append_number(key: &mut Vec<u8>, n: u64) {
+    append(key, NUMBER, &n.to_be_bytes());
+}
+
+pub(super) fn append_protocol(key: &mut Vec<u8>, n: u64) {
+    append(key, PROTO, &n.to_be_bytes());
+}
+
+/// Microseconds since 1970.
+pub(super) fn append_time(key: &mut Vec<u8>, us: u64) {
+    append(key, TIME, &us.to_be_bytes());
+}
+
+pub(super) fn append_ip4(key: &mut Vec<u8>, address: u32) {
+    append(key, IP4, &address.to_be_bytes());
+}
+
+pub(super) fn append_ip6(key: &mut Vec<u8>, address: u128) {
+    append(key, IP6, &address.to_be_bytes());
+}
+
+/// 255 octets at most.
+pub(super) fn append_octets(key: &mut Vec<u8>, octets: &[u8]) {
+    let octets = octets.get(..octets.len().min(255)).unwrap_or(octets);
+    append(key, OCTETS, &[octets.len() as u8]);
+    key.extend_from_slice(octets);
+}
+
+/// The first 65535 octets of a text.
+pub(super) fn append_text(key: &mut Vec<u8>, text: &str) {
+    let text = text.get(..text.floor_char_boundary(usize::from(u16::MAX))).unwrap_or(text);
+    append(key, TEXT, &(text.len() as u16).to_be_bytes());
+    key.extend_from_slice(text.as_bytes());
+}
+
+fn append(key: &mut Vec<u8>, tag: u8, value: &[u8]) {
+    key.push(tag);
+    key.extend_from_slice(value);
 }
 
 /// The parts of a key as text; an absent one is empty.

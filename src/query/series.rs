@@ -173,19 +173,19 @@ impl Timeline {
 /// Reads flows into series: the total, and the `n` greatest groups by a metric of the whole time.
 ///
 /// With keys it scans twice, first for the greatest groups, then for their series, so that memory is that of
-/// [`Top`] with at most `groups` groups and not that of every group's series. The statistics are those of the last scan.
+/// [`Top`] with at most `groups` groups in memory and not that of every group's series. The statistics are those of the last scan.
 pub fn series(scan: &Scan, options: &Options, metric: Metric, n: usize, groups: usize) -> (Timeline, ScanStats) {
     let mut scan = scan.clone();
     let mut chosen = Vec::new();
     if !options.keys.is_empty() {
-        let top = || Top::new(TopOptions { keys: options.keys.clone(), scale: options.scale, groups });
-        let mut all = top();
+        let empty = Top::new(TopOptions { keys: options.keys.clone(), scale: options.scale, groups });
+        let mut all = empty.another();
         scan.columns = all.columns();
         let add = |top: &mut Top, batch: &RecordBatch, rows: &BooleanBuffer| {
             top.add(batch, rows);
             true
         };
-        scan.run(top, add, |part| all.merge(part));
+        scan.run(|| empty.another(), add, |part| all.merge(part));
         chosen = all.greatest(metric, n);
     }
     let mut all = Series::of_groups(options.clone(), chosen.clone());

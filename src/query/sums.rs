@@ -2,7 +2,11 @@
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{Array, BooleanArray, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow_array::{
+    Array, ArrowPrimitiveType, BooleanArray, Float64Array, Int64Array, PrimitiveArray, RecordBatch,
+    TimestampMicrosecondArray,
+};
+use std::borrow::Cow;
 
 /// What groups are ranked by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +129,37 @@ impl<'a> Sums<'a> {
         self.scale && self.rate.is_none_or(|r| r.is_null(row))
     }
 
+    /// Of some rows, how many that is so for.
+    pub(super) fn lacking_rate(&self, rows: &[u32]) -> u64 {
+        if self.scale { rows.iter().filter(|row| self.lacks_rate(**row as usize)).count() as u64 } else { 0 }
+    }
+
+    pub(super) fn has_totals(&self) -> bool {
+        self.total.is_some()
+    }
+
+    /// Bytes, packets, flows, start and end of every row; what adds nothing where a row lacks one.
+    pub(super) fn columns(&self, rows: usize) -> [Cow<'a, [i64]>; 5] {
+        [
+            self.counter(self.bytes, rows),
+            self.counter(self.packets, rows),
+            column(self.flows, rows, 1),
+            column(self.start, rows, i64::MAX),
+            column(self.end, rows, i64::MIN),
+        ]
+    }
+
+    fn counter(&self, array: Option<&'a Int64Array>, rows: usize) -> Cow<'a, [i64]> {
+        let mut values = column(array, rows, 0);
+        if let Some(rates) = self.rate {
+            for (value, rate) in values.to_mut().iter_mut().zip(rates) {
+                // What is beyond 63 bits stays at their end.
+                *value = rate.map_or(*value, |rate| (*value as f64 * rate).round() as i64);
+            }
+        }
+        values
+    }
+
     pub(super) fn is_total(&self, row: usize) -> bool {
         self.total.is_some_and(|t| t.value(row))
     }
@@ -139,5 +174,18 @@ impl<'a> Sums<'a> {
             start: time(self.start).unwrap_or(i64::MAX),
             end: time(self.end).unwrap_or(i64::MIN),
         }
+    }
+}
+
+/// A value a row, `absent` where there is none.
+fn column<'a, T: ArrowPrimitiveType<Native = i64>>(
+    array: Option<&'a PrimitiveArray<T>>,
+    rows: usize,
+    absent: i64,
+) -> Cow<'a, [i64]> {
+    match array {
+        None => Cow::Owned(vec![absent; rows]),
+        Some(array) if array.null_count() == 0 => Cow::Borrowed(array.values()),
+        Some(array) => Cow::Owned(array.iter().map(|v| v.unwrap_or(absent)).collect()),
     }
 }

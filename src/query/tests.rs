@@ -195,36 +195,46 @@ fn sums_by_any_key() {
             threads: 2,
             watch: Watch::default(),
         };
-        let mut all = Top::new(options.clone());
+        let first = Top::new(options);
+        let mut all = first.another();
         let add = |top: &mut Top, batch: &RecordBatch, chosen: &arrow_buffer::BooleanBuffer| {
             top.add(batch, chosen);
             true
         };
-        scan.run(|| Top::new(options.clone()), add, |part| all.merge(part));
+        scan.run(|| first.another(), add, |part| all.merge(part));
         all
     };
-    let shown = |top: &Top, n| -> Vec<(String, i128)> {
+    let shown = |top: &mut Top, n| -> Vec<(String, i128)> {
         let (first, _) = top.finish(Metric::Bytes, n);
         first.into_iter().map(|(keys, row)| (keys.join(" "), row.bytes)).collect()
     };
-    let by_source = top(&["src_addr"], "", 100);
+    let mut by_source = top(&["src_addr"], "", 100);
     let expected = [("2001:db8::1", 5000), ("192.0.2.1", 1070), ("198.51.100.2", 300)];
-    assert_eq!(shown(&by_source, 10), expected.map(|(k, n)| (k.to_string(), n)));
+    assert_eq!(shown(&mut by_source, 10), expected.map(|(k, n)| (k.to_string(), n)));
     assert_eq!(by_source.finish(Metric::Bytes, 1).1.expect("others").bytes, 1370);
     assert_eq!((by_source.total().bytes, by_source.total().packets, by_source.total().flows), (6370, 20, 4));
     // Either direction: the flow from an address to itself counts once, and the total has each flow once.
-    let both = top(&["addr"], "proto != 58", 100);
+    let mut both = top(&["addr"], "proto != 58", 100);
     let expected = [("2001:db8::1", 5000), ("192.0.2.1", 1370), ("198.51.100.2", 1300)];
-    assert_eq!(shown(&both, 10), expected.map(|(k, n)| (k.to_string(), n)));
+    assert_eq!(shown(&mut both, 10), expected.map(|(k, n)| (k.to_string(), n)));
     assert_eq!(both.total().bytes, 6370);
-    let several = top(&["proto", "dst_port"], "", 100);
+    let mut several = top(&["proto", "dst_port"], "", 100);
     let expected = [("tcp 50001", 5000), ("tcp 443", 1000), ("udp 40000", 300), ("icmp ", 70)];
-    assert_eq!(shown(&several, 10), expected.map(|(k, n)| (k.to_string(), n)));
+    assert_eq!(shown(&mut several, 10), expected.map(|(k, n)| (k.to_string(), n)));
     assert_eq!(several.finish(Metric::Bpp, 1).0[0].0, ["tcp", "50001"]);
-    let bounded = top(&["src_addr"], "", 2);
-    assert_eq!(bounded.len(), 2);
-    let inside: i128 = shown(&bounded, 10).iter().map(|r| r.1).sum();
-    assert_eq!(inside + bounded.beyond().expect("more").bytes, 6370);
+    // Keys of more words than a layout has, and columns that are no whole numbers.
+    let mut wide = top(&["src_addr", "dst_addr", "next_hop", "bgp_next_hop", "nat_src_addr", "sampling_rate"], "", 100);
+    assert_eq!(wide.finish(Metric::Bytes, 1).0[0].0, ["2001:db8::1", "2001:db8::1", "", "", "", ""]);
+    let mut spans = top(&["duration_ms", "exporter", "counters_are_total", "src_ip4"], "proto tcp", 100);
+    assert_eq!(spans.finish(Metric::Bytes, 2).0[1].0, ["", "10.0.0.1", "0", "192.0.2.1"]);
+    // Memory for fewer groups than there are: the same answer, by way of a file.
+    for keys in [&["src_addr"][..], &["exporter", "proto"], &["addr"], &["duration_ms", "src_addr"]] {
+        let (mut whole, mut bounded) = (top(keys, "", 100), top(keys, "", 1));
+        assert!(bounded.spilled() && !whole.spilled());
+        assert_eq!(bounded.finish(Metric::Bytes, 2), whole.finish(Metric::Bytes, 2), "{keys:?}");
+        assert_eq!((bounded.len(), bounded.total(), bounded.beyond()), (whole.len(), whole.total(), None));
+        assert_eq!(bounded.failed(), None);
+    }
 }
 
 #[test]

@@ -36,8 +36,8 @@ pub struct Args {
     /// Multiply counters by the sampling rate
     #[arg(long)]
     scale: bool,
-    /// Groups to keep in memory at most; flows of further ones are summed apart
-    #[arg(long, value_name = "N", default_value_t = 10_000_000)]
+    /// Groups to keep in memory at most, about 120 bytes each; further ones wait in a file in the temporary folder (TMPDIR)
+    #[arg(long, value_name = "N", default_value_t = 4_000_000)]
     groups: usize,
 }
 
@@ -45,13 +45,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let keys: Vec<String> = args.keys.split(',').map(|k| k.trim().to_string()).collect();
     check_columns(keys.iter(), &["addr", "port", "as", "if"])?;
     let options = TopOptions { keys: keys.clone(), scale: args.scale, groups: args.groups };
-    let scan = args.from.scan(&args.filter, Top::new(options.clone()).columns())?;
-    let mut all = Top::new(options.clone());
+    let empty = Top::new(options);
+    let scan = args.from.scan(&args.filter, empty.columns())?;
+    let mut all = empty.another();
     let add = |top: &mut Top, batch: &RecordBatch, chosen: &BooleanBuffer| {
         top.add(batch, chosen);
         true
     };
-    let stats = watched(&scan.watch, || scan.run(|| Top::new(options.clone()), add, |part| all.merge(part)));
+    let stats = watched(&scan.watch, || scan.run(|| empty.another(), add, |part| all.merge(part)));
     let (first, others) = all.finish(args.by, args.n);
     // Others and total stand among the keys: these are text.
     let columns = keys.iter().map(|k| Column::new(k, Kind::Text)).chain([
@@ -98,7 +99,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         answer.row(row)?;
     }
     if let Some(beyond) = all.beyond() {
-        answer.row(line(named("(beyond --groups)"), beyond, false))?;
+        answer.row(line(named("(not kept by group)"), beyond, false))?;
     }
     if stats.matched > 0 {
         answer.row(line(named("(total)"), all.total(), false))?;
@@ -109,5 +110,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let (rows, unscaled) = all.unscaled();
     say_unscaled(args.scale, rows, unscaled);
-    Ok(args.from.end(&scan, &stats))
+    let code = args.from.end(&scan, &stats);
+    if let Some(error) = all.failed() {
+        say(&format!("flowlane: {error}"));
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(code)
 }

@@ -4,7 +4,7 @@ use crate::encode::{self, Body, Moment, UPTIME_MS};
 use crate::error::Error;
 use crate::protocol::Protocol;
 use crate::template::Template;
-use crate::traffic::Traffic;
+use crate::traffic::{HOSTS, Traffic};
 use crate::trouble::Trouble;
 use std::ops::Range;
 
@@ -39,6 +39,8 @@ pub struct Plan {
     pub distinct: u32,
     /// The observation domain, or source id, of all exporters.
     pub domain: u32,
+    /// Hosts inside, and as many outside: few of them have most flows.
+    pub hosts: u32,
     /// What flows and troubles follow from.
     pub seed: u64,
     /// Loss, reordering, duplication.
@@ -57,6 +59,7 @@ impl Default for Plan {
             refresh: 1000,
             distinct: 1024,
             domain: 1,
+            hosts: HOSTS,
             seed: 1,
             trouble: Trouble::default(),
         }
@@ -92,7 +95,7 @@ impl Ring {
         let mut ring = Self { bodies: Vec::new(), kinds: Vec::new(), stamped_us: 0 };
         let share = (plan.distinct as usize).div_ceil(plan.protocols.len()).max(1);
         for (&protocol, seed) in plan.protocols.iter().zip(plan.seed..) {
-            let mut traffic = Traffic::new(seed);
+            let mut traffic = Traffic::new(seed, plan.hosts);
             let mut data = Vec::with_capacity(share);
             for &template in plan.templates.iter().cycle().take(share) {
                 let body = encode::data(protocol, template, plan.records, moment, &mut traffic);

@@ -7,8 +7,8 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, LogNormal, Pareto, Zipf};
 
-/// Hosts inside and outside; the rank of a host is drawn by Zipf's law.
-const HOSTS: u64 = 1 << 16;
+/// Hosts on either side where nothing else is asked for; the rank of a host is drawn by Zipf's law.
+pub(crate) const HOSTS: u32 = 1 << 16;
 /// The exponent of Zipf's law for hosts, near what traces of backbones show.
 const HOST_EXPONENT: f64 = 1.05;
 /// Services by how common they are.
@@ -125,13 +125,13 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    /// The traffic of a seed.
-    pub fn new(seed: u64) -> Self {
+    /// The traffic of a seed between so many hosts inside and as many outside.
+    pub fn new(seed: u64, hosts: u32) -> Self {
         // The parameters are constants that the distributions accept; `zipf` and the others say which they are.
         Self {
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
             seed,
-            hosts: Zipf::new(HOSTS as f64, HOST_EXPONENT).expect("a positive exponent"),
+            hosts: Zipf::new(f64::from(hosts.max(1)), HOST_EXPONENT).expect("a positive exponent"),
             services: Zipf::new(SERVICES.len() as f64, 1.2).expect("a positive exponent"),
             packets: Pareto::new(1.0, 1.1).expect("a positive scale and shape"),
             packet_size: LogNormal::new(5.7, 0.9).expect("a positive deviation"),
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_flows() {
         let list = |seed| {
-            let mut traffic = Traffic::new(seed);
+            let mut traffic = Traffic::new(seed, HOSTS);
             (0..100).map(|_| format!("{:?}", traffic.flow())).collect::<Vec<_>>()
         };
         assert_eq!(list(7), list(7));
@@ -238,8 +238,18 @@ mod tests {
     }
 
     #[test]
+    fn more_hosts_are_more_addresses() {
+        let addresses = |hosts| {
+            let mut traffic = Traffic::new(1, hosts);
+            (0..20_000).map(|_| traffic.flow().src4).collect::<std::collections::HashSet<_>>().len()
+        };
+        assert!(addresses(10) <= 20);
+        assert!(addresses(1 << 22) > addresses(HOSTS));
+    }
+
+    #[test]
     fn few_hosts_have_many_flows_and_few_flows_many_bytes() {
-        let mut traffic = Traffic::new(1);
+        let mut traffic = Traffic::new(1, HOSTS);
         let flows: Vec<Flow> = (0..20_000).map(|_| traffic.flow()).collect();
         let mut hosts = HashMap::<u32, usize>::new();
         flows.iter().for_each(|f| *hosts.entry(f.src4.max(f.dst4)).or_default() += 1);

@@ -64,6 +64,10 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1 << 20),
         help_heading = "What")]
     distinct: u32,
+    /// Hosts inside, and as many outside; few of them have most flows (Zipf)
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = "What")]
+    hosts: u32,
     /// Observation domain, or source id
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "What")]
     domain: u32,
@@ -108,7 +112,7 @@ struct Args {
     /// Send the messages of a capture (pcap, pcapng) instead; every exporter of it gets an address of its own. Repeatable:
     /// one after the other
     #[arg(long, value_name = "FILE", help_heading = "Files", conflicts_with_all = ["protocol", "template", "records",
-        "exporters", "ports", "options", "refresh", "distinct", "domain", "threads"])]
+        "exporters", "ports", "options", "refresh", "distinct", "domain", "hosts", "threads"])]
     replay: Vec<PathBuf>,
     /// Speed of the replay: original, 2x, 0.5x, max [default: original, unless there is a rate]
     #[arg(long, value_name = "SPEED", requires = "replay", conflicts_with_all = ["rate", "datagrams_per_second"],
@@ -227,6 +231,7 @@ impl Args {
             refresh: self.refresh,
             distinct: self.distinct,
             domain: self.domain,
+            hosts: self.hosts,
             seed: self.seed,
             trouble: self.trouble(),
         }

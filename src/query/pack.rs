@@ -1,0 +1,367 @@
+//! Keys of groups as whole words: each column's value and whether it is there, at fixed bits.
+//!
+//! Most keys are a few numbers and addresses, which are compared and hashed as one to eight words. A key of IPv4 addresses
+//! only is narrower than one of both families, so each has its own layout, and rows go to one or the other.
+
+use super::key::{self, Part as Bytes};
+use super::value::columns_of;
+use crate::columns::ColumnType;
+use crate::sink::schema::{ADDRESSES, SCHEMA};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    Int32Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, RecordBatch};
+use std::cmp::Ordering;
+use std::collections::HashMap;
+
+/// Words of a key at most.
+pub(super) const WORDS: usize = 8;
+
+/// Where the values of a key's columns stand.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    parts: Vec<Part>,
+    words: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    kind: Kind,
+    // 0 where the row lacks it; 1, or of addresses 1 for IPv4 and 2 for IPv6.
+    present: Field,
+    value: Field,
+    // The second half of 128 bits.
+    more: Option<Field>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Field {
+    word: usize,
+    shift: u32,
+    bits: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Number,
+    Protocol,
+    Time,
+    Ip4,
+    /// Of either family.
+    Address,
+    Ip6,
+    Mac,
+    Text,
+}
+
+/// Texts of keys, each once; keys have their numbers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Texts {
+    list: Vec<Box<str>>,
+    places: HashMap<Box<str>, u32, foldhash::fast::RandomState>,
+}
+
+impl Texts {
+    fn place(&mut self, text: &str) -> u32 {
+        // As long as a key of bytes has room for.
+        let text = text.get(..text.floor_char_boundary(usize::from(u16::MAX))).unwrap_or(text);
+        if let Some(place) = self.places.get(text) {
+            return *place;
+        }
+        let place = self.list.len() as u32;
+        self.list.push(text.into());
+        self.places.insert(text.into(), place);
+        place
+    }
+
+    fn text(&self, place: u64) -> &str {
+        self.list.get(place as usize).map_or("", |t| t)
+    }
+}
+
+impl Layout {
+    /// For columns by name; `narrow` where addresses are those of IPv4 only. `None` where they do not fit.
+    pub(super) fn new(columns: &[&str], narrow: bool) -> Option<Self> {
+        let mut taken: Vec<u32> = Vec::new();
+        let mut field = |bits: u32| {
+            let word = taken.iter().position(|t| t + bits <= u64::BITS).unwrap_or(taken.len());
+            if word == taken.len() {
+                taken.push(0);
+            }
+            let shift = taken.get(word).copied().unwrap_or(0);
+            taken[word] += bits;
+            Field { word, shift, bits }
+        };
+        let parts: Option<Vec<Part>> = columns
+            .iter()
+            .map(|name| {
+                let (kind, bits) = kind(name)?;
+                let (kind, bits) = if narrow && kind == Kind::Address { (Kind::Ip4, 32) } else { (kind, bits) };
+                let value = field(bits.min(64));
+                let more = (bits > 64).then(|| field(bits - 64));
+                let present = field(if kind == Kind::Address { 2 } else { 1 });
+                Some(Part { kind, present, value, more })
+            })
+            .collect();
+        let words = taken.len();
+        (words <= WORDS).then_some(Self { parts: parts?, words })
+    }
+
+    pub(super) fn words(&self) -> usize {
+        self.words
+    }
+
+    /// Whether a key has numbers of texts, which mean something in one list only.
+    pub(super) fn has_texts(&self) -> bool {
+        self.parts.iter().any(|p| p.kind == Kind::Text)
+    }
+
+    /// Writes the keys of some rows of a batch.
+    pub(super) fn pack<const W: usize>(
+        &self,
+        batch: &RecordBatch,
+        columns: &[&str],
+        rows: &[u32],
+        texts: &mut Texts,
+        keys: &mut Vec<[u64; W]>,
+    ) {
+        keys.clear();
+        keys.resize(rows.len(), [0; W]);
+        for (part, name) in self.parts.iter().zip(columns) {
+            let mut arrays = columns_of(name).into_iter().map(|c| batch.column_by_name(&c));
+            let (first, second) = (arrays.next().flatten(), arrays.next().flatten());
+            let Some(array) = first.filter(|a| a.null_count() < a.len()) else {
+                if let Some(array) = second {
+                    part.put_octets::<W>(array, rows, keys, 2);
+                }
+                continue;
+            };
+            match part.kind {
+                Kind::Number | Kind::Protocol | Kind::Time | Kind::Ip4 => part.put_any(array, rows, keys),
+                Kind::Address => {
+                    part.put_any(array, rows, keys);
+                    if let Some(array) = second {
+                        part.put_octets(array, rows, keys, 2);
+                    }
+                }
+                Kind::Ip6 | Kind::Mac => part.put_octets(array, rows, keys, 1),
+                Kind::Text => part.put_texts(array, rows, texts, keys),
+            }
+        }
+    }
+
+    /// The key as bytes, which mean the same everywhere.
+    pub(super) fn bytes(&self, words: &[u64], texts: &Texts, to: &mut Vec<u8>) {
+        for part in &self.parts {
+            let value = part.value.of(words);
+            match (part.present.of(words), part.kind) {
+                (0, _) => key::append_absent(to),
+                (_, Kind::Number) => key::append_number(to, value),
+                (_, Kind::Protocol) => key::append_protocol(to, value),
+                (_, Kind::Time) => key::append_time(to, value),
+                (_, Kind::Ip4) | (1, Kind::Address) => key::append_ip4(to, value as u32),
+                (_, Kind::Ip6 | Kind::Address) => key::append_ip6(to, part.whole(words)),
+                (_, Kind::Mac) => key::append_octets(to, value.to_be_bytes().get(2..).unwrap_or(&[])),
+                (_, Kind::Text) => key::append_text(to, texts.text(value)),
+            }
+        }
+    }
+
+    /// The order of keys as bytes.
+    pub(super) fn order(&self, a: &[u64], b: &[u64], texts: &Texts) -> Ordering {
+        let of = |part: &Part| match (part.present.of(a), part.present.of(b)) {
+            (x, y) if x != y => x.cmp(&y),
+            _ if part.kind == Kind::Text => {
+                let (x, y) = (texts.text(part.value.of(a)), texts.text(part.value.of(b)));
+                x.len().cmp(&y.len()).then_with(|| x.cmp(y))
+            }
+            _ => part.whole(a).cmp(&part.whole(b)),
+        };
+        self.parts.iter().map(of).find(|o| o.is_ne()).unwrap_or(Ordering::Equal)
+    }
+
+    /// A key with the numbers that another list has for its texts.
+    pub(super) fn renumber(&self, words: &mut [u64], from: &Texts, to: &mut Texts) {
+        for part in self.parts.iter().filter(|p| p.kind == Kind::Text) {
+            if part.present.of(words) == 0 {
+                continue;
+            }
+            let place = to.place(from.text(part.value.of(words)));
+            part.value.set(words, place.into());
+        }
+    }
+}
+
+impl Field {
+    fn of(self, words: &[u64]) -> u64 {
+        let mask = u64::MAX >> (u64::BITS - self.bits);
+        words.get(self.word).map_or(0, |w| w >> self.shift & mask)
+    }
+
+    fn set(self, words: &mut [u64], value: u64) {
+        let mask = u64::MAX >> (u64::BITS - self.bits);
+        if let Some(word) = words.get_mut(self.word) {
+            *word = *word & !(mask << self.shift) | (value & mask) << self.shift;
+        }
+    }
+}
+
+impl Part {
+    fn whole(&self, words: &[u64]) -> u128 {
+        let more = self.more.map_or(0, |f| f.of(words));
+        u128::from(more) << 64 | u128::from(self.value.of(words))
+    }
+
+    fn put_any<const W: usize>(&self, array: &ArrayRef, rows: &[u32], keys: &mut [[u64; W]]) {
+        use arrow_schema::DataType as D;
+        match array.data_type() {
+            D::UInt8 => self.put::<UInt8Type, W>(array, rows, keys, u64::from),
+            D::UInt16 => self.put::<UInt16Type, W>(array, rows, keys, u64::from),
+            D::UInt32 => self.put::<UInt32Type, W>(array, rows, keys, u64::from),
+            D::UInt64 => self.put::<UInt64Type, W>(array, rows, keys, u64::from),
+            D::Int64 => self.put::<Int64Type, W>(array, rows, keys, i64::cast_unsigned),
+            D::Timestamp(..) => self.put::<TimestampMicrosecondType, W>(array, rows, keys, i64::cast_unsigned),
+            D::Boolean => {
+                let values = array.as_boolean();
+                self.each(array, rows, keys, |row| values.value(row).into());
+            }
+            // Another program's file: such a value is as if it were not there.
+            _ => {}
+        }
+    }
+
+    fn put<T: ArrowPrimitiveType, const W: usize>(
+        &self,
+        array: &ArrayRef,
+        rows: &[u32],
+        keys: &mut [[u64; W]],
+        number: impl Fn(T::Native) -> u64,
+    ) {
+        let Some(values) = array.as_primitive_opt::<T>().map(|a| a.values()) else { return };
+        self.each(array, rows, keys, |row| values.get(row).map_or(0, |v| number(*v)));
+    }
+
+    #[inline]
+    fn each<const W: usize>(
+        &self,
+        array: &ArrayRef,
+        rows: &[u32],
+        keys: &mut [[u64; W]],
+        value: impl Fn(usize) -> u64,
+    ) {
+        let (present, field) = (self.present, self.value);
+        if present.word >= W || field.word >= W {
+            return;
+        }
+        let mask = u64::MAX >> (u64::BITS - field.bits);
+        let there = array.nulls().filter(|n| n.null_count() > 0);
+        for (key, &row) in keys.iter_mut().zip(rows) {
+            let row = row as usize;
+            if there.is_none_or(|n| n.is_valid(row)) {
+                key[present.word] |= 1 << present.shift;
+                key[field.word] |= (value(row) & mask) << field.shift;
+            }
+        }
+    }
+
+    fn put_octets<const W: usize>(&self, array: &ArrayRef, rows: &[u32], keys: &mut [[u64; W]], tag: u64) {
+        let Some(values) = array.as_fixed_size_binary_opt() else { return };
+        for (key, &row) in keys.iter_mut().zip(rows) {
+            // Where both families are there, IPv4 stands.
+            if values.is_valid(row as usize) && self.present.of(key) == 0 {
+                let bits = values.value(row as usize).iter().fold(0u128, |n, b| n << 8 | u128::from(*b));
+                self.present.set(key, tag);
+                self.value.set(key, bits as u64);
+                if let Some(more) = self.more {
+                    more.set(key, (bits >> 64) as u64);
+                }
+            }
+        }
+    }
+
+    fn put_texts<const W: usize>(&self, array: &ArrayRef, rows: &[u32], texts: &mut Texts, keys: &mut [[u64; W]]) {
+        if let Some(values) = array.as_string_opt::<i32>() {
+            for (key, &row) in keys.iter_mut().zip(rows).filter(|(_, row)| values.is_valid(**row as usize)) {
+                self.present.set(key, 1);
+                self.value.set(key, texts.place(values.value(row as usize)).into());
+            }
+        } else if let Some(dictionary) = array.as_dictionary_opt::<Int32Type>()
+            && let Some(names) = dictionary.values().as_string_opt::<i32>()
+        {
+            let places: Vec<u64> = names.iter().map(|n| texts.place(n.unwrap_or_default()).into()).collect();
+            let keys_of = dictionary.keys().values();
+            self.each(array, rows, keys, |row| {
+                let key = keys_of.get(row).map_or(0, |k| *k as usize);
+                places.get(key).copied().unwrap_or(0)
+            });
+        }
+    }
+}
+
+/// The kind of a column, and the bits of its values; `None` for those that only bytes can hold.
+fn kind(name: &str) -> Option<(Kind, u32)> {
+    use ColumnType as T;
+    if ADDRESSES.iter().any(|p| p.key == name) {
+        return Some((Kind::Address, 128));
+    }
+    let column = SCHEMA.iter().find(|c| c.name == name)?;
+    Some(match column.data_type {
+        T::U8 if name == "proto" => (Kind::Protocol, 8),
+        T::U8 => (Kind::Number, 8),
+        T::U16 => (Kind::Number, 16),
+        T::U32 => (Kind::Number, 32),
+        T::Ip4 => (Kind::Ip4, 32),
+        T::U64 | T::I64 => (Kind::Number, 64),
+        T::Bool => (Kind::Number, 1),
+        T::Timestamp => (Kind::Time, 64),
+        T::Ip6 => (Kind::Ip6, 128),
+        T::Mac => (Kind::Mac, 48),
+        T::Text => (Kind::Text, 32),
+        T::F64 | T::Octets | T::ListU32 => return None,
+    })
+}
+
+/// Whether two rows' values of two columns are the same, or both are absent.
+pub(super) fn same(batch: &RecordBatch, a: &str, b: &str, rows: &[u32]) -> Vec<bool> {
+    let find = |name: &str| -> Vec<Option<&ArrayRef>> {
+        columns_of(name).iter().map(|c| batch.column_by_name(c).filter(|a| a.null_count() < a.len())).collect()
+    };
+    let (first, second) = (find(a), find(b));
+    let numbers = |arrays: &[Option<&ArrayRef>]| -> Option<arrow_array::UInt32Array> {
+        match arrays {
+            [Some(one)] | [Some(one), None] if one.null_count() == 0 => one.as_primitive_opt::<UInt32Type>().cloned(),
+            _ => None,
+        }
+    };
+    if let (Some(x), Some(y)) = (numbers(&first), numbers(&second)) {
+        let (x, y) = (x.values(), y.values());
+        return rows.iter().map(|&row| x.get(row as usize) == y.get(row as usize)).collect();
+    }
+    let (mut x, mut y) = (Vec::new(), Vec::new());
+    let (a, b) = (a.to_string(), b.to_string());
+    let (first, second) = (Bytes::of(batch, Some(&a)), Bytes::of(batch, Some(&b)));
+    let same = |&row: &u32| {
+        x.clear();
+        y.clear();
+        first.append(row as usize, &mut x);
+        second.append(row as usize, &mut y);
+        x == y
+    };
+    rows.iter().map(same).collect()
+}
+
+/// Those of some rows that have an address of IPv6 where a key takes one, and those that have none.
+pub(super) fn by_family(batch: &RecordBatch, columns: &[&str], rows: &[u32]) -> (Vec<u32>, Vec<u32>) {
+    let pairs = ADDRESSES.iter().filter(|p| columns.contains(&p.key));
+    let families = |p: &crate::sink::schema::AddressPair| {
+        let (v4, v6) = (batch.column_by_name(p.v4), batch.column_by_name(p.v6)?);
+        (v6.null_count() < v6.len()).then_some((v4, v6))
+    };
+    let found: Vec<_> = pairs.filter_map(families).collect();
+    if found.is_empty() {
+        return (Vec::new(), rows.to_vec());
+    }
+    let wide = |row: usize| found.iter().any(|(v4, v6)| v6.is_valid(row) && v4.is_none_or(|a| a.is_null(row)));
+    rows.iter().partition(|row| wide(**row as usize))
+}
