@@ -23,6 +23,7 @@ pub use order::{OrderedRun, wire_order};
 pub use rules::{Rule, Rules};
 pub use sequence::SequenceEvent;
 pub use stats::{Outcome, Stats};
+pub use stream::SessionId;
 
 use crate::columns::gather::Kernel;
 use crate::columns::{Batch, Layout, OptionsBatch, RunMeta, Timestamp};
@@ -36,8 +37,9 @@ use plans::{Output, Plans};
 use sequence::{Settled, Units};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::sync::Arc;
-use stream::{Exporters, LateUnits, Stream, StreamId, Streams};
+use stream::{Exporters, LateUnits, Origin, Sender, Stream, StreamId, Streams};
 
 /// What a decoder may use, and what it is told beside the datagrams.
 #[derive(Clone, Debug)]
@@ -96,6 +98,8 @@ impl Default for Config {
 pub struct KnownExporter<'a> {
     /// Its address.
     pub address: IpAddr,
+    /// The connection of which this is, if it is of one: an address may have several, beside what it sends in datagrams.
+    pub session: Option<SessionId>,
     /// What it sent.
     pub stats: &'a Stats,
     /// When its last message was received.
@@ -149,13 +153,15 @@ pub struct Decoder {
     next_tick_us: i64,
     // Where streams stood before a restart; empty when all have been heard of.
     marks: HashMap<StreamId, Mark>,
+    // Connections so far.
+    sessions: u64,
 }
 
 /// What all messages work on, whichever stream they belong to.
 #[derive(Debug)]
 struct Work {
     plans: Plans,
-    held: Held<Waiting>,
+    held: Held<Waiting, Origin>,
     out: Output,
     events: Vec<Event>,
     fields: Vec<(u32, u32)>,
@@ -187,6 +193,7 @@ impl Decoder {
             next_sweep_us: i64::MIN,
             next_tick_us: i64::MIN,
             marks: HashMap::new(),
+            sessions: 0,
             config,
         }
     }
@@ -199,40 +206,81 @@ impl Decoder {
     pub fn decode(&mut self, datagram: &[u8], exporter: SocketAddr, received_at: Timestamp) -> Outcome {
         // Written in place: a copy of what was just stored piece by piece would wait for all the stores.
         let mut outcome = Outcome::default();
-        self.datagram(datagram, &exporter, received_at, &mut outcome);
+        self.datagram(datagram, &Sender { address: &exporter, session: None }, received_at, &mut outcome);
         outcome
     }
 
+    /// A new connection, over which [`decode_in`](Self::decode_in) takes messages.
+    pub fn open_session(&mut self) -> SessionId {
+        self.sessions = self.sessions.saturating_add(1);
+        SessionId(NonZeroU64::new(self.sessions).unwrap_or(NonZeroU64::MAX))
+    }
+
+    /// Decodes a message of a connection: as [`decode`](Self::decode), with templates, options tables and sequences that
+    /// are the connection's own. They are not learned for a restart, which no connection outlives.
+    pub fn decode_in(
+        &mut self,
+        session: SessionId,
+        message: &[u8],
+        exporter: SocketAddr,
+        received_at: Timestamp,
+    ) -> Outcome {
+        let mut outcome = Outcome::default();
+        let sender = Sender { address: &exporter, session: Some(session) };
+        self.datagram(message, &sender, received_at, &mut outcome);
+        outcome
+    }
+
+    /// Forgets what a connection taught; sets that wait for its templates are dropped, and counted.
+    pub fn end_session(&mut self, session: SessionId) {
+        let Some(origin) = self.exporters.end(session) else { return };
+        let dropped = self.work.held.drop_origin(origin) as u64;
+        self.exporters.stats_of(origin).held_dropped += dropped;
+        // A look at all streams, once for many connections.
+        if self.exporters.ended() > 64.max(self.streams.len() / 4) {
+            self.forget_ended();
+        }
+    }
+
+    fn forget_ended(&mut self) {
+        let exporters = &mut self.exporters;
+        self.streams.retain(|s| exporters.at(s.exporter).is_some());
+        exporters.free_ended();
+    }
+
     #[inline(never)]
-    fn datagram(&mut self, datagram: &[u8], exporter: &SocketAddr, received_at: Timestamp, outcome: &mut Outcome) {
+    fn datagram(&mut self, datagram: &[u8], sender: &Sender<'_>, received_at: Timestamp, outcome: &mut Outcome) {
         let steady = match Message::parse(datagram) {
-            Ok(message) => self.steady(&message, datagram.len(), exporter, received_at, outcome),
+            Ok(message) => self.steady(&message, datagram.len(), sender, received_at, outcome),
             Err(_) => false,
         };
         if !steady {
-            self.message(datagram, exporter, received_at, outcome);
+            self.message(datagram, sender, received_at, outcome);
         }
     }
 
     /// Any message.
     #[inline(never)]
-    fn message(&mut self, datagram: &[u8], exporter: &SocketAddr, received_at: Timestamp, outcome: &mut Outcome) {
+    fn message(&mut self, datagram: &[u8], sender: &Sender<'_>, received_at: Timestamp, outcome: &mut Outcome) {
         let message = match Message::parse(datagram) {
             Ok(message) => message,
-            Err(error) => return self.refuse(error, exporter, datagram.len(), outcome),
+            Err(error) => return self.refuse(error, sender, datagram.len(), outcome),
         };
         if received_at.0 >= self.next_tick_us {
             self.tick(received_at);
         }
-        let id = StreamId::new(exporter, message.version(), message.domain_id());
-        let Some(place) = self.streams.find(&id).or_else(|| self.admit(id, exporter, &message)) else {
+        let id = sender.stream(message.version(), message.domain_id());
+        let Some(place) = self.streams.find(&id).or_else(|| self.admit(id, sender, &message)) else {
             let limit = Error::new(ErrorKind::ExporterLimit, 0, self.config.exporters, self.config.exporters);
-            return self.refuse(limit, exporter, datagram.len(), outcome);
+            return self.refuse(limit, sender, datagram.len(), outcome);
         };
         let Some((stream, meta)) = self.streams.at(place) else { return };
         let at = stream.exporter;
-        // Streams are forgotten with their exporter.
-        let Some(known) = self.exporters.at(at) else { return };
+        let Some(known) = self.exporters.at(at) else {
+            // Streams are forgotten with their exporter, but for those of connections that ended: this one begins anew.
+            self.forget_ended();
+            return self.message(datagram, sender, received_at, outcome);
+        };
         self.work.messages += 1;
         meta.received_at = received_at;
         meta.export_time = Timestamp(message.export_time_us());
@@ -248,32 +296,36 @@ impl Decoder {
         }
         if !self.work.late.is_empty() {
             let meta = *meta;
-            self.settle(&meta, &mut units, outcome);
+            self.settle(&meta, sender.session, &mut units, outcome);
         } else if message.version() != 1 {
             outcome.sequence = stream.sequence.step(meta.sequence, &units, meta.uptime_ms);
         }
         if let Some(known) = self.exporters.at(at) {
             known.stats.add(outcome, datagram.len());
         }
-        self.work.learning.end(&message, exporter, received_at);
+        if sender.session.is_none() {
+            self.work.learning.end(&message, sender.address, received_at);
+        } else {
+            self.work.learning.forget();
+        }
     }
 
     /// The place of a new stream; `None` where its exporter is one too many.
     #[cold]
-    fn admit(&mut self, id: StreamId, exporter: &SocketAddr, message: &Message<'_>) -> Option<u32> {
+    fn admit(&mut self, id: StreamId, sender: &Sender<'_>, message: &Message<'_>) -> Option<u32> {
         if self.streams.len() >= self.config.exporters.saturating_mul(4).max(4096) {
             // All start anew: the oldest are not worth a search.
             self.streams.clear();
         }
-        let ip = exporter.ip().to_canonical();
-        let place = self.exporters.admit(ip, &self.config.rules)?;
+        let ip = sender.ip();
+        let place = self.exporters.admit(Origin { ip, session: sender.session }, &self.config.rules)?;
         if let Some(mark) = self.marks.remove(&id)
             && mark.restarted(Mark::of(message))
         {
             self.exporter_restarted(place, message.version(), message.domain_id());
         }
         let mut meta = RunMeta::new(message.version(), ip, Timestamp(0));
-        meta.exporter.set_port(exporter.port());
+        meta.exporter.set_port(sender.address.port());
         meta.domain_id = message.domain_id();
         Some(self.streams.insert(id, Stream::new(place), meta))
     }
@@ -282,7 +334,7 @@ impl Decoder {
     pub fn set_rules(&mut self, rules: Rules) {
         self.config.rules = rules;
         for exporter in self.exporters.iter_mut() {
-            exporter.rule = self.config.rules.of(exporter.ip);
+            exporter.rule = self.config.rules.of(exporter.origin.ip);
             exporter.tables.ask_anew();
         }
         // Streams look for their plans again.
@@ -362,7 +414,7 @@ impl Decoder {
 
     /// Adds to what was learned where each stream stands: a restart of an exporter while nobody listens is known by it.
     pub fn mark_streams(&mut self) {
-        for meta in self.streams.metas().filter(|m| m.version >= 9) {
+        for meta in self.streams.lasting_metas().filter(|m| m.version >= 9) {
             let uptime = meta.uptime_ms.unwrap_or(0);
             let secs = u32::try_from(meta.export_time.0.div_euclid(1_000_000)).unwrap_or(0);
             let mut message = u16::from(meta.version).to_be_bytes().to_vec();
@@ -391,15 +443,16 @@ impl Decoder {
             let Ok(message) = Message::parse(&one.message) else { continue };
             let id = StreamId::new(&one.exporter, message.version(), message.domain_id());
             self.marks.insert(id, Mark::of(&message));
-            self.message(&one.message, &one.exporter, one.received_at, &mut Outcome::default());
+            let sender = Sender { address: &one.exporter, session: None };
+            self.message(&one.message, &sender, one.received_at, &mut Outcome::default());
             self.flush().into_iter().for_each(|batch| self.recycle(batch));
             self.work.out.options.clear();
         }
         self.work.learning.on = on;
         self.streams.clear();
         self.exporters.start_anew();
-        for (ip, ..) in self.work.held.keys() {
-            let stats = self.exporters.stats_of(ip);
+        for (origin, ..) in self.work.held.keys() {
+            let stats = self.exporters.stats_of(origin);
             (stats.sets, stats.sets_held) = (stats.sets + 1, stats.sets_held + 1);
         }
         (self.next_tick_us, self.next_sweep_us) = (i64::MIN, i64::MIN);
@@ -412,7 +465,7 @@ impl Decoder {
         known.templates.forget_domain(version, domain);
         known.provisional.retain(|k| (k.0, k.1) != (version, domain));
         known.tables.forget_domain(domain);
-        known.stats.held_dropped += self.work.held.drop_domain(known.ip, version, domain, None) as u64;
+        known.stats.held_dropped += self.work.held.drop_domain(known.origin, version, domain, None) as u64;
     }
 
     /// Sums over all datagrams: those of every exporter, and what was refused.
@@ -425,25 +478,32 @@ impl Decoder {
         self.work.held.len()
     }
 
-    /// Sums of each exporter.
+    /// Sums of each exporter, and apart from them those of each of its connections that are open.
     pub fn exporters(&self) -> impl Iterator<Item = (IpAddr, &Stats)> {
-        self.exporters.iter().map(|e| (e.ip, &e.stats))
+        self.exporters.iter().map(|e| (e.origin.ip, &e.stats))
+    }
+
+    /// How many exporters there are, each address once.
+    pub fn exporter_count(&self) -> usize {
+        self.exporters.len()
     }
 
     /// The templates of each exporter: its address, the version, the domain and the template.
     pub fn templates(&self) -> impl Iterator<Item = (IpAddr, u8, u32, &Arc<Template>)> {
-        self.exporters.iter().flat_map(|e| e.templates.iter().map(|(v, d, t)| (e.ip, v, d, t)))
+        self.exporters.iter().flat_map(|e| e.templates.iter().map(|(v, d, t)| (e.origin.ip, v, d, t)))
     }
 
-    /// What options data said about an exporter.
+    /// What options data in datagrams said about an exporter.
     pub fn options_tables(&self, exporter: IpAddr) -> Option<&OptionsTables> {
-        self.exporters.iter().find(|e| e.ip == exporter.to_canonical()).map(|e| &e.tables)
+        let origin = Origin { ip: exporter.to_canonical(), session: None };
+        self.exporters.iter().find(|e| e.origin == origin).map(|e| &e.tables)
     }
 
-    /// All that is known of each exporter.
+    /// All that is known of each exporter and of each open connection.
     pub fn known_exporters(&self) -> impl Iterator<Item = KnownExporter<'_>> {
         self.exporters.iter().map(|e| KnownExporter {
-            address: e.ip,
+            address: e.origin.ip,
+            session: e.origin.session,
             stats: &e.stats,
             last_seen: Timestamp(e.last_us),
             templates: &e.templates,
@@ -463,7 +523,7 @@ impl Decoder {
 
     /// Sets that wait for their template now: the exporter, the template's id and how many.
     pub fn waiting_sets(&self) -> impl Iterator<Item = (IpAddr, u16, usize)> {
-        self.work.held.waiting()
+        self.work.held.waiting().map(|(origin, id, sets)| (origin.ip, id, sets))
     }
 
     /// How a template is decoded, and what for; `None` before its first record, and for options.
@@ -474,15 +534,19 @@ impl Decoder {
 
     /// A datagram of which nothing can be decoded.
     #[cold]
-    fn refuse(&mut self, error: Error, exporter: &SocketAddr, bytes: usize, outcome: &mut Outcome) {
+    fn refuse(&mut self, error: Error, sender: &Sender<'_>, bytes: usize, outcome: &mut Outcome) {
         (outcome.error, outcome.refused) = (Some(error), true);
-        self.exporters.stats_of(exporter.ip().to_canonical()).add(outcome, bytes);
+        let origin = Origin { ip: sender.ip(), session: sender.session };
+        self.exporters.stats_of(origin).add(outcome, bytes);
     }
 
     /// Judges the message after the units of sets decoded late are known, of its own stream or another port's.
     #[cold]
-    fn settle(&mut self, meta: &RunMeta, units: &mut Units, outcome: &mut Outcome) {
-        let id = |port| StreamId::new(&SocketAddr::new(meta.exporter.ip(), port), meta.version, meta.domain_id);
+    fn settle(&mut self, meta: &RunMeta, session: Option<SessionId>, units: &mut Units, outcome: &mut Outcome) {
+        let id = |port| {
+            let address = SocketAddr::new(meta.exporter.ip(), port);
+            Sender { address: &address, session }.stream(meta.version, meta.domain_id)
+        };
         let mut late = std::mem::take(&mut self.work.late);
         for set in late.drain(..) {
             if set.message == units.message {
@@ -509,9 +573,10 @@ impl Decoder {
     fn sweep(&mut self, now_us: i64) {
         self.next_sweep_us = now_us.saturating_add(SWEEP_US);
         let exporters = &mut self.exporters;
-        self.work.held.expire(now_us, |ip| exporters.stats_of(ip).held_expired += 1);
+        self.work.held.expire(now_us, |origin| exporters.stats_of(origin).held_expired += 1);
         let idle = |last: i64| now_us.saturating_sub(last) > IDLE_US;
         exporters.forget(idle);
         self.streams.retain(|s| !idle(s.last_us) && exporters.at(s.exporter).is_some());
+        exporters.free_ended();
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use flowlane::collect::http::Http;
 use flowlane::collect::log::{Level, Log, LogFormat};
-use flowlane::collect::{Collector, Config, MessageLines, Output, Sink, Status};
+use flowlane::collect::{Collector, Config, MessageLines, Output, Sink, Status, Tls, TlsFiles};
 use flowlane::columns::gather::Kernel;
 use flowlane::elements::Registry;
 use flowlane::keep::{self, Retention};
@@ -34,6 +34,8 @@ Examples:
   flowlane collect --http 8080                      metrics and state on 127.0.0.1:8080; `flowlane status` shows them
   flowlane collect --mirror 192.0.2.7:2055 --mirror [2001:db8::7]:9995
                                                     each datagram to two more collectors
+  flowlane collect --tcp 4739 --tls 4740 --tls-cert collector.pem --tls-key collector.key
+                                                    IPFIX over TCP and TLS, beside UDP 2055
   flowlane collect --format none                    count only: is anything lost?
 
 Ctrl-C (or SIGTERM) writes what there is and prints a summary.")]
@@ -41,9 +43,35 @@ pub struct Args {
     /// A file of these settings: `flowlane config` prints one
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>, // read before the other flags are
-    /// Address and port to listen on; a port alone is every address. Repeatable
-    #[arg(short, long, value_name = "ADDRESS:PORT", default_value = "2055", value_parser = listen)]
-    listen: Vec<SocketAddr>,
+    /// Address and port to listen on for datagrams; a port alone is every address, `none` is nowhere. Repeatable
+    #[arg(short, long, value_name = "ADDRESS:PORT", default_value = "2055", value_parser = listen_or_none)]
+    listen: Vec<Listen>,
+    /// Address and port to listen on for IPFIX over TCP, a port alone is every address: 4739 is usual. Repeatable. An
+    /// exporter that sends more than can be written is held up, and nothing is lost
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = |text: &str| address(text, 4739))]
+    tcp: Vec<SocketAddr>,
+    /// The same over TLS: 4740 is usual. Repeatable
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = |text: &str| address(text, 4740), requires_all = ["tls_cert", "tls_key"])]
+    tls: Vec<SocketAddr>,
+    /// The certificate that is shown over TLS, and those between it and its authority, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    tls_key: Option<PathBuf>,
+    /// Certificates of authorities, in PEM: an exporter has to show a certificate of one of them
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    tls_client_ca: Option<PathBuf>,
+    /// Connections at once, TCP and TLS together; further ones are closed and counted
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    max_connections: u32,
+    /// How long an exporter may take from connecting to its first message, and for each message that it began
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    connection_stall: Span,
+    /// Close a connection on which no message came for so long [default: never; one whose exporter is gone is found out
+    /// within minutes]
+    #[arg(long, value_name = "TIME")]
+    connection_idle: Option<Span>,
     /// Take datagrams only from this address or prefix, like 192.0.2.0/24; all others are refused and counted. Repeatable
     #[arg(long, value_name = "PREFIX", value_parser = prefix)]
     allow: Vec<IpNet>,
@@ -182,15 +210,27 @@ impl CollectFormat {
     }
 }
 
-/// `ADDRESS:PORT`, `[ADDRESS]:PORT`, `PORT`, `:PORT` or `ADDRESS`.
-fn listen(text: &str) -> Result<SocketAddr, String> {
+/// A value of `--listen`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Listen {
+    At(SocketAddr),
+    Nowhere,
+}
+
+fn listen_or_none(text: &str) -> Result<Listen, String> {
+    if text == "none" { Ok(Listen::Nowhere) } else { address(text, 2055).map(Listen::At) }
+}
+
+/// `ADDRESS:PORT`, `[ADDRESS]:PORT`, `PORT`, `:PORT`, or `ADDRESS` with the usual port.
+fn address(text: &str, usual: u16) -> Result<SocketAddr, String> {
     if let Ok(port) = text.trim_start_matches(':').parse() {
         return Ok(net::any(port));
     }
     if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return Ok(SocketAddr::new(ip, 2055));
+        return Ok(SocketAddr::new(ip, usual));
     }
-    text.parse().map_err(|_| "accepted are 2055, 192.0.2.1:2055, [2001:db8::1]:2055, or an address alone".to_string())
+    text.parse()
+        .map_err(|_| format!("accepted are {usual}, 192.0.2.1:{usual}, [2001:db8::1]:{usual}, or an address alone"))
 }
 
 fn mirror(text: &str) -> Result<SocketAddr, String> {
@@ -232,14 +272,35 @@ pub(super) fn registry(path: Option<&PathBuf>) -> anyhow::Result<Arc<Registry>> 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let asked = args.format.or_else(|| args.out.format().map(CollectFormat::of_file)).unwrap_or(CollectFormat::Parquet);
     let format = asked.of_sink();
-    if let Some(twice) = args.listen.iter().enumerate().find(|(i, a)| args.listen.iter().take(*i).any(|b| b == *a)) {
-        return Err(usage(format!("--listen {} is given twice", twice.1)));
+    let listen: Vec<SocketAddr> =
+        args.listen.iter().filter_map(|l| if let Listen::At(a) = l { Some(*a) } else { None }).collect();
+    if listen.len() < args.listen.len() && args.listen.len() > 1 {
+        return Err(usage("--listen none goes with no other --listen"));
+    }
+    if listen.is_empty() && args.tcp.is_empty() && args.tls.is_empty() {
+        return Err(usage("--listen none leaves nothing to receive; give --tcp or --tls"));
+    }
+    for (flag, list) in [("listen", &listen), ("tcp", &args.tcp), ("tls", &args.tls), ("mirror", &args.mirror)] {
+        if let Some(twice) = list.iter().enumerate().find(|(i, a)| list.iter().take(*i).any(|b| b == *a)) {
+            return Err(usage(format!("--{flag} {} is given twice", twice.1)));
+        }
+    }
+    if asked == CollectFormat::NetflowJson && !(args.tcp.is_empty() && args.tls.is_empty()) {
+        return Err(usage("netflow-json has lines of datagrams alone; --tcp and --tls need another --format"));
     }
     if args.out == Out::Standard && matches!(format, Some(Format::Arrow | Format::Parquet)) && is_terminal() {
         return Err(usage("a terminal shows no Parquet or Arrow; give --out a file or a folder, or --format ndjson"));
     }
     let registry = registry(args.elements.as_ref())?;
-    let mut config = Config { listen: args.listen, ..Config::default() };
+    let mut config = Config { listen, ..Config::default() };
+    config.connections.tcp = args.tcp;
+    if let (Some(certificate), Some(key)) = (args.tls_cert, args.tls_key) {
+        let tls = Tls::read(TlsFiles { certificate, key, client_authorities: args.tls_client_ca })?;
+        config.connections.tls = Some((args.tls, tls));
+    }
+    config.connections.most = args.max_connections as usize;
+    config.connections.stall = Duration::from_secs(args.connection_stall.seconds);
+    config.connections.idle = args.connection_idle.map(|idle| Duration::from_secs(idle.seconds));
     config.sockets.receive_buffer = args.receive_buffer as usize * (1 << 20);
     config.threads = args.threads.map_or(0, usize::from);
     config.allow = args.allow;
@@ -251,9 +312,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     config.decoder.held.bytes = usize::try_from(args.hold_bytes.bytes).unwrap_or(usize::MAX);
     config.decoder.held.age_us = i64::try_from(args.hold.seconds).unwrap_or(3600).saturating_mul(1_000_000);
     config.decoder.kernel = kernel(args.kernel)?;
-    if let Some(twice) = args.mirror.iter().enumerate().find(|(i, a)| args.mirror.iter().take(*i).any(|b| b == *a)) {
-        return Err(usage(format!("--mirror {} is given twice", twice.1)));
-    }
     config.mirror = net::MirrorOptions { targets: args.mirror, keep_source: args.mirror_source == MirrorSource::Keep };
     config.messages = (asked == CollectFormat::NetflowJson).then_some(MessageLines::NetflowJson);
 
@@ -327,6 +385,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         tell(
             Level::Info,
             &format!("listening on {address} with {} threads, writing to {to}; Ctrl-C ends", collector.threads()),
+        );
+    }
+    for (address, transport) in collector.connection_addresses() {
+        tell(
+            Level::Info,
+            &format!("listening on {address} over {transport} with {} threads, writing to {to}", collector.threads()),
         );
     }
     let running = collector.start(sink)?;

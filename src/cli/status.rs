@@ -93,6 +93,15 @@ fn show(out: &mut impl Write, ledger: &Value, named: usize) -> io::Result<()> {
     let rows = [("written", "written"), ("dropped", "dropped"), ("pending", "pending")];
     let options =
         [("written", "written"), ("passed_over", "passed over"), ("dropped", "dropped"), ("pending", "pending")];
+    let connections = [
+        ("open", "open"),
+        ("closed", "closed"),
+        ("refused", "refused"),
+        ("limited", "too many at once"),
+        ("timed_out", "timed out"),
+        ("malformed", "malformed"),
+        ("failed", "failed"),
+    ];
     let missing = [
         ("lost", "missing"),
         ("gaps", "gaps"),
@@ -107,8 +116,12 @@ fn show(out: &mut impl Write, ledger: &Value, named: usize) -> io::Result<()> {
         ("held sets", &total["held_sets"], "held", &held),
         ("rows", &total["rows"], "decoded", &rows),
         ("options records", &ledger["options"], "decoded", &options),
+        ("connections", &total["connections"], "accepted", &connections),
     ] {
         let parts = classes(of, names);
+        if key == "accepted" && number(&of[key]) == 0 {
+            continue;
+        }
         writeln!(out, "{what:>16}  {}{}{parts}", number(&of[key]), if parts.is_empty() { "" } else { ": " })?;
     }
     let sequence = classes(&total["sequence"], &missing);

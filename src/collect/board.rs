@@ -4,10 +4,12 @@
 //! its counters and leaves it at its place, and never waits for the reader. So whoever asks bears the cost, and a
 //! question is answered within two ticks.
 
+use super::ledger::ConnectionCounts;
 use crate::columns::{Layout, Timestamp};
 use crate::decode::{Decoder, Stats};
 use crate::net::{self, Receiver};
 use crate::template::{OwnTotals, Template};
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -35,6 +37,9 @@ pub(super) struct Part {
     pub sockets: Vec<(SocketAddr, u64)>,
     pub net: net::Stats,
     pub mirrors: Vec<net::MirrorStats>,
+    /// What became of connections, by the address they came from.
+    pub connections: HashMap<IpAddr, ConnectionCounts>,
+    pub connection_lines: Vec<ConnectionLine>,
     pub templates: Vec<TemplateLine>,
     /// Templates that are not in the list.
     pub more_templates: u64,
@@ -71,6 +76,36 @@ pub struct TemplateLine {
     pub ports: usize,
     /// How its records are decoded; `None` before the first, and for options.
     pub plan: Option<PlanLine>,
+}
+
+/// A connection that is open.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct ConnectionLine {
+    /// The exporter's end.
+    pub exporter: SocketAddr,
+    /// `tcp` or `tls`.
+    pub transport: &'static str,
+    /// When it was made.
+    pub since: Timestamp,
+    /// Messages that came.
+    pub messages: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+impl ConnectionLine {
+    /// All of it.
+    pub fn json(&self) -> Value {
+        json!({
+            "exporter": self.exporter.ip().to_string(),
+            "port": self.exporter.port(),
+            "transport": self.transport,
+            "since": self.since.0 as f64 / 1e6,
+            "messages": self.messages,
+            "bytes": self.bytes,
+        })
+    }
 }
 
 /// The plan of a template; all equal templates share it.
@@ -168,8 +203,8 @@ pub(super) struct Written {
 pub(super) struct Board {
     /// Counts the questions.
     asked: AtomicU64,
-    /// The last question that asked for templates, too.
-    templates_asked: AtomicU64,
+    /// The last question that asked for details, too: templates and connections, one by one.
+    details_asked: AtomicU64,
     places: Mutex<Vec<Arc<Place>>>,
     pub written: Mutex<Written>,
     pub began: Instant,
@@ -186,7 +221,7 @@ impl Default for Board {
     fn default() -> Self {
         Self {
             asked: AtomicU64::new(0),
-            templates_asked: AtomicU64::new(0),
+            details_asked: AtomicU64::new(0),
             places: Mutex::default(),
             written: Mutex::default(),
             began: Instant::now(),
@@ -208,10 +243,10 @@ impl Board {
 
     /// What every thread counts, as of now; of a thread that does not answer, what it told last. The second value is
     /// whether all answered.
-    pub fn ask(&self, templates: bool) -> (Vec<Arc<Part>>, bool) {
+    pub fn ask(&self, details: bool) -> (Vec<Arc<Part>>, bool) {
         let question = self.asked.fetch_add(1, Relaxed) + 1;
-        if templates {
-            self.templates_asked.fetch_max(question, Relaxed);
+        if details {
+            self.details_asked.fetch_max(question, Relaxed);
         }
         let end = Instant::now() + PATIENCE;
         let places = lock(&self.places).clone();
@@ -233,11 +268,16 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    /// Answers what was asked since the last call; `make` is told whether templates are asked for.
+    /// Whether somebody asks for more than counters.
+    pub fn asks_for_details(&self) -> bool {
+        self.board.details_asked.load(Relaxed) > self.answered
+    }
+
+    /// Answers what was asked since the last call; `make` is told whether details are asked for, too.
     pub fn answer(&mut self, make: impl FnOnce(bool) -> Part) {
         let question = self.board.asked.load(Relaxed);
         if question != self.answered {
-            let part = Arc::new(make(self.board.templates_asked.load(Relaxed) > self.answered));
+            let part = Arc::new(make(self.asks_for_details()));
             // A reader that is just there finds the next one.
             if let Ok(mut place) = self.place.part.try_lock() {
                 *place = part;

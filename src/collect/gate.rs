@@ -16,14 +16,21 @@ impl Gate {
         Self { allow, last: None, refused: 0 }
     }
 
-    /// Whether a datagram of this sender is looked at.
+    /// Whether what this sender sends is looked at.
     #[inline]
-    pub fn lets(&mut self, sender: IpAddr) -> bool {
+    pub fn allows(&mut self, sender: IpAddr) -> bool {
         let allowed = match self.last {
             Some((last, allowed)) if last == sender => allowed,
             _ => self.allow.iter().any(|prefix| prefix.contains(&sender)),
         };
         self.last = Some((sender, allowed));
+        allowed
+    }
+
+    /// The same, of a datagram that is counted.
+    #[inline]
+    pub fn lets(&mut self, sender: IpAddr) -> bool {
+        let allowed = self.allows(sender);
         self.refused += u64::from(!allowed);
         allowed
     }

@@ -1,9 +1,10 @@
-//! The ledger over HTTP: `/metrics`, `/healthz`, `/readyz`, and JSON at `/exporters`, `/templates` and `/ledger`.
+//! The ledger over HTTP: `/metrics`, `/healthz`, `/readyz`, and JSON at `/exporters`, `/templates`, `/connections` and
+//! `/ledger`.
 //!
 //! One thread serves at most sixteen connections at once, one request each, with a bound on their time and on the size of
 //! a request; another one or two make the answers. A receiving thread only leaves a copy of its counters at its next tick.
 
-use super::board::TemplateLine;
+use super::board::{ConnectionLine, TemplateLine};
 use super::ledger::Watch;
 use super::metrics::Named;
 use crate::elements::{Registry, v9_scope_name};
@@ -34,7 +35,7 @@ const REQUEST: usize = 16 << 10;
 const ANSWERING: usize = 2;
 
 /// What there is, for whoever asks for something else.
-const PAGES: &str = "there are /metrics, /healthz, /readyz, /exporters, /templates and /ledger\n";
+const PAGES: &str = "there are /metrics, /healthz, /readyz, /exporters, /templates, /connections and /ledger\n";
 
 /// An address that is bound, before anything is answered.
 pub struct Http {
@@ -180,6 +181,10 @@ impl Site {
                 let (lines, more) = self.watch.templates();
                 let templates = lines.iter().map(|line| self.template(line));
                 json(json!({ "templates": templates.collect::<Value>(), "more": more }))
+            }
+            "/connections" => {
+                let connections = self.watch.connections();
+                json(json!({ "connections": connections.iter().map(ConnectionLine::json).collect::<Value>() }))
             }
             "/ledger" => json(self.watch.ledger().json()),
             _ => page(StatusCode::NOT_FOUND, "text/plain", PAGES.into()),

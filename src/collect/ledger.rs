@@ -6,13 +6,16 @@
 //! held sets  held     = decoded late + expired + dropped + still held
 //! rows       decoded  = written + dropped + pending          late ones included
 //! options    decoded  = written + passed over + dropped + pending
+//! connections accepted = refused + limited + closed + timed out + malformed + failed + open
 //! ```
+//!
+//! A message of a connection counts as a datagram.
 //!
 //! Each datagram is in one class; damaged and duplicate are told beside the sum. The sum over exporters and what belongs
 //! to none of them (`other`) is the total.
 
 use super::Shared;
-use super::board::{Board, Kept, Part, TemplateLine, lock};
+use super::board::{Board, ConnectionLine, Kept, Part, TemplateLine, lock};
 use super::summary::{add_mirrors, mirrors_json};
 use crate::columns::Timestamp;
 use crate::decode::Stats;
@@ -39,6 +42,62 @@ pub struct Account {
     pub rows_written: u64,
     /// Rows that it had no room for, or could not write.
     pub rows_dropped: u64,
+    /// Its connections.
+    pub connections: ConnectionCounts,
+}
+
+/// What became of connections: each is in one class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectionCounts {
+    /// Connections that came.
+    pub accepted: u64,
+    /// Of senders that are not allowed.
+    pub refused: u64,
+    /// One too many at once.
+    pub limited: u64,
+    /// Closed by the exporter after a whole message, or by the collector's own end.
+    pub closed: u64,
+    /// Those that stalled in their handshake or a message, or were quiet for too long.
+    pub timed_out: u64,
+    /// Those that sent what is no IPFIX message, or one with a length that is wrong.
+    pub malformed: u64,
+    /// Those that broke, or could not agree on TLS.
+    pub failed: u64,
+    /// Open now.
+    pub open: u64,
+}
+
+impl ConnectionCounts {
+    /// Each class by its name.
+    pub fn classes(&self) -> [(&'static str, u64); 7] {
+        let Self { accepted: _, refused, limited, closed, timed_out, malformed, failed, open } = *self;
+        [
+            ("refused", refused),
+            ("limited", limited),
+            ("closed", closed),
+            ("timed_out", timed_out),
+            ("malformed", malformed),
+            ("failed", failed),
+            ("open", open),
+        ]
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.accepted += other.accepted;
+        self.refused += other.refused;
+        self.limited += other.limited;
+        self.closed += other.closed;
+        self.timed_out += other.timed_out;
+        self.malformed += other.malformed;
+        self.failed += other.failed;
+        self.open += other.open;
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let classes = self.classes().into_iter().map(|(name, n)| (name.to_string(), json!(n)));
+        Value::Object([("accepted".to_string(), json!(self.accepted))].into_iter().chain(classes).collect())
+    }
 }
 
 impl Account {
@@ -69,6 +128,7 @@ impl Account {
             ("sets", s.sets, s.sets_decoded + s.sets_held + s.sets_malformed + s.sets_skipped),
             ("held sets", s.sets_held, s.held_decoded + s.held_expired + s.held_dropped + self.still_held),
             ("rows", s.records, self.rows_written + self.rows_dropped + self.rows_pending()),
+            ("connections", self.connections.accepted, self.connections.classes().iter().map(|class| class.1).sum()),
         ];
         sums.retain(|sum| sum.1 != sum.2);
         sums
@@ -80,6 +140,7 @@ impl Account {
         self.still_held += other.still_held;
         self.rows_written += other.rows_written;
         self.rows_dropped += other.rows_dropped;
+        self.connections.merge(&other.connections);
     }
 
     /// All of it; rows beyond those decoded only where there is a sink.
@@ -119,6 +180,7 @@ impl Account {
             },
             "rows": rows,
             "options_records": s.options_records,
+            "connections": self.connections.json(),
             "templates": { "defined": s.templates, "withdrawn": s.withdrawals },
             "sequence": {
                 "lost": s.lost,
@@ -287,6 +349,12 @@ impl Ledger {
                 None => ledger.other.still_held += held,
             }
         }
+        for (address, counts) in parts.iter().flat_map(|p| &p.connections) {
+            match at.get(address).and_then(|&place| ledger.exporters.get_mut(place)) {
+                Some(known) => known.account.connections.merge(counts),
+                None => ledger.other.connections.merge(counts),
+            }
+        }
         for known in &mut ledger.exporters {
             known.versions.sort_unstable();
             known.versions.dedup();
@@ -409,6 +477,14 @@ impl Watch {
         let mut lines: Vec<TemplateLine> = parts.iter().flat_map(|p| p.templates.iter().cloned()).collect();
         lines.sort_by_key(|t| (t.exporter, t.template.version, t.domain_id, t.template.id));
         (lines, more)
+    }
+
+    /// The connections that are open, the busiest first.
+    pub fn connections(&self) -> Vec<ConnectionLine> {
+        let (parts, _) = self.board.ask(true);
+        let mut lines: Vec<ConnectionLine> = parts.iter().flat_map(|p| p.connection_lines.iter().copied()).collect();
+        lines.sort_by_key(|c| (std::cmp::Reverse(c.messages), c.exporter));
+        lines
     }
 
     /// Whether every receiving thread answers.

@@ -187,6 +187,11 @@ fn causes(account: &Account) -> impl Iterator<Item = (&'static str, u64)> {
         ("held sets dropped with their template", s.held_dropped),
         ("rows dropped", account.rows_dropped),
         ("datagrams refused: the sender is not allowed", account.refused),
+        ("connections refused: the sender is not allowed", account.connections.refused),
+        ("connections closed: too many at once", account.connections.limited),
+        ("connections closed: nothing came, or not enough, for too long", account.connections.timed_out),
+        ("connections closed: no IPFIX, or a length that is wrong", account.connections.malformed),
+        ("connections that broke", account.connections.failed),
     ])
 }
 

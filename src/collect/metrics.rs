@@ -138,6 +138,22 @@ impl Text {
             let pending = "Rows on their way to the sink.";
             self.plain(rows, ("flowlane_rows_pending", "gauge", pending), Account::rows_pending);
         }
+        if rows.iter().any(|row| row.account.connections.accepted > 0) {
+            self.classes(
+                rows,
+                ("flowlane_connections_total", "outcome", "Connections that came and are not open any more."),
+                &[
+                    ("refused", |a| a.connections.refused),
+                    ("limited", |a| a.connections.limited),
+                    ("closed", |a| a.connections.closed),
+                    ("timed_out", |a| a.connections.timed_out),
+                    ("malformed", |a| a.connections.malformed),
+                    ("failed", |a| a.connections.failed),
+                ],
+            );
+            let open = "Connections that are open now.";
+            self.plain(rows, ("flowlane_connections", "gauge", open), |a| a.connections.open);
+        }
         let lost = "Units missing by sequence numbers: v5 and v7 flows, v9 messages, IPFIX data records.";
         self.plain(rows, ("flowlane_sequence_lost", "gauge", lost), |a| a.stats.lost);
         self.classes(

@@ -7,9 +7,11 @@
 //! ```
 //!
 //! A receiving thread never waits for the writer: where the channel is full, the batch is dropped and its rows are
-//! counted. On [`Running::stop`] what the sockets still hold is decoded and everything is written.
+//! counted. (Those that take [`connections`](ConnectionOptions) do, so that their exporters wait, too.) On [`Running::stop`]
+//! what the sockets still hold is decoded and everything is written.
 
 mod board;
+mod connections;
 mod gate;
 #[cfg(feature = "http")]
 pub mod http;
@@ -22,15 +24,19 @@ mod output;
 mod summary;
 mod worker;
 
-pub use board::{PlanLine, TemplateLine};
-pub use ledger::{Account, ExporterAccount, Ledger, OptionsAccount, SocketAccount, Watch};
+pub use board::{ConnectionLine, PlanLine, TemplateLine};
+pub use connections::ConnectionOptions;
+#[cfg(feature = "tls")]
+pub use connections::{Tls, TlsError, TlsFiles};
+pub use ledger::{Account, ConnectionCounts, ExporterAccount, Ledger, OptionsAccount, SocketAccount, Watch};
 pub use output::{Item, MessageLines, Output, Sink};
 pub use summary::{ExporterSummary, Summary};
 
 use crate::columns::{Batch, Run, Timestamp};
 use crate::decode::{self, Learned};
-use crate::net::{self, Group, OpenError, Receiver, Warning};
+use crate::net::{self, Group, Listeners, OpenError, Receiver, Warning};
 use board::{Board, Kept, lock};
+use connections::{Listener, Taker};
 use crossbeam_channel::{Receiver as Inbox, RecvTimeoutError, Sender, bounded};
 use gate::Gate;
 use ipnet::IpNet;
@@ -40,15 +46,17 @@ use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How a collector is set up.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen.
+    /// Where to listen for datagrams.
     pub listen: Vec<SocketAddr>,
+    /// Where to listen for connections, and how.
+    pub connections: ConnectionOptions,
     /// The sockets.
     pub sockets: net::Options,
     /// Receiving threads; one a core where it is 0.
@@ -74,6 +82,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: vec![net::any(2055)],
+            connections: ConnectionOptions::default(),
             sockets: net::Options::default(),
             threads: 0,
             allow: Vec::new(),
@@ -87,6 +96,8 @@ impl Default for Config {
     }
 }
 
+/// Descriptors that a collector needs beside those of its connections: files, sockets, pipes.
+const DESCRIPTORS: u64 = 512;
 /// Messages that may wait to be written to the journal.
 const LESSONS: usize = 4096;
 
@@ -144,6 +155,9 @@ pub struct Collector {
     config: Config,
     receivers: Vec<Receiver>,
     addresses: Vec<SocketAddr>,
+    /// One a thread, each with a listener of every address.
+    listeners: Vec<Vec<Listener>>,
+    connection_addresses: Vec<(SocketAddr, &'static str)>,
     warnings: Vec<Warning>,
     journal: Option<(Journal, Vec<Learned>)>,
     damage: Option<String>,
@@ -176,7 +190,54 @@ impl Collector {
                 mirrors.push(net::Mirror::open(&config.mirror, &addresses)?);
             }
         }
-        Ok(Self { config, receivers, addresses, warnings, journal: None, damage: None, mirrors })
+        let mut collector = Self {
+            config,
+            receivers,
+            addresses,
+            listeners: Vec::new(),
+            connection_addresses: Vec::new(),
+            warnings,
+            journal: None,
+            damage: None,
+            mirrors,
+        };
+        collector.listen(threads)?;
+        Ok(collector)
+    }
+
+    /// Opens the sockets that take connections, as many as there are threads for each address.
+    fn listen(&mut self, threads: usize) -> Result<(), OpenError> {
+        let options = &self.config.connections;
+        let plain = options.tcp.iter().map(|&address| (address, "TCP"));
+        #[cfg(feature = "tls")]
+        let with_tls = options.tls.iter().flat_map(|tls| &tls.0).map(|&address| (address, "TLS"));
+        #[cfg(not(feature = "tls"))]
+        let with_tls = std::iter::empty();
+        let all: Vec<(SocketAddr, &'static str)> = plain.chain(with_tls).collect();
+        if all.is_empty() {
+            return Ok(());
+        }
+        self.listeners.resize_with(threads, Vec::new);
+        for (address, transport) in all {
+            let opened = Listeners::open(address, threads)?;
+            if let Some(warning) = opened.warning().filter(|warning| !self.warnings.contains(warning)) {
+                self.warnings.push(warning);
+            }
+            self.connection_addresses.push((opened.local_addr(), transport));
+            for (own, socket) in self.listeners.iter_mut().zip(opened.into_sockets()) {
+                own.push(Listener {
+                    socket,
+                    #[cfg(feature = "tls")]
+                    tls: options.tls.as_ref().filter(|_| transport == "TLS").map(|tls| tls.1.clone()),
+                });
+            }
+        }
+        let wanted = options.most as u64 + DESCRIPTORS;
+        let given = net::allow_descriptors(wanted);
+        if given < wanted {
+            self.warnings.push(Warning::Descriptors { wanted, given });
+        }
+        Ok(())
     }
 
     /// Reads what a collector before learned, where there is a folder for it; how many entries.
@@ -201,6 +262,11 @@ impl Collector {
         &self.addresses
     }
 
+    /// Those on which it takes connections, and whether they speak `TCP` alone or `TLS`.
+    pub fn connection_addresses(&self) -> &[(SocketAddr, &'static str)] {
+        &self.connection_addresses
+    }
+
     /// What the kernel did not give.
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
@@ -208,7 +274,7 @@ impl Collector {
 
     /// Receiving threads.
     pub fn threads(&self) -> usize {
-        self.receivers.len()
+        self.receivers.len().max(self.listeners.len())
     }
 
     /// Starts the threads.
@@ -220,7 +286,7 @@ impl Collector {
             (Arc::new(Shared { log: self.config.log.clone(), ..Shared::default() }), Arc::new(Board::default()));
         let has_sink = !sink.is_nothing();
         let queue = self.config.queue.max(1);
-        let (items, inbox) = bounded(queue.saturating_mul(self.receivers.len().max(1)));
+        let (items, inbox) = bounded(queue.saturating_mul((self.receivers.len() + self.listeners.len()).max(1)));
         let cores = net::cores();
         let (mut returns, mut workers) = (Vec::new(), Vec::new());
         let threads = self.receivers.len();
@@ -258,6 +324,25 @@ impl Collector {
                 gate: (!self.config.allow.is_empty()).then(|| Gate::new(self.config.allow.clone())),
             };
             workers.push(Builder::new().name(format!("receive-{index}")).spawn(move || worker.run())?);
+        }
+        let open = Arc::new(AtomicUsize::new(0));
+        for (place, listeners) in self.listeners.into_iter().enumerate() {
+            let (back, spare) = bounded(queue);
+            returns.push(back);
+            let taker = Taker {
+                index: threads + place,
+                core: cores.get(place % cores.len()).copied(),
+                listeners,
+                options: self.config.connections.clone(),
+                open: open.clone(),
+                decoder: decode::Decoder::new(self.config.decoder.clone()),
+                items: (!sink.is_nothing()).then(|| items.clone()),
+                spare,
+                shared: shared.clone(),
+                reporter: board.reporter(),
+                gate: (!self.config.allow.is_empty()).then(|| Gate::new(self.config.allow.clone())),
+            };
+            workers.push(Builder::new().name(format!("connect-{place}")).spawn(move || taker.run())?);
         }
         drop((items, lessons));
         let journal = match journal {

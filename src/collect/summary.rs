@@ -1,5 +1,6 @@
 //! What a collector or a run over files has done: every datagram and row in its place, every loss by its cause.
 
+use super::ledger::ConnectionCounts;
 use super::worker::Ended;
 use crate::decode::{Decoder, Stats};
 use crate::error::ErrorKind;
@@ -41,6 +42,8 @@ pub struct Summary {
     pub fragments_lost: u64,
     /// Templates, options and waiting sets that could not be written down for the next start.
     pub state_lost: u64,
+    /// What became of connections.
+    pub connections: ConnectionCounts,
     /// What was repeated to other collectors.
     pub mirrors: Vec<MirrorStats>,
 }
@@ -91,6 +94,7 @@ impl Summary {
         self.socket_errors += ended.net.socket_errors;
         add_mirrors(&mut self.mirrors, &ended.mirrors);
         self.datagrams_refused += ended.refused;
+        self.connections.merge(&ended.connections);
         let mut dropped: HashMap<IpAddr, u64> = ended.dropped.clone();
         for (address, stats) in &ended.exporters {
             let rows = dropped.remove(address).unwrap_or(0);
@@ -110,7 +114,7 @@ impl Summary {
 
     /// The losses that are not zero, each with its cause in words.
     pub fn losses(&self) -> Vec<(&'static str, u64)> {
-        let s = &self.stats;
+        let (s, c) = (&self.stats, &self.connections);
         let mut losses = vec![
             ("datagrams refused: the sender is not allowed", self.datagrams_refused),
             ("datagrams refused: no NetFlow or IPFIX header", s.datagrams_malformed),
@@ -120,6 +124,11 @@ impl Summary {
             ("datagrams dropped by the kernel, at least (receive buffer full)", self.kernel_drops),
             ("errors reported to the socket", self.socket_errors),
             ("IP packets of which fragments are missing", self.fragments_lost),
+            ("connections refused: the sender is not allowed", c.refused),
+            ("connections closed: too many at once", c.limited),
+            ("connections closed: nothing came, or not enough, for too long", c.timed_out),
+            ("connections closed: no IPFIX, or a length that is wrong", c.malformed),
+            ("connections that broke", c.failed),
             ("datagrams not repeated to a mirror", self.mirrors.iter().map(|m| m.unsent).sum()),
             ("rows dropped: the writer was too slow", self.rows_dropped),
             ("options records dropped", self.options_dropped + s.options_dropped),
@@ -163,6 +172,7 @@ impl Summary {
         ] {
             total.insert(name.into(), json!(n));
         }
+        total.insert("connections".into(), self.connections.json());
         total.insert("mirrors".into(), mirrors_json(&self.mirrors));
         total.insert("seconds".into(), json!(self.seconds));
         total.insert("exporters".into(), exporters.collect());
@@ -233,6 +243,9 @@ impl fmt::Display for Summary {
             "{} datagrams ({} bytes), {} flow records, {} options records, {} rows written",
             s.datagrams, s.bytes, s.records, s.options_records, self.rows_written
         )?;
+        if self.connections.accepted > 0 {
+            writeln!(f, "  {} connections", self.connections.accepted)?;
+        }
         for mirror in &self.mirrors {
             writeln!(f, "  {} datagrams repeated to {}", mirror.sent, mirror.target)?;
         }

@@ -2,6 +2,7 @@
 
 use super::board::{Part, Reporter};
 use super::gate::Gate;
+use super::ledger::ConnectionCounts;
 use super::{Item, Shared, now, rows_by_exporter};
 use crate::columns::{Batch, Timestamp};
 use crate::decode::{Decoder, Learned, Stats};
@@ -16,9 +17,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// How often quiet batches and counters are looked after.
-const TICK: Duration = Duration::from_millis(100);
+pub(super) const TICK: Duration = Duration::from_millis(100);
 /// How long what the sockets still hold is taken after the stop.
-const DRAIN: Duration = Duration::from_secs(3);
+pub(super) const DRAIN: Duration = Duration::from_secs(3);
 /// Between bursts that follow each other so quickly, datagrams are let gather for as long: a thread that is woken for
 /// each of them spends more on waking than on all else, and the socket's buffer holds many times more.
 const NAP: Duration = Duration::from_micros(250);
@@ -57,9 +58,31 @@ pub(super) struct Ended {
     pub held: u64,
     pub refused: u64,
     pub options_dropped: u64,
+    pub connections: ConnectionCounts,
     /// What was learned and could not be handed to the journal.
     pub learned_dropped: u64,
     pub error: Option<io::Error>,
+}
+
+impl Ended {
+    /// Of a decoder alone.
+    pub fn of(decoder: &Decoder) -> Self {
+        // Those of whom only a collector before heard are not named.
+        let exporters = decoder.exporters().filter(|e| *e.1 != Stats::default());
+        Self {
+            stats: decoder.stats(),
+            exporters: exporters.map(|(ip, stats)| (ip, stats.clone())).collect(),
+            dropped: HashMap::new(),
+            net: net::Stats::default(),
+            mirrors: Vec::new(),
+            held: decoder.held_sets() as u64,
+            refused: 0,
+            options_dropped: 0,
+            connections: ConnectionCounts::default(),
+            learned_dropped: decoder.learned_dropped(),
+            error: None,
+        }
+    }
 }
 
 /// What a thread keeps beside its decoder.
@@ -147,8 +170,8 @@ impl Worker {
                 self.decoder.tick(now());
                 desk.hand_over(&mut self.decoder, &self.spare, false);
                 desk.end_lines(false);
-                self.receiver.kernel_drops();
-                published.update(&self.decoder, &self.receiver, &desk.shared);
+                let drops = self.receiver.kernel_drops();
+                published.update(&self.decoder, drops, &desk.shared);
                 self.reporter.answer(|templates| {
                     desk.part(&self.decoder, &self.receiver, self.mirror.as_ref(), self.gate.as_ref(), templates)
                 });
@@ -172,26 +195,17 @@ impl Worker {
         }
         desk.hand_over(&mut self.decoder, &self.spare, true);
         desk.end_lines(true);
-        self.receiver.kernel_drops();
-        published.update(&self.decoder, &self.receiver, &desk.shared);
+        let drops = self.receiver.kernel_drops();
+        published.update(&self.decoder, drops, &desk.shared);
         self.reporter.end(desk.part(&self.decoder, &self.receiver, self.mirror.as_ref(), self.gate.as_ref(), true));
         Ended {
-            stats: self.decoder.stats(),
-            // Those of whom only a collector before heard are not named.
-            exporters: self
-                .decoder
-                .exporters()
-                .filter(|e| *e.1 != Stats::default())
-                .map(|(ip, s)| (ip, s.clone()))
-                .collect(),
-            held: self.decoder.held_sets() as u64,
             refused: self.gate.as_ref().map_or(0, |gate| gate.refused),
             options_dropped: desk.options_dropped,
-            learned_dropped: self.decoder.learned_dropped(),
             dropped: desk.dropped,
             net: self.receiver.stats(),
             mirrors: self.mirror.iter().flat_map(Mirror::stats).collect(),
             error,
+            ..Ended::of(&self.decoder)
         }
     }
 }
@@ -317,7 +331,7 @@ impl Desk {
 
 /// What this thread has added to the shared counters.
 #[derive(Default)]
-struct Published {
+pub(super) struct Published {
     datagrams: u64,
     bytes: u64,
     records: u64,
@@ -327,14 +341,14 @@ struct Published {
 }
 
 impl Published {
-    fn update(&mut self, decoder: &Decoder, receiver: &Receiver, shared: &Shared) {
+    pub fn update(&mut self, decoder: &Decoder, kernel_drops: u64, shared: &Shared) {
         let stats = decoder.stats();
-        let exporters = decoder.exporters().count() as u64;
+        let exporters = decoder.exporter_count() as u64;
         for (counter, mine, new) in [
             (&shared.datagrams, &mut self.datagrams, stats.datagrams),
             (&shared.bytes, &mut self.bytes, stats.bytes),
             (&shared.records, &mut self.records, stats.records),
-            (&shared.kernel_drops, &mut self.kernel_drops, receiver.stats().kernel_drops),
+            (&shared.kernel_drops, &mut self.kernel_drops, kernel_drops),
             (&shared.lost, &mut self.lost, stats.lost),
             (&shared.exporters, &mut self.exporters, exporters),
         ] {

@@ -64,6 +64,12 @@ impl Learning {
         }
     }
 
+    /// Makes nothing of what was noted.
+    pub(super) fn forget(&mut self) {
+        self.count = 0;
+        self.sets.clear();
+    }
+
     pub(super) fn push(&mut self, learned: Learned) {
         if self.bytes + learned.message.len() > QUEUE_BYTES {
             self.dropped += 1;

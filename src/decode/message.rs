@@ -222,7 +222,7 @@ impl<'d> Scope<'d> {
         let error = Error::new(ErrorKind::UnknownTemplate, set.offset.saturating_sub(4), 0, usize::from(set.id));
         self.exporter.stats.error(&error);
         let waiting = Waiting { meta: *meta, message: units.message };
-        let key = (meta.exporter.ip(), meta.version, meta.domain_id, set.id);
+        let key = (self.exporter.origin, meta.version, meta.domain_id, set.id);
         if self.work.held.hold(key, set.body, meta.received_at.0, waiting) {
             self.work.learning.note(set);
             outcome.sets_held += 1;
@@ -302,10 +302,10 @@ impl<'d> Scope<'d> {
 
     /// Drops what waited for one template of the domain, or for any.
     fn withdrawn(&mut self, id: Option<u16>, meta: &RunMeta) {
-        let (ip, version, domain) = (meta.exporter.ip(), meta.version, meta.domain_id);
+        let (origin, version, domain) = (self.exporter.origin, meta.version, meta.domain_id);
         self.exporter.stats.withdrawals += 1;
         if !self.work.held.is_empty() {
-            self.exporter.stats.held_dropped += self.work.held.drop_domain(ip, version, domain, id) as u64;
+            self.exporter.stats.held_dropped += self.work.held.drop_domain(origin, version, domain, id) as u64;
         }
     }
 
@@ -314,7 +314,7 @@ impl<'d> Scope<'d> {
         if self.work.held.is_empty() {
             return;
         }
-        let key = (now.exporter.ip(), now.version, now.domain_id, template.id);
+        let key = (self.exporter.origin, now.version, now.domain_id, template.id);
         let sets = self.work.held.take(key);
         // By the definition itself: the same set may have removed it again.
         let target = target_of(template, self.exporter.rule, self.config, self.work);

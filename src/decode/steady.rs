@@ -7,10 +7,9 @@
 use super::message::{Known, header_rate};
 use super::plans::Slot;
 use super::stats::Outcome;
-use super::stream::{StreamId, Target};
+use super::stream::{Sender, Target};
 use super::{Decoder, Timestamp};
 use crate::wire::Message;
-use std::net::SocketAddr;
 
 impl Decoder {
     /// Decodes such a message into a fresh outcome; false, and nothing is touched, where it is another.
@@ -19,11 +18,11 @@ impl Decoder {
         &mut self,
         message: &Message<'_>,
         bytes: usize,
-        exporter: &SocketAddr,
+        sender: &Sender<'_>,
         received_at: Timestamp,
         outcome: &mut Outcome,
     ) -> bool {
-        self.try_steady(message, bytes, exporter, received_at, outcome).is_some()
+        self.try_steady(message, bytes, sender, received_at, outcome).is_some()
     }
 
     #[inline(always)]
@@ -31,12 +30,12 @@ impl Decoder {
         &mut self,
         message: &Message<'_>,
         bytes: usize,
-        exporter: &SocketAddr,
+        sender: &Sender<'_>,
         received_at: Timestamp,
         outcome: &mut Outcome,
     ) -> Option<()> {
         let set = message.one_set()?;
-        let id = StreamId::new(exporter, message.version(), message.domain_id());
+        let id = sender.stream(message.version(), message.domain_id());
         let place = self.streams.find(&id)?;
         let (stream, meta) = self.streams.at(place)?;
         let known = self.exporters.at(stream.exporter)?;

@@ -9,6 +9,7 @@ use crate::template::{Limits, OptionsTables, Template, Templates};
 use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -26,8 +27,54 @@ impl PartialEq for StreamId {
     }
 }
 
+/// No exporter has such an address: the first word of the streams of connections.
+const CONNECTION: u64 = u64::MAX;
+
+/// A connection over which an exporter sends. Its templates are its own (RFC 7011 section 8), and end with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionId(pub(super) NonZeroU64);
+
+/// Whose templates count: an address, or one of its connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Origin {
+    pub(super) ip: IpAddr,
+    pub(super) session: Option<SessionId>,
+}
+
+/// Who sent a message, and over which connection if it was no datagram.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sender<'a> {
+    pub(super) address: &'a SocketAddr,
+    pub(super) session: Option<SessionId>,
+}
+
+impl Sender<'_> {
+    /// The stream of a message of this version and domain.
+    #[inline(always)]
+    pub(super) fn stream(&self, version: u8, domain: u32) -> StreamId {
+        match self.session {
+            None => StreamId::new(self.address, version, domain),
+            Some(session) => StreamId::of_session(session, version, domain),
+        }
+    }
+
+    /// The address, an IPv4-mapped one as IPv4.
+    pub(super) fn ip(&self) -> IpAddr {
+        self.address.ip().to_canonical()
+    }
+}
+
 impl StreamId {
-    /// The stream of a message: exporter, port, version and domain.
+    fn of_session(session: SessionId, version: u8, domain: u32) -> Self {
+        Self([session.0.get(), CONNECTION, u64::from(domain) << 32 | u64::from(version)])
+    }
+
+    /// Whether it is the stream of a connection.
+    pub(super) fn is_of_session(&self) -> bool {
+        self.0[1] == CONNECTION
+    }
+
+    /// The stream of a datagram: exporter, port, version and domain.
     #[inline]
     pub(super) fn new(exporter: &SocketAddr, version: u8, domain: u32) -> Self {
         let (high, low) = match exporter {
@@ -136,6 +183,11 @@ impl Streams {
         self.places.iter().map(|(_, _, meta)| meta)
     }
 
+    /// The same of streams that outlive a restart: those of connections do not.
+    pub(super) fn lasting_metas(&self) -> impl Iterator<Item = &RunMeta> {
+        self.places.iter().filter(|(id, ..)| !id.is_of_session()).map(|(_, _, meta)| meta)
+    }
+
     /// The stream of an id.
     pub(super) fn get_mut(&mut self, id: &StreamId) -> Option<&mut Stream> {
         self.find(id).and_then(|place| self.at(place)).map(|found| found.0)
@@ -196,10 +248,10 @@ pub(super) struct LateUnits {
     pub(super) whole: bool,
 }
 
-/// What is known of an exporter's address.
+/// What is known of an exporter's address, or of one of its connections.
 #[derive(Debug)]
 pub(super) struct Exporter {
-    pub(super) ip: IpAddr,
+    pub(super) origin: Origin,
     pub(super) templates: Templates,
     pub(super) tables: OptionsTables,
     pub(super) stats: Stats,
@@ -213,8 +265,11 @@ pub(super) struct Exporter {
 #[derive(Debug)]
 pub(super) struct Exporters {
     by_ip: HashMap<IpAddr, u32, Keyed>,
+    by_session: HashMap<SessionId, u32>,
     places: Vec<Option<Exporter>>,
     free: Vec<u32>,
+    // Places of connections that ended, to which streams may still lead.
+    ended: Vec<u32>,
     // What belongs to none: refused datagrams, and exporters that were forgotten.
     others: Stats,
     limit: usize,
@@ -227,8 +282,10 @@ impl Exporters {
     pub(super) fn new(limit: usize, limits: Limits) -> Self {
         Self {
             by_ip: HashMap::default(),
+            by_session: HashMap::new(),
             places: Vec::new(),
             free: Vec::new(),
+            ended: Vec::new(),
             others: Stats::default(),
             limit,
             limits,
@@ -241,21 +298,37 @@ impl Exporters {
         self.places.get_mut(place as usize)?.as_mut()
     }
 
-    /// The place of an exporter, made if the limit allows.
+    /// The place of an exporter, or of its connection, made if the limit allows.
     #[cold]
-    pub(super) fn admit(&mut self, ip: IpAddr, rules: &Rules) -> Option<u32> {
-        if let Some(&place) = self.by_ip.get(&ip) {
+    pub(super) fn admit(&mut self, origin: Origin, rules: &Rules) -> Option<u32> {
+        if let Some(session) = origin.session {
+            if let Some(&place) = self.by_session.get(&session) {
+                return Some(place);
+            }
+            // What connections sent is added to their exporter when they end.
+            self.admit(Origin { session: None, ..origin }, rules)?;
+            let place = self.insert(origin, rules);
+            self.by_session.insert(session, place);
+            return Some(place);
+        }
+        if let Some(&place) = self.by_ip.get(&origin.ip) {
             return Some(place);
         }
         if self.by_ip.len() >= self.limit {
             return None;
         }
+        let place = self.insert(origin, rules);
+        self.by_ip.insert(origin.ip, place);
+        Some(place)
+    }
+
+    fn insert(&mut self, origin: Origin, rules: &Rules) -> u32 {
         let exporter = Exporter {
-            ip,
+            origin,
             templates: Templates::sharing(self.limits, self.fields.clone()),
             tables: OptionsTables::new(self.limits.options_entries),
             stats: Stats::default(),
-            rule: rules.of(ip),
+            rule: rules.of(origin.ip),
             last_us: i64::MIN,
             provisional: HashSet::new(),
         };
@@ -264,13 +337,41 @@ impl Exporters {
             Some(free) => *free = Some(exporter),
             None => self.places.push(Some(exporter)),
         }
-        self.by_ip.insert(ip, place);
-        Some(place)
+        place
     }
 
-    /// Where something about an address is counted: with the exporter if it is known.
-    pub(super) fn stats_of(&mut self, ip: IpAddr) -> &mut Stats {
-        let place = self.by_ip.get(&ip).copied();
+    /// Forgets a connection; what it sent counts with its address from now on. Gives what it was, if it sent anything.
+    pub(super) fn end(&mut self, session: SessionId) -> Option<Origin> {
+        let place = self.by_session.remove(&session)?;
+        let gone = self.places.get_mut(place as usize)?.take()?;
+        self.ended.push(place);
+        let ip = gone.origin.ip;
+        self.stats_of(Origin { ip, session: None }).merge(&gone.stats);
+        if let Some(known) = self.by_ip.get(&ip).copied().and_then(|place| self.at(place)) {
+            known.last_us = known.last_us.max(gone.last_us);
+        }
+        Some(gone.origin)
+    }
+
+    /// How many places wait until no stream leads there.
+    pub(super) fn ended(&self) -> usize {
+        self.ended.len()
+    }
+
+    /// No stream leads to a place of a connection that ended.
+    pub(super) fn free_ended(&mut self) {
+        self.free.append(&mut self.ended);
+    }
+
+    /// Exporters, each address once.
+    pub(super) fn len(&self) -> usize {
+        self.by_ip.len()
+    }
+
+    /// Where something about an origin is counted: with its connection or its address if that is known.
+    pub(super) fn stats_of(&mut self, origin: Origin) -> &mut Stats {
+        let session = origin.session.and_then(|session| self.by_session.get(&session));
+        let place = session.or_else(|| self.by_ip.get(&origin.ip)).copied();
         match place.and_then(|p| self.places.get_mut(p as usize)) {
             Some(Some(known)) => &mut known.stats,
             _ => &mut self.others,
@@ -311,8 +412,10 @@ impl Exporters {
             return;
         }
         for (i, place) in self.places.iter_mut().enumerate() {
-            if let Some(gone) = place.take_if(|e| e.templates.is_empty() && idle(e.last_us)) {
-                self.by_ip.remove(&gone.ip);
+            if let Some(gone) =
+                place.take_if(|e| e.origin.session.is_none() && e.templates.is_empty() && idle(e.last_us))
+            {
+                self.by_ip.remove(&gone.origin.ip);
                 self.others.merge(&gone.stats);
                 self.free.push(i as u32);
             }

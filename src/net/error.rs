@@ -2,11 +2,23 @@
 
 use std::{fmt, io, net::SocketAddr};
 
-/// Why a [`Group`](super::Group) could not be opened. Its text says what to do about it.
+/// What a socket speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// Datagrams.
+    #[default]
+    Udp,
+    /// Connections.
+    Tcp,
+}
+
+/// Why a [`Group`](super::Group) or [`Listeners`](super::Listeners) could not be opened. Its text says what to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenError {
     /// The address that was asked for.
     pub address: SocketAddr,
+    /// What was to be spoken there.
+    pub transport: Transport,
     /// The cause, as far as it has a name.
     pub kind: OpenErrorKind,
     /// The step that failed, as a system call's name.
@@ -50,7 +62,12 @@ impl OpenError {
             libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS => OpenErrorKind::NoResources,
             _ => OpenErrorKind::Other,
         };
-        Self { address, kind, step, code }
+        Self { address, transport: Transport::Udp, kind, step, code }
+    }
+
+    /// The same of a socket for connections.
+    pub(super) fn of_tcp(self) -> Self {
+        Self { transport: Transport::Tcp, ..self }
     }
 
     /// The same of a socket that is for sending.
@@ -65,13 +82,14 @@ impl OpenError {
 
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, kind, step, code } = self;
+        let Self { address, transport, kind, step, code } = self;
+        let (name, letter) = if *transport == Transport::Tcp { ("TCP", 't') } else { ("UDP", 'u') };
         let port = address.port();
         match kind {
             OpenErrorKind::AddressInUse => write!(
                 f,
-                "cannot listen on {address}: another program has UDP port {port}; stop it \
-                 (`ss -ulnp 'sport = :{port}'` names it) or listen on another port"
+                "cannot listen on {address}: another program has {name} port {port}; stop it \
+                 (`ss -{letter}lnp 'sport = :{port}'` names it) or listen on another port"
             ),
             OpenErrorKind::PermissionDenied => write!(
                 f,
@@ -137,6 +155,13 @@ pub enum Warning {
     },
     /// The host has no IPv6: only IPv4 is received.
     Ipv4Only,
+    /// The process may have fewer file descriptors than its connections need.
+    Descriptors {
+        /// Those asked for.
+        wanted: u64,
+        /// Those that it may have.
+        given: u64,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -154,6 +179,11 @@ impl fmt::Display for Warning {
                 "the kernel refused to steer by source address ({}): an exporter that sends from several ports may \
                  be spread over cores",
                 io::Error::from_raw_os_error(*code)
+            ),
+            Self::Descriptors { wanted, given } => write!(
+                f,
+                "{wanted} file descriptors were asked for and {given} are allowed, so connections may be turned away: \
+                 raise `ulimit -Hn`, or LimitNOFILE= of the service"
             ),
             Self::Ipv4Only => f.write_str("this host has no IPv6: listening on IPv4 alone"),
         }

@@ -1,7 +1,7 @@
 //! Opening the sockets of one address, so that nothing is received before all of them stand.
 
 use super::{
-    OpenError, OpenErrorKind, Options, Receiver, Steering, Warning,
+    OpenError, OpenErrorKind, Options, Receiver, Steering, Transport, Warning,
     receiver::Slot,
     steer::{self, CLOSED},
     sys,
@@ -15,7 +15,7 @@ use std::{
 };
 
 /// How often another port is tried where port 0 leaves the choice to the system and another process is faster.
-const PORT_TRIES: usize = 16;
+pub(super) const PORT_TRIES: usize = 16;
 
 /// Every address of this host, IPv4 and IPv6, as [`Group::open`] takes it.
 pub fn any(port: u16) -> SocketAddr {
@@ -85,27 +85,17 @@ impl Group {
     }
 
     fn open_once(address: SocketAddr, n: usize, options: &Options) -> Result<Self, OpenError> {
-        let asked = match address.ip().to_canonical() {
-            IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
-            IpAddr::V6(_) => address,
-        };
+        let asked = canonical(address);
         let mut warnings = Vec::new();
         let at = |step: &'static str| move |error: io::Error| OpenError::new(address, step, &error);
 
-        // A trial without SO_REUSEPORT: with it, a second process would silently take a share of the sources.
-        let local = match try_bind(asked) {
-            Err(error) if asked.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && has_no_ipv6(&error) => {
-                warnings.push(Warning::Ipv4Only);
-                try_bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, asked.port())))
-            }
-            result => result,
-        }
-        .map_err(at("bind"))?;
+        let (local, warning) = try_bind(asked, Transport::Udp).map_err(at("bind"))?;
+        warnings.extend(warning);
 
         let mut sockets = Vec::with_capacity(n);
         let mut closed = false;
         for index in 0..n {
-            let socket = new_socket(local).map_err(at("socket"))?;
+            let socket = new_socket(local, Transport::Udp).map_err(at("socket"))?;
             if n > 1 {
                 socket.set_reuse_port(true).map_err(at("setsockopt SO_REUSEPORT"))?;
             }
@@ -150,17 +140,43 @@ pub fn receivers(groups: Vec<Group>) -> Vec<Receiver> {
         .collect()
 }
 
-fn new_socket(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+/// An IPv4-mapped address as IPv4.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// A socket that is not bound; for connections one that may be bound where some of an earlier process linger.
+pub(super) fn new_socket(address: SocketAddr, transport: Transport) -> io::Result<Socket> {
+    let socket = match transport {
+        Transport::Udp => Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?,
+        Transport::Tcp => Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?,
+    };
+    if transport == Transport::Tcp {
+        socket.set_reuse_address(true)?;
+    }
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
     Ok(socket)
 }
 
-/// Binds and lets go; answers with the address and the port that was free.
-fn try_bind(address: SocketAddr) -> io::Result<SocketAddr> {
-    let socket = new_socket(address)?;
+/// A trial without SO_REUSEPORT: with it, a second process would silently take a share of the sources. Answers with the
+/// address and the port that was free; with IPv4's where all addresses are asked for and the host has no IPv6.
+pub(super) fn try_bind(address: SocketAddr, transport: Transport) -> io::Result<(SocketAddr, Option<Warning>)> {
+    match bind_once(address, transport) {
+        Err(error) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && has_no_ipv6(&error) => {
+            let all = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+            bind_once(all, transport).map(|local| (local, Some(Warning::Ipv4Only)))
+        }
+        result => result.map(|local| (local, None)),
+    }
+}
+
+fn bind_once(address: SocketAddr, transport: Transport) -> io::Result<SocketAddr> {
+    let socket = new_socket(address, transport)?;
     socket.bind(&SockAddr::from(address))?;
     let bound = socket.local_addr()?.as_socket().map_or(address.port(), |bound| bound.port());
     let mut address = address;

@@ -129,7 +129,8 @@ impl Target {
         let target = SocketAddr::new(target.ip().to_canonical(), target.port());
         let at = |step: &'static str| move |error: io::Error| OpenError::new(target, step, &error).of_mirror();
         if listening.iter().any(|own| is_same(*own, target)) {
-            return Err(OpenError { address: target, kind: OpenErrorKind::MirrorLoop, step: "bind", code: 0 });
+            let error = OpenError::new(target, "bind", &io::Error::from_raw_os_error(0));
+            return Err(OpenError { kind: OpenErrorKind::MirrorLoop, ..error });
         }
         let (kind, protocol) =
             if keep_source { (Type::RAW, Protocol::from(libc::IPPROTO_RAW)) } else { (Type::DGRAM, Protocol::UDP) };

@@ -1,10 +1,12 @@
-//! UDP sockets of a collector: one a core, steered by source address, read in bursts. Knows nothing of NetFlow.
+//! The sockets of a collector. For datagrams one a core, steered by source address, read in bursts; for connections one a
+//! core that listens. Knows nothing of NetFlow.
 //!
 //! ```text
 //! Group::open(address, cores, options)      n sockets that share one port, a BPF program that deals out the sources
 //!   -> receivers(groups)                    Receiver i owns socket i of every group, and runs on core i
 //!        -> Receiver::receive(timeout)      a Burst: up to 64 messages of the kernel in reused buffers
 //!             -> Packet { bytes, source, received_at_us, truncated }, borrowed, GRO trains split
+//! Listeners::open(address, cores)         n sockets that share one port: the kernel deals out the connections
 //! Mirror::open(options, addresses)          sockets to other collectors
 //!   -> copies().push(packet)                 a burst's datagrams, sent in batches, never waiting
 //! ```
@@ -13,6 +15,7 @@
 
 mod error;
 mod group;
+mod listen;
 mod mirror;
 mod receiver;
 mod steer;
@@ -21,8 +24,9 @@ mod sys;
 #[cfg(test)]
 mod tests;
 
-pub use error::{OpenError, OpenErrorKind, Warning};
+pub use error::{OpenError, OpenErrorKind, Transport, Warning};
 pub use group::{Group, any, receivers};
+pub use listen::{Listeners, allow_descriptors, prepare};
 pub use mirror::{Copies, Mirror, MirrorOptions, MirrorStats};
 pub use receiver::{Burst, Packet, Receiver, Stats};
 pub use steer::owner;

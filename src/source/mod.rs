@@ -1,11 +1,14 @@
-//! Other carriers of messages than a socket: capture files, IPFIX files, hex text.
+//! Other carriers of messages than datagrams: capture files, IPFIX files, streams, hex text.
 //!
 //! [`Source::open`] tells pcap, pcapng (either may be gzip'ed) and RFC 5655 files apart by their first bytes and yields
 //! datagrams with their addresses and times. What could be read of a damaged file is yielded before the error.
 
 mod capture;
+mod framing;
 mod link;
 mod reassembly;
+
+pub use framing::{Framing, FramingError};
 
 use capture::Capture;
 use flate2::read::MultiGzDecoder;

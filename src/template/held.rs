@@ -1,6 +1,7 @@
 //! Data sets that wait for their template.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::net::IpAddr;
 
 /// Bounds on what is held.
@@ -21,8 +22,8 @@ impl Default for HeldLimits {
     }
 }
 
-/// Address, version, domain, template id.
-type Key = (IpAddr, u8, u32, u16);
+/// Whose template it is, version, domain, template id.
+type Key<O> = (O, u8, u32, u16);
 
 #[derive(Debug)]
 struct Entry<M> {
@@ -31,17 +32,18 @@ struct Entry<M> {
     meta: M,
 }
 
-/// Data sets whose template is not known yet, with what is known of their message.
+/// Data sets whose template is not known yet, with what is known of their message. Whose templates count is an address,
+/// or what the caller tells senders apart by.
 #[derive(Debug)]
-pub struct Held<M> {
-    sets: HashMap<Key, VecDeque<Entry<M>>>,
+pub struct Held<M, O = IpAddr> {
+    sets: HashMap<Key<O>, VecDeque<Entry<M>>>,
     bytes: usize,
     entries: usize,
     next_sweep_us: i64,
     limits: HeldLimits,
 }
 
-impl<M> Held<M> {
+impl<M, O: Copy + Eq + Hash> Held<M, O> {
     /// Nothing held.
     pub fn new(limits: HeldLimits) -> Self {
         Self { sets: HashMap::new(), bytes: 0, entries: 0, next_sweep_us: i64::MIN, limits }
@@ -57,13 +59,13 @@ impl<M> Held<M> {
         self.entries == 0
     }
 
-    /// How many sets are held of each exporter and template id.
-    pub fn waiting(&self) -> impl Iterator<Item = (IpAddr, u16, usize)> {
+    /// How many sets are held of each origin and template id.
+    pub fn waiting(&self) -> impl Iterator<Item = (O, u16, usize)> {
         self.sets.iter().map(|(key, sets)| (key.0, key.3, sets.len()))
     }
 
     /// Keeps a set; false where a bound forbids it.
-    pub fn hold(&mut self, key: Key, body: &[u8], received_us: i64, meta: M) -> bool {
+    pub fn hold(&mut self, key: Key<O>, body: &[u8], received_us: i64, meta: M) -> bool {
         if self.entries >= self.limits.entries || self.bytes + body.len() > self.limits.bytes {
             return false;
         }
@@ -74,7 +76,7 @@ impl<M> Held<M> {
     }
 
     /// The sets that wait for this template, in the order they came.
-    pub fn take(&mut self, key: Key) -> impl Iterator<Item = (Box<[u8]>, M)> + use<M> {
+    pub fn take(&mut self, key: Key<O>) -> impl Iterator<Item = (Box<[u8]>, M)> + use<M, O> {
         let sets = if self.entries == 0 { None } else { self.sets.remove(&key) };
         let sets = sets.unwrap_or_default();
         self.entries -= sets.len();
@@ -82,23 +84,31 @@ impl<M> Held<M> {
         sets.into_iter().map(|s| (s.body, s.meta))
     }
 
-    /// The address, version and domain of each set that waits.
-    pub fn keys(&self) -> impl Iterator<Item = (IpAddr, u8, u32)> {
+    /// The origin, version and domain of each set that waits.
+    pub fn keys(&self) -> impl Iterator<Item = (O, u8, u32)> {
         self.sets.iter().flat_map(|(k, sets)| std::iter::repeat_n((k.0, k.1, k.2), sets.len()))
     }
 
     /// Drops the sets of a domain, of one template or of all; returns how many.
-    pub fn drop_domain(&mut self, ip: IpAddr, version: u8, domain: u32, id: Option<u16>) -> usize {
+    pub fn drop_domain(&mut self, origin: O, version: u8, domain: u32, id: Option<u16>) -> usize {
         if let Some(id) = id {
-            return self.take((ip, version, domain, id)).count();
+            return self.take((origin, version, domain, id)).count();
         }
-        let gone = |k: &Key| (k.0, k.1, k.2) == (ip, version, domain);
-        let keys: Vec<Key> = self.sets.keys().filter(|k| gone(k)).copied().collect();
+        self.drop_where(|k| (k.0, k.1, k.2) == (origin, version, domain))
+    }
+
+    /// Drops all sets of an origin; returns how many.
+    pub fn drop_origin(&mut self, origin: O) -> usize {
+        if self.entries == 0 { 0 } else { self.drop_where(|k| k.0 == origin) }
+    }
+
+    fn drop_where(&mut self, gone: impl Fn(&Key<O>) -> bool) -> usize {
+        let keys: Vec<Key<O>> = self.sets.keys().filter(|k| gone(k)).copied().collect();
         keys.into_iter().map(|k| self.take(k).count()).sum()
     }
 
-    /// Drops the sets that waited too long; `report` hears the exporter of each. Looks at most once a minute.
-    pub fn expire(&mut self, now_us: i64, mut report: impl FnMut(IpAddr)) -> usize {
+    /// Drops the sets that waited too long; `report` hears the origin of each. Looks at most once a minute.
+    pub fn expire(&mut self, now_us: i64, mut report: impl FnMut(O)) -> usize {
         if self.entries == 0 || now_us < self.next_sweep_us {
             return 0;
         }

@@ -1,0 +1,189 @@
+//! One exporter's connection: its bytes, with or without TLS around them, cut into messages.
+
+use crate::columns::Timestamp;
+use crate::decode::SessionId;
+use crate::source::{Framing, FramingError};
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+/// Pieces that are read of a connection before others have their turn.
+const TURN: usize = 8;
+
+pub(super) struct Connection {
+    pub stream: TcpStream,
+    pub carrier: Carrier,
+    pub peer: SocketAddr,
+    pub session: SessionId,
+    pub framing: Framing,
+    pub since: Timestamp,
+    pub messages: u64,
+    pub bytes: u64,
+    /// When the last message was whole; before the first one, when the connection came.
+    pub last: Instant,
+    /// Since when something that was begun has not ended: the first message, or a later one.
+    pub waits_since: Option<Instant>,
+    /// Whether it is waited for until it can be written to.
+    pub is_writing: bool,
+}
+
+pub(super) enum Carrier {
+    Plain,
+    #[cfg(feature = "tls")]
+    Tls(Box<rustls::ServerConnection>),
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The exporter closed it after a whole message.
+    Closed,
+    /// Nothing came, or not enough, for too long.
+    TimedOut,
+    /// What came is no IPFIX.
+    Malformed,
+    /// It broke, or its TLS did.
+    Failed,
+}
+
+/// Bounds on the patience with a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// For a handshake with the first message, and for any message that was begun.
+    pub stall: Duration,
+    /// For the next message.
+    pub idle: Option<Duration>,
+}
+
+impl Connection {
+    /// Reads what there is, as far as it is this connection's turn, and gives each message. `Ok(false)`: there may be more.
+    pub fn read(&mut self, room: &mut [u8], now: Instant, mut message: impl FnMut(&[u8])) -> Result<bool, End> {
+        let before = self.messages;
+        let mut result = Ok(false);
+        for _ in 0..TURN {
+            match self.piece(room) {
+                Ok(0) => {
+                    let whole = self.framing.partial() == 0;
+                    result = Err(if whole { End::Closed } else { End::Failed });
+                    break;
+                }
+                Ok(n) => {
+                    self.bytes += n as u64;
+                    let (messages, bytes) = (&mut self.messages, room.get(..n).unwrap_or_default());
+                    let fed = self.framing.feed(bytes, |bytes| {
+                        *messages += 1;
+                        message(bytes);
+                    });
+                    if let Err(FramingError::Version(_) | FramingError::Length(_)) = fed {
+                        result = Err(End::Malformed);
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    result = Ok(true);
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    result = Err(match error.kind() {
+                        // The kernel asked the peer whether it is still there.
+                        io::ErrorKind::TimedOut => End::TimedOut,
+                        _ => End::Failed,
+                    });
+                    break;
+                }
+            }
+        }
+        let came = self.messages > before;
+        if came {
+            self.last = now;
+        }
+        if self.framing.partial() == 0 && self.messages > 0 {
+            self.waits_since = None;
+        } else if came || self.waits_since.is_none() {
+            self.waits_since = Some(now);
+        }
+        result
+    }
+
+    /// Whether it is too late for what the peer began, or for anything.
+    pub fn is_over(&self, patience: Patience, now: Instant) -> bool {
+        let stalled = self.waits_since.is_some_and(|since| now.saturating_duration_since(since) >= patience.stall);
+        let idle = patience.idle.is_some_and(|idle| now.saturating_duration_since(self.last) >= idle);
+        stalled || idle
+    }
+
+    /// Whether something is to be written, for which there was no room.
+    pub fn wants_write(&self) -> bool {
+        match &self.carrier {
+            Carrier::Plain => false,
+            #[cfg(feature = "tls")]
+            Carrier::Tls(tls) => tls.wants_write(),
+        }
+    }
+
+    /// Tells the peer that this is the end, as far as it can be told without waiting.
+    pub fn close(&mut self) {
+        match &mut self.carrier {
+            Carrier::Plain => {}
+            #[cfg(feature = "tls")]
+            Carrier::Tls(tls) => {
+                tls.send_close_notify();
+                let _ = tls.write_tls(&mut self.stream);
+            }
+        }
+    }
+
+    pub fn transport(&self) -> &'static str {
+        match self.carrier {
+            Carrier::Plain => "tcp",
+            #[cfg(feature = "tls")]
+            Carrier::Tls(_) => "tls",
+        }
+    }
+
+    /// The next bytes of the exporter's; none at the end.
+    fn piece(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        match &mut self.carrier {
+            Carrier::Plain => self.stream.read(room),
+            #[cfg(feature = "tls")]
+            Carrier::Tls(tls) => decrypt(tls, &mut self.stream, room),
+        }
+    }
+}
+
+#[cfg(feature = "tls")]
+fn decrypt(tls: &mut rustls::ServerConnection, stream: &mut TcpStream, room: &mut [u8]) -> io::Result<usize> {
+    loop {
+        while tls.wants_write() {
+            match tls.write_tls(stream) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        let mut filled = 0;
+        while let Some(rest) = room.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match tls.reader().read(rest) {
+                Ok(0) => return Ok(filled),
+                Ok(n) => filled += n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // No close_notify before the end: between messages that is an end like any other.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(filled),
+                Err(error) => return Err(error),
+            }
+        }
+        if filled > 0 {
+            return Ok(filled);
+        }
+        let came = tls.read_tls(stream)?;
+        if let Err(error) = tls.process_new_packets() {
+            // The alert that says why; the peer may be gone.
+            let _ = tls.write_tls(stream);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+        }
+        if came == 0 && tls.is_handshaking() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
