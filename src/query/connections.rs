@@ -1,12 +1,11 @@
 //! Conversations: the flows of both directions, joined.
 
 use super::flow::{self, Counts, End, Flow, Flows};
+use super::parts::{Share, in_parts};
 use super::scan::{Scan, ScanStats};
 use arrow_array::RecordBatch;
 use arrow_buffer::BooleanBuffer;
 use std::cmp::Ordering;
-use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// What is joined, and how.
 #[derive(Clone, Debug)]
@@ -77,9 +76,6 @@ pub struct Outcome {
     pub one_way: u64,
 }
 
-/// Parts at most: beyond, more flows than asked for are kept in memory.
-const PARTS: u64 = 4096;
-
 /// Flows that one thread keeps of a part of all conversations.
 #[derive(Default)]
 struct Part {
@@ -91,54 +87,32 @@ struct Part {
 pub fn connections(scan: &Scan, options: &Options, mut take: impl FnMut(Connection)) -> Outcome {
     let mut scan = scan.clone();
     scan.columns = flow::columns(options.scale);
-    let hasher = foldhash::quality::RandomState::default();
     let mut all = Outcome::default();
-    // A conversation's part is the rest of its hash by the number of parts: part p of n is parts p and p + n of 2 n.
-    let mut parts = vec![(0, 1)];
-    while let Some((part, of)) = parts.pop() {
-        let kept = AtomicUsize::new(0);
-        let most = if of < PARTS { options.flows } else { usize::MAX };
-        let is_part = |flow: &Flow| of == 1 || hasher.hash_one(flow.pair().0) % of == part;
-        let add = |one: &mut Part, batch: &RecordBatch, chosen: &BooleanBuffer| {
-            let more = one.add(batch, chosen, options.scale, is_part);
-            kept.fetch_add(more, Relaxed) + more <= most
-        };
-        let mut sum = Part::default();
-        let stats = scan.run(Part::default, add, |other| sum.merge(other));
-        all.scans += 1;
-        if kept.into_inner() > most && !scan.watch.is_stopped() {
-            parts.extend([(part + of, 2 * of), (part, 2 * of)]);
-            continue;
-        }
+    let add = |one: &mut Part, batch: &RecordBatch, chosen: &BooleanBuffer, share: &Share| {
+        one.add(batch, chosen, options.scale, share)
+    };
+    let scans = in_parts(&scan, options.flows, add, Part::merge, |mut part, stats| {
         all.stats = stats;
-        all.rows += sum.outcome.rows;
-        all.unscaled += sum.outcome.unscaled;
+        all.rows += part.outcome.rows;
+        all.unscaled += part.outcome.unscaled;
         // Counted by each scan.
-        all.without_addresses = sum.outcome.without_addresses;
-        all.totals = sum.outcome.totals;
-        join(&mut sum.flows, options.gap_us, |connection| {
+        all.without_addresses = part.outcome.without_addresses;
+        all.totals = part.outcome.totals;
+        join(&mut part.flows, options.gap_us, |connection| {
             match connection.received {
                 Some(_) => all.joined += 1,
                 None => all.one_way += 1,
             }
             take(connection);
         });
-        if scan.watch.is_stopped() {
-            break;
-        }
-    }
+    });
+    all.scans = scans;
     all
 }
 
 impl Part {
-    /// Adds the chosen rows of a batch that are part of it; how many these are.
-    fn add(
-        &mut self,
-        batch: &RecordBatch,
-        chosen: &BooleanBuffer,
-        scale: bool,
-        is_part: impl Fn(&Flow) -> bool,
-    ) -> usize {
+    /// Adds the chosen rows of a batch that are in a share; how many these are.
+    fn add(&mut self, batch: &RecordBatch, chosen: &BooleanBuffer, scale: bool, share: &Share) -> usize {
         let before = self.flows.len();
         let flows = Flows::of(batch, scale);
         for row in chosen.set_indices() {
@@ -147,7 +121,7 @@ impl Part {
                 continue;
             }
             match flows.row(row) {
-                Some(flow) if is_part(&flow) => {
+                Some(flow) if share.has(&flow.pair().0) => {
                     self.outcome.rows += 1;
                     self.outcome.unscaled += u64::from(flows.sums.lacks_rate(row));
                     self.flows.push(flow);

@@ -57,7 +57,10 @@ impl Filter {
     pub(super) fn rows(&self, batch: &RecordBatch) -> (BooleanBuffer, usize) {
         let found = eval(&self.expr, batch);
         let unknown = batch.num_rows() - found.holds.count_set_bits() - found.fails.count_set_bits();
-        (found.holds, unknown)
+        match &self.duplicates {
+            Some(duplicates) => (duplicates.leave_out(batch, &found.holds), unknown),
+            None => (found.holds, unknown),
+        }
     }
 }
 

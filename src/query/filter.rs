@@ -11,11 +11,13 @@
 //! field     = a column, or a word of nfdump: src ip, dst port, host, net, port, as, in if, flags, ...
 //! ```
 
+use super::dedup::Duplicates;
 use super::literal::{Kind, flags, mac, number, prefix, span, time, what};
 use super::names;
 use crate::columns::ColumnType;
 use crate::sink::schema::{ADDRESSES, SCHEMA};
 use std::fmt;
+use std::sync::Arc;
 
 /// What rows are asked for.
 ///
@@ -31,6 +33,7 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Filter {
     pub(super) expr: Expr,
+    pub(super) duplicates: Option<Arc<Duplicates>>,
 }
 
 /// What is wrong with a filter, and where.
@@ -107,7 +110,7 @@ impl Column {
 impl Default for Filter {
     /// Every row.
     fn default() -> Self {
-        Self { expr: Expr::All }
+        Self { expr: Expr::All, duplicates: None }
     }
 }
 
@@ -124,9 +127,15 @@ impl Filter {
         }
         let expr = parser.any()?;
         match parser.peek() {
-            None => Ok(Self { expr }),
+            None => Ok(Self { expr, duplicates: None }),
             Some(_) => Err(parser.expected("and, or, or the end")),
         }
+    }
+
+    /// The same filter, which does not hold for these records.
+    #[must_use]
+    pub fn without(self, duplicates: Duplicates) -> Self {
+        Self { duplicates: Some(Arc::new(duplicates)), ..self }
     }
 
     /// The columns that it looks at, in order of their names.
@@ -144,6 +153,7 @@ impl Filter {
         }
         let mut names = Vec::new();
         walk(&self.expr, &mut names);
+        names.extend(self.duplicates.iter().flat_map(|d| d.columns()));
         names.sort();
         names.dedup();
         names

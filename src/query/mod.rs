@@ -9,6 +9,7 @@
 //! It sees columns only, never the wire: Parquet and Arrow files of this schema, and segments that are still hot.
 
 mod connections;
+mod dedup;
 mod eval;
 mod filter;
 mod flow;
@@ -18,6 +19,7 @@ mod key;
 mod literal;
 mod names;
 mod pack;
+mod parts;
 mod scan;
 mod series;
 mod span;
@@ -27,6 +29,7 @@ mod top;
 mod value;
 
 pub use connections::{Connection, Options as ConnectionOptions, Outcome as ConnectionOutcome, connections};
+pub use dedup::{By as DedupBy, Duplicates};
 pub use filter::{Filter, FilterError};
 pub use flow::{Counts, End, Flow};
 pub use names::protocol_text as protocol;

@@ -344,3 +344,46 @@ fn conversations_in_parts_are_those_in_one() {
     assert_eq!((outcome.joined, outcome.one_way, outcome.rows), (150, 50, 350));
     assert_eq!(parts, whole);
 }
+
+#[test]
+fn a_flow_that_several_saw_counts_once() {
+    let scratch = Scratch::new("dedup");
+    let mut decoder = Decoder::new(Config::default());
+    // Addresses, protocol, ports, bytes, packets, direction.
+    let fields = [(8, 4), (12, 4), (4, 1), (7, 2), (11, 2), (1, 4), (2, 4), (61, 1)];
+    let flow = |port: u16, bytes: u32, direction: u8| {
+        let (ports, counts) = ([port, 443].map(u16::to_be_bytes).concat(), [bytes, 1].map(u32::to_be_bytes).concat());
+        ipfix(300, &[&[10, 0, 0, 1, 192, 0, 2, 1, 6][..], &ports, &counts, &[direction]].concat())
+    };
+    let mut send = |exporter: [u8; 4], messages: &[Vec<u8>]| {
+        for message in [&[template(300, &fields)], messages].concat() {
+            decoder.decode(&message, SocketAddr::from((exporter, 4739)), Timestamp(1_700_000_000_000_000));
+        }
+    };
+    // The first saw 1000 in and out, the second a little less of it, and another flow alone.
+    send([10, 1, 0, 1], &[flow(5000, 1000, 0), flow(5000, 1000, 1)]);
+    send([10, 1, 0, 2], &[flow(5000, 900, 0), flow(5001, 70, 0)]);
+    let batches: Vec<_> = decoder.flush().into_iter().map(Arc::new).collect();
+    let mut writer = Writer::to_file(Format::Parquet, &scratch.0.join("flows.parquet")).expect("a file");
+    writer.write_ordered(&batches).expect("written");
+    writer.finish().expect("finished");
+    let bytes = |exporter, direction, filter: &str| {
+        let mut scan = Scan {
+            inputs: inputs(&scratch.0).expect("a path"),
+            filter: Filter::parse(filter, 0).expect("a filter"),
+            columns: Vec::new(),
+            threads: 1,
+            watch: Watch::default(),
+        };
+        // As few in memory as can be.
+        let duplicates = Duplicates::find(&scan, DedupBy { exporter, direction }, 1);
+        scan.filter = scan.filter.without(duplicates);
+        series(&scan, &SeriesOptions::default(), Metric::Bytes, 0, 0).0.total.sum().bytes
+    };
+    assert_eq!(bytes(false, false, ""), 2970);
+    assert_eq!(bytes(true, false, ""), 2070);
+    assert_eq!(bytes(false, true, ""), 1970);
+    assert_eq!(bytes(true, true, ""), 1070);
+    // Among those for which the filter holds.
+    assert_eq!(bytes(true, true, "exporter = 10.1.0.2"), 970);
+}

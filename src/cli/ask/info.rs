@@ -51,7 +51,8 @@ impl About {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let from = From { paths: args.paths.clone(), format: None, out: None, threads: None, stats: false };
+    let from =
+        From { paths: args.paths.clone(), format: None, out: None, threads: None, dedup: Vec::new(), stats: false };
     let scan = from.scan(&[], ["time_received", "exporter", "version"].map(String::from).to_vec())?;
     let (mut sealed, mut hot, mut bytes) = (0u64, 0u64, 0u64);
     let mut schemas = std::collections::BTreeSet::new();

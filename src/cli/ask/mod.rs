@@ -14,7 +14,7 @@ use answer::Kind;
 use anyhow::Context;
 use clap::ValueEnum;
 use flowlane::columns::{ColumnType, Timestamp};
-use flowlane::query::{self, Filter, Input, Metric, Scan, ScanStats, Watch};
+use flowlane::query::{self, DedupBy, Duplicates, Filter, Input, Metric, Scan, ScanStats, Watch};
 use flowlane::sink::schema::SCHEMA;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -45,10 +45,25 @@ struct From {
     /// Threads [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Count a flow once that several exporters saw, or one at ingress and egress: by addresses, ports, protocol and time
+    #[arg(long, value_name = "BY", value_enum, value_delimiter = ',')]
+    dedup: Vec<Dedup>,
     /// Say on standard error what was read
     #[arg(long)]
     stats: bool,
 }
+
+/// Sightings of a flow that count once.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Dedup {
+    /// Of several exporters, the one that saw most of it counts
+    Exporter,
+    /// Of ingress and egress of an exporter, one counts
+    Direction,
+}
+
+/// Records that are kept in memory to find duplicates among them.
+const COMPARED: usize = 8_000_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Style {
@@ -98,7 +113,17 @@ impl From {
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = self.threads.map_or(cores, usize::from);
-        Ok(Scan { inputs, filter, columns, threads, watch: Watch::default() })
+        let mut scan = Scan { inputs, filter, columns, threads, watch: Watch::default() };
+        if !self.dedup.is_empty() {
+            let [exporter, direction] = [Dedup::Exporter, Dedup::Direction].map(|by| self.dedup.contains(&by));
+            let by = DedupBy { exporter, direction };
+            let duplicates = watched::watched(&scan.watch, || Duplicates::find(&scan, by, COMPARED));
+            if self.stats {
+                say(&format!("{} records are left out: others tell of the same flows", duplicates.len()));
+            }
+            scan.filter = scan.filter.without(duplicates);
+        }
+        Ok(scan)
     }
 
     fn style(&self) -> Style {
