@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 """Other people's exporters and readers against the program, over loopback.
 
-    tests/interop.py target/release/flowlane [--only softflowd|pmacctd|tshark|netflow]
+    tests/interop.py target/release/flowlane [--only softflowd|pmacctd|connections|tshark|netflow]
 
 - softflowd and pmacctd (Debian) measure the same generated traffic and export to `flowlane collect`; flows, bytes and packets
-  equal what the exporter itself reports.
+  equal what the exporter itself reports. softflowd does so over TCP, too.
+- Python's ssl and `openssl s_client` send recorded IPFIX over TCP and TLS, with and without certificates of their own; flows, bytes
+  and packets are those of the recording.
 - tshark and `flowlane decode --format records` see the same values in the recordings.
 - the Python package `netflow` reads our netflow-json file: every entry holds what its own collector would have written, and its
   analyzer prints the same of both.
 
-Needs softflowd, pmacctd and tshark on the path; the Python that runs it needs `netflow` (pip install netflow==0.12.2).
+Needs softflowd, pmacctd, openssl and tshark on the path; the Python that runs it needs `netflow` (pip install netflow==0.12.2).
 Every step is bounded in time. No network beyond loopback.
 """
 import argparse
@@ -21,6 +23,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -46,11 +49,12 @@ def free_port():
 
 
 def bound(port):
-    """Whether some process has the UDP port."""
-    for table in ("/proc/net/udp", "/proc/net/udp6"):
-        with contextlib.suppress(OSError), open(table) as f:
-            if any(line.split()[1].endswith(f":{port:04X}") for line in f.readlines()[1:]):
-                return True
+    """Whether some process has the UDP port, or listens on the TCP port."""
+    for table in ("udp", "udp6", "tcp", "tcp6"):
+        with contextlib.suppress(OSError), open(f"/proc/net/{table}") as f:
+            for local, _, state in (line.split()[1:4] for line in f.readlines()[1:]):
+                if local.endswith(f":{port:04X}") and state in ("07", "0A"):
+                    return True
     return False
 
 
@@ -81,10 +85,12 @@ def collector(argv, port, log):
             process.wait()
 
 
-def collect(flowlane, folder, name, form, export):
+def collect(flowlane, folder, name, form, export, listen="listen", more=()):
     """Runs `flowlane collect` while `export(port)` sends; the path of what it wrote and what `export` returned."""
     port, out, log = free_port(), os.path.join(folder, f"{name}.out"), os.path.join(folder, f"{name}.log")
-    argv = [flowlane, "collect", "--listen", f"127.0.0.1:{port}", "--format", form, "--out", out]
+    argv = [flowlane, "collect", f"--{listen}", f"127.0.0.1:{port}", "--format", form, "--out", out, *more]
+    if listen != "listen":
+        argv += ["--listen", "none"]
     with collector(argv, port, log) as process:
         reported = export(port)
     assert process.returncode == 0, f"{' '.join(argv)}: exit {process.returncode}\n{tail(log)}"
@@ -118,14 +124,15 @@ def report(name, flows, by_protocol):
 
 def softflowd(flowlane, folder, frames):
     for name, options in [("v1", "-v 1"), ("v5", "-v 5"), ("v9", "-v 9"), ("v9 ether", "-v 9 -T ether"), ("IPFIX", "-v 10"),
-                          ("IPFIX bidirectional", "-v 10 -b -A milli")]:
+                          ("IPFIX bidirectional", "-v 10 -b -A milli"), ("IPFIX over TCP", "-v 10 -P tcp")]:
         def export(port):
             argv = ["softflowd", "-d", "-p", f"{folder}/pid", "-c", f"{folder}/ctl", "-r", frames, "-n", f"127.0.0.1:{port}", "-a", *options.split()]
             run = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
             assert not run.returncode, run.stdout
             return run.stdout
 
-        out, said = collect(flowlane, folder, "softflowd_" + re.sub(r"\W", "_", name), "ndjson", export)
+        listen = "tcp" if "TCP" in name else "listen"
+        out, said = collect(flowlane, folder, "softflowd_" + re.sub(r"\W", "_", name), "ndjson", export, listen)
         exported = re.search(r"Flows exported: \d+ \((\d+) records\) in \d+ packets \((\d+) failures\)", said)
         table = re.findall(r"\((\d+)\):\s+(\d+)\s+(\d+)\s+[\d.]+s\s+[\d.]+s", said)
         flows, want = int(exported[1]), {int(p): (int(octets), int(packets)) for p, octets, packets in table}
@@ -172,6 +179,71 @@ def pmacctd(flowlane, folder, frames):
         assert flows > 100, said[-2000:]
         same(f"pmacctd v{version}", sums(out), (flows, want))
         report(f"pmacctd v{version}", flows, want)
+
+
+def certificates(folder):
+    """An authority, and certificates of it for a collector and an exporter."""
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], stdin=subprocess.DEVNULL, check=True, capture_output=True, timeout=60, cwd=folder)
+
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=authority")
+    for name in ("collector", "exporter"):
+        with open(f"{folder}/{name}.ext", "w") as f:
+            f.write("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+        openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
+                "-extfile", f"{name}.ext", "-out", f"{name}.pem")
+
+
+def connections(flowlane, folder, frames):
+    certificates(folder)
+    tls = ["--tls-cert", f"{folder}/collector.pem", "--tls-key", f"{folder}/collector.key"]
+    both = [*tls, "--tls-client-ca", f"{folder}/ca.pem"]
+    for name in ("softflowd_ipfix_live", "pmacctd_ipfix_labels", "openvswitch_ipfix"):
+        path, want = os.path.join(FIXTURES, name + ".pcap"), os.path.join(folder, "want.ndjson")
+        stream = b"".join(data for _, _, _, _, data in reference.datagrams(path))
+        with open(want, "w") as f:
+            subprocess.run([flowlane, "decode", "--format", "ndjson", path], stdin=subprocess.DEVNULL, stdout=f, check=True, timeout=60)
+        want = sums(want)
+        assert want[0] > 10, want
+
+        def plain(port):
+            with socket.create_connection(("127.0.0.1", port), 30) as s:
+                for i in range(0, len(stream), 777):
+                    s.sendall(stream[i:i + 777])
+
+        def python(shows, version):
+            def export(port):
+                context = ssl.create_default_context(cafile=f"{folder}/ca.pem")
+                context.minimum_version = context.maximum_version = version
+                if shows:
+                    context.load_cert_chain(f"{folder}/exporter.pem", f"{folder}/exporter.key")
+                with socket.create_connection(("127.0.0.1", port), 30) as s, context.wrap_socket(s, server_hostname="localhost") as t:
+                    t.sendall(stream)
+                    with contextlib.suppress(OSError):
+                        t.unwrap()
+            return export
+
+        def s_client(port):
+            argv = ["openssl", "s_client", "-quiet", "-verify_return_error", "-connect", f"127.0.0.1:{port}", "-CAfile", f"{folder}/ca.pem",
+                    "-cert", f"{folder}/exporter.pem", "-key", f"{folder}/exporter.key"]
+            with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as client:
+                client.stdin.write(stream)
+                client.stdin.flush()
+                time.sleep(1)  # it forgets what it has not sent when its input ends
+                client.stdin.close()
+                client.terminate()
+
+        for how, listen, more, export in [
+                ("TCP", "tcp", [], plain),
+                ("Python, TLS 1.3", "tls", tls, python(False, ssl.TLSVersion.TLSv1_3)),
+                ("Python, TLS 1.2 and a certificate of its own", "tls", both, python(True, ssl.TLSVersion.TLSv1_2)),
+                ("openssl s_client with a certificate", "tls", both, s_client)]:
+            out, _ = collect(flowlane, folder, "connections", "ndjson", export, listen, more)
+            same(f"{name} over {how}", sums(out), want)
+            report(f"{name} over {how}", *want)
+            os.remove(out)
 
 
 def tshark(flowlane, folder, frames):
@@ -263,7 +335,7 @@ def netflow(flowlane, folder, frames):
         os.remove(out)
 
 
-STEPS = {"softflowd": softflowd, "pmacctd": pmacctd, "tshark": tshark, "netflow": netflow}
+STEPS = {"softflowd": softflowd, "pmacctd": pmacctd, "connections": connections, "tshark": tshark, "netflow": netflow}
 
 
 def main():
@@ -279,8 +351,9 @@ def main():
         for name, step in STEPS.items():
             if a.only not in (None, name):
                 continue
-            if name != "netflow" and not shutil.which(name):
-                sys.exit(f"{name} is not installed")
+            program = {"netflow": sys.executable, "connections": "openssl"}.get(name, name)
+            if not shutil.which(program):
+                sys.exit(f"{program} is not installed")
             try:
                 step(os.path.abspath(a.flowlane), folder, frames)
             except (AssertionError, subprocess.TimeoutExpired) as e:
