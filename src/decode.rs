@@ -9,11 +9,13 @@
 
 mod hash;
 mod learned;
+mod limited;
 mod message;
 mod order;
 mod plans;
 mod rules;
 mod sequence;
+mod session;
 mod stats;
 mod steady;
 mod stream;
@@ -37,7 +39,6 @@ use plans::{Output, Plans};
 use sequence::{Settled, Units};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use stream::{Exporters, LateUnits, Origin, Sender, Stream, StreamId, Streams};
 
@@ -210,44 +211,6 @@ impl Decoder {
         outcome
     }
 
-    /// A new connection, over which [`decode_in`](Self::decode_in) takes messages.
-    pub fn open_session(&mut self) -> SessionId {
-        self.sessions = self.sessions.saturating_add(1);
-        SessionId(NonZeroU64::new(self.sessions).unwrap_or(NonZeroU64::MAX))
-    }
-
-    /// Decodes a message of a connection: as [`decode`](Self::decode), with templates, options tables and sequences that
-    /// are the connection's own. They are not learned for a restart, which no connection outlives.
-    pub fn decode_in(
-        &mut self,
-        session: SessionId,
-        message: &[u8],
-        exporter: SocketAddr,
-        received_at: Timestamp,
-    ) -> Outcome {
-        let mut outcome = Outcome::default();
-        let sender = Sender { address: &exporter, session: Some(session) };
-        self.datagram(message, &sender, received_at, &mut outcome);
-        outcome
-    }
-
-    /// Forgets what a connection taught; sets that wait for its templates are dropped, and counted.
-    pub fn end_session(&mut self, session: SessionId) {
-        let Some(origin) = self.exporters.end(session) else { return };
-        let dropped = self.work.held.drop_origin(origin) as u64;
-        self.exporters.stats_of(origin).held_dropped += dropped;
-        // A look at all streams, once for many connections.
-        if self.exporters.ended() > 64.max(self.streams.len() / 4) {
-            self.forget_ended();
-        }
-    }
-
-    fn forget_ended(&mut self) {
-        let exporters = &mut self.exporters;
-        self.streams.retain(|s| exporters.at(s.exporter).is_some());
-        exporters.free_ended();
-    }
-
     #[inline(never)]
     fn datagram(&mut self, datagram: &[u8], sender: &Sender<'_>, received_at: Timestamp, outcome: &mut Outcome) {
         let steady = match Message::parse(datagram) {
@@ -255,13 +218,20 @@ impl Decoder {
             Err(_) => false,
         };
         if !steady {
-            self.message(datagram, sender, received_at, outcome);
+            self.message(datagram, sender, received_at, outcome, false);
         }
     }
 
-    /// Any message.
+    /// Any message; of one above its exporter's rate only its templates.
     #[inline(never)]
-    fn message(&mut self, datagram: &[u8], sender: &Sender<'_>, received_at: Timestamp, outcome: &mut Outcome) {
+    fn message(
+        &mut self,
+        datagram: &[u8],
+        sender: &Sender<'_>,
+        received_at: Timestamp,
+        outcome: &mut Outcome,
+        is_limited: bool,
+    ) {
         let message = match Message::parse(datagram) {
             Ok(message) => message,
             Err(error) => return self.refuse(error, sender, datagram.len(), outcome),
@@ -279,7 +249,7 @@ impl Decoder {
         let Some(known) = self.exporters.at(at) else {
             // Streams are forgotten with their exporter, but for those of connections that ended: this one begins anew.
             self.forget_ended();
-            return self.message(datagram, sender, received_at, outcome);
+            return self.message(datagram, sender, received_at, outcome, is_limited);
         };
         self.work.messages += 1;
         meta.received_at = received_at;
@@ -289,7 +259,11 @@ impl Decoder {
         let mut units = Units { message: self.work.messages, known: 0, held: 0, lost: false };
         let mut scope = Scope::new(&self.config, stream, known, &mut self.work);
         scope.begin(meta, message.header());
-        scope.decode(&message, meta, &mut units, outcome);
+        if is_limited {
+            scope.teach(&message, meta, &mut units, outcome);
+        } else {
+            scope.decode(&message, meta, &mut units, outcome);
+        }
         if message.version() == 9 {
             // v9 counts messages.
             (units.known, units.held, units.lost) = (1, 0, false);
@@ -444,7 +418,7 @@ impl Decoder {
             let id = StreamId::new(&one.exporter, message.version(), message.domain_id());
             self.marks.insert(id, Mark::of(&message));
             let sender = Sender { address: &one.exporter, session: None };
-            self.message(&one.message, &sender, one.received_at, &mut Outcome::default());
+            self.message(&one.message, &sender, one.received_at, &mut Outcome::default(), false);
             self.flush().into_iter().for_each(|batch| self.recycle(batch));
             self.work.out.options.clear();
         }

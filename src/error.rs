@@ -65,6 +65,8 @@ pub enum ErrorKind {
     RecordLimit,
     /// More decoded bytes in a message than allowed.
     ByteLimit,
+    /// More datagrams of an exporter in a time than allowed.
+    RateLimit,
 }
 
 impl ErrorKind {
@@ -72,7 +74,7 @@ impl ErrorKind {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every kind, in the order of [`index`](Self::index).
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::ShortHeader,
         Self::UnknownVersion,
         Self::BadMessageLength,
@@ -94,6 +96,7 @@ impl ErrorKind {
         Self::FieldLimit,
         Self::RecordLimit,
         Self::ByteLimit,
+        Self::RateLimit,
     ];
 
     /// A number for counters.
@@ -125,6 +128,7 @@ impl ErrorKind {
             Self::FieldLimit => "limit of fields",
             Self::RecordLimit => "limit of records",
             Self::ByteLimit => "limit of decoded bytes",
+            Self::RateLimit => "limit of an exporter's rate",
         }
     }
 
@@ -143,9 +147,12 @@ impl ErrorKind {
             | Self::OddOptionsLength
             | Self::BadScopeCount => Layer::Template,
             Self::RecordOverrun | Self::UnknownTemplate => Layer::Record,
-            Self::ExporterLimit | Self::TemplateLimit | Self::FieldLimit | Self::RecordLimit | Self::ByteLimit => {
-                Layer::Limit
-            }
+            Self::ExporterLimit
+            | Self::TemplateLimit
+            | Self::FieldLimit
+            | Self::RecordLimit
+            | Self::ByteLimit
+            | Self::RateLimit => Layer::Limit,
         }
     }
 }

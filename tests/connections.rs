@@ -167,7 +167,7 @@ fn what_connections_send_is_written_however_it_is_cut() {
 #[test]
 fn what_is_wrong_ends_its_connection_alone() {
     let (running, rows, to) = start(|config| {
-        config.allow = vec!["127.0.0.0/30".parse().expect("a prefix")];
+        config.admission.allow = vec!["127.0.0.0/30".parse().expect("a prefix")];
         config.connections.most = 5;
     });
     let mut honest = connect(to);
@@ -310,6 +310,27 @@ fn two_thousand_connections_at_once() {
     drop(streams);
     let ledger = ledger_when(&running, "all closed", |l| counts(l).closed == u64::from(CONNECTIONS));
     assert_eq!(ledger.exporters[0].account.stats.records, all, "what they sent is their exporter's");
+}
+
+#[test]
+fn an_exporter_above_its_rate_is_read_more_slowly() {
+    let (running, _, to) = start(|config| {
+        config.admission.rate = Some(100);
+        config.connections.stall = Duration::from_millis(500);
+    });
+    let (mut fast, mut other) = (connect(to), connect(to));
+    let began = Instant::now();
+    fast.write_all(&taught(&NARROW, 0)).expect("sent");
+    let data = ipfix(0).message(&[set(256, &vec![1; 8 * 4000])]);
+    for _ in 0..350 {
+        fast.write_all(&data).expect("held up, and not closed");
+    }
+    let ledger = ledger_when(&running, "all rows", |l| l.total.rows_written == 350 * 4000);
+    let took = began.elapsed();
+    assert!(took > Duration::from_millis(2000), "{took:?} for what takes 2.5 s");
+    assert_eq!((ledger.total.stats.datagrams_limited, ledger.total.stats.lost), (0, 0));
+    assert!(is_closed(&mut other), "it said nothing");
+    assert_eq!((counts(&ledger).accepted, ledger.total.rows_dropped), (2, 0));
 }
 
 /// Certificates of a test, in a folder of its own.

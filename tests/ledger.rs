@@ -140,7 +140,8 @@ fn every_cause_has_its_place() {
     let (running, gate, to) = start(1, |config| {
         config.decoder.exporters = 2;
         config.decoder.held.entries = 2;
-        config.allow = vec!["127.0.0.0/29".parse().expect("a prefix"), "2001:db8::/32".parse().expect("a prefix")];
+        config.admission.allow =
+            vec!["127.0.0.0/29".parse().expect("a prefix"), "2001:db8::/32".parse().expect("a prefix")];
     });
     let (a, b) = (From::new("127.0.0.1", to), From::new("127.0.0.2", to));
     let fields = [spec(8, 4), spec(2, 4)];
@@ -281,4 +282,50 @@ fn a_socket_that_overflows_says_so() {
         }
         assert!(Instant::now() < end, "nothing was dropped");
     }
+}
+
+#[test]
+fn what_is_above_a_rate_is_limited_and_its_templates_are_read() {
+    let (running, gate, to) = start(1, |config| config.admission.rate = Some(20));
+    let (a, b, v5) = (From::new("127.0.0.1", to), From::new("127.0.0.2", to), From::new("127.0.0.3", to));
+    let fields = [spec(8, 4), spec(2, 4)];
+    let data = |version, sequence| Head { sequence, ..Head::new(version) }.message(&[set(256, &[1; 24])]);
+    // Sets of 3 records that wait, and then, far above the rate, their template and a set beside it. A disallowed length
+    // and noise are limited, too: they were never looked at.
+    for i in 0..40 {
+        a.send(&data(10, i * 3));
+    }
+    a.send(
+        &Head { sequence: 120, ..Head::new(10) }.message(&[Head::new(10).template(256, &fields), set(256, &[1; 24])]),
+    );
+    a.send(b"no flows");
+    for i in 0..50 {
+        b.send(&data(9, i));
+        v5.send(&Head { sequence: i * 30, ..Head::new(5) }.fixed(&vec![vec![0; 48]; 30]));
+    }
+    let ledger = ledger_when(&running, "all of it", |l| l.total.datagrams() == 142 && l.total.rows_pending() == 0);
+    let a = &named(&ledger, "127.0.0.1").account;
+    let decoded = a.datagrams_decoded();
+    assert!((20..40).contains(&decoded), "{decoded}");
+    assert_eq!((a.stats.datagrams, a.stats.datagrams_limited, a.stats.datagrams_malformed), (42, 42 - decoded, 0));
+    assert_eq!((a.stats.held_decoded, a.stats.records, a.stats.late_records), (decoded, decoded * 3, decoded * 3));
+    assert_eq!((a.stats.sets, a.stats.lost, a.stats.resets), (decoded + 1, 0, 0), "what was refused is not lost");
+    for address in ["127.0.0.2", "127.0.0.3"] {
+        let account = &named(&ledger, address).account;
+        assert!((20..50).contains(&account.datagrams_decoded()));
+        assert_eq!(account.stats.datagrams_limited + account.datagrams_decoded(), 50);
+        assert_eq!((account.stats.lost, account.stats.gaps), (0, 0), "{address}");
+    }
+    assert_eq!(gate.rows.load(SeqCst), ledger.total.stats.records);
+
+    // Other rules, while it runs.
+    running.admit(flowlane::collect::Admission { allow: vec!["127.0.0.2/32".parse().expect("a prefix")], rate: None });
+    std::thread::sleep(Duration::from_millis(400));
+    let sums = |l: &Ledger| (l.total.refused, named(l, "127.0.0.2").account.datagrams_decoded());
+    let before = sums(&ledger);
+    for i in 0..100 {
+        b.send(&data(9, 50 + i));
+        v5.send(&Head { sequence: 1500 + i * 30, ..Head::new(5) }.fixed(&vec![vec![0; 48]; 30]));
+    }
+    ledger_when(&running, "the rest", |l| sums(l) == (before.0 + 100, before.1 + 100));
 }

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use flowlane::collect::http::Http;
 use flowlane::collect::log::{Level, Log, LogFormat};
-use flowlane::collect::{Collector, Config, MessageLines, Output, Sink, Status, Tls, TlsFiles};
+use flowlane::collect::{Admission, Collector, Config, MessageLines, Output, Sink, Status, Tls, TlsFiles};
 use flowlane::columns::gather::Kernel;
 use flowlane::elements::Registry;
 use flowlane::keep::{self, Retention};
@@ -75,6 +75,10 @@ pub struct Args {
     /// Take datagrams only from this address or prefix, like 192.0.2.0/24; all others are refused and counted. Repeatable
     #[arg(long, value_name = "PREFIX", value_parser = prefix)]
     allow: Vec<IpNet>,
+    /// Datagrams a second that one exporter may send, and a second's worth at once: of what is more only templates are read,
+    /// and it is counted as limited. Connections are read more slowly instead
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    exporter_rate: Option<u32>,
     /// What to write [default: what the extension of --out says, else parquet]
     #[arg(short, long, value_enum)]
     format: Option<CollectFormat>,
@@ -303,7 +307,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     config.connections.idle = args.connection_idle.map(|idle| Duration::from_secs(idle.seconds));
     config.sockets.receive_buffer = args.receive_buffer as usize * (1 << 20);
     config.threads = args.threads.map_or(0, usize::from);
-    config.allow = args.allow;
+    config.admission = Admission { allow: args.allow, rate: args.exporter_rate };
     config.queue = args.queue as usize;
     config.decoder.registry = registry.clone();
     config.decoder.sampling_rate = args.sampling_rate;

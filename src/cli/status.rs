@@ -77,12 +77,8 @@ fn show(out: &mut impl Write, ledger: &Value, named: usize) -> io::Result<()> {
     let empty = Vec::new();
     let exporters = ledger["exporters"].as_array().unwrap_or(&empty);
     writeln!(out, "up {}, {} exporters", span(ledger["seconds"].as_f64().unwrap_or(0.0)), exporters.len())?;
-    let datagrams = [
-        ("decoded", "decoded"),
-        ("refused", "refused"),
-        ("malformed", "malformed"),
-        ("limited", "of exporters over the limit"),
-    ];
+    let datagrams =
+        [("decoded", "decoded"), ("refused", "refused"), ("malformed", "malformed"), ("limited", "limited")];
     let sets = [("decoded", "decoded"), ("held", "held"), ("malformed", "malformed"), ("skipped", "skipped")];
     let held = [
         ("decoded_late", "decoded late"),

@@ -45,8 +45,8 @@ use log::{Level, Log, Watching};
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -61,8 +61,8 @@ pub struct Config {
     pub sockets: net::Options,
     /// Receiving threads; one a core where it is 0.
     pub threads: usize,
-    /// Who may send; all others are refused and counted. Empty: everybody.
-    pub allow: Vec<IpNet>,
+    /// Who may send, and how much.
+    pub admission: Admission,
     /// The decoders.
     pub decoder: decode::Config,
     /// Batches that may wait for the writer, a thread.
@@ -85,7 +85,7 @@ impl Default for Config {
             connections: ConnectionOptions::default(),
             sockets: net::Options::default(),
             threads: 0,
-            allow: Vec::new(),
+            admission: Admission::default(),
             decoder: decode::Config::default(),
             queue: 128,
             log: None,
@@ -94,6 +94,16 @@ impl Default for Config {
             mirror: net::MirrorOptions::default(),
         }
     }
+}
+
+/// Who may send, and how much.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Admission {
+    /// Who may; all others are refused and counted. Empty: everybody.
+    pub allow: Vec<IpNet>,
+    /// Datagrams a second of one exporter, and a second's worth of them at once; of what is more only templates are read,
+    /// and it is counted as limited. Connections are read more slowly in place of that.
+    pub rate: Option<u32>,
 }
 
 /// Descriptors that a collector needs beside those of its connections: files, sockets, pipes.
@@ -116,6 +126,27 @@ struct Shared {
     lost: AtomicU64,
     exporters: AtomicU64,
     log: Option<Log>,
+    /// Changes with what is ordered.
+    orders: AtomicU64,
+    admission: Mutex<Admission>,
+}
+
+/// What a thread has heard of the orders given while it runs.
+struct Orders {
+    shared: Arc<Shared>,
+    heard: u64,
+}
+
+impl Orders {
+    fn of(shared: &Arc<Shared>) -> Self {
+        Self { shared: shared.clone(), heard: 0 }
+    }
+
+    /// Who may send from now on, where that was ordered since the last call.
+    fn admission(&mut self) -> Option<Admission> {
+        let orders = self.shared.orders.load(Acquire);
+        (std::mem::replace(&mut self.heard, orders) != orders).then(|| lock(&self.shared.admission).clone())
+    }
 }
 
 impl Shared {
@@ -321,7 +352,7 @@ impl Collector {
                 spare,
                 shared: shared.clone(),
                 reporter: board.reporter(),
-                gate: (!self.config.allow.is_empty()).then(|| Gate::new(self.config.allow.clone())),
+                gate: Gate::new(self.config.admission.clone()),
             };
             workers.push(Builder::new().name(format!("receive-{index}")).spawn(move || worker.run())?);
         }
@@ -340,7 +371,7 @@ impl Collector {
                 spare,
                 shared: shared.clone(),
                 reporter: board.reporter(),
-                gate: (!self.config.allow.is_empty()).then(|| Gate::new(self.config.allow.clone())),
+                gate: Gate::new(self.config.admission.clone()),
             };
             workers.push(Builder::new().name(format!("connect-{place}")).spawn(move || taker.run())?);
         }
@@ -398,6 +429,12 @@ impl Running {
     /// A handle that asks for the ledger, for other threads.
     pub fn watch(&self) -> Watch {
         self.watch.clone()
+    }
+
+    /// Other rules of who may send and how much, within a tick of each thread.
+    pub fn admit(&self, admission: Admission) {
+        *lock(&self.shared.admission) = admission;
+        self.shared.orders.fetch_add(1, Release);
     }
 
     /// Whether a thread gave up: [`join`](Self::join) tells why.

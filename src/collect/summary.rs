@@ -118,7 +118,7 @@ impl Summary {
         let mut losses = vec![
             ("datagrams refused: the sender is not allowed", self.datagrams_refused),
             ("datagrams refused: no NetFlow or IPFIX header", s.datagrams_malformed),
-            ("datagrams refused: limit of exporters", s.datagrams_limited),
+            ("datagrams limited: too many exporters, or above an exporter's rate", s.datagrams_limited),
             ("datagrams decoded in part", s.datagrams_damaged),
             ("datagrams longer than the buffer", self.datagrams_truncated),
             ("datagrams dropped by the kernel, at least (receive buffer full)", self.kernel_drops),

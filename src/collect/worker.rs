@@ -1,9 +1,9 @@
 //! A receiving thread.
 
 use super::board::{Part, Reporter};
-use super::gate::Gate;
+use super::gate::{Gate, Verdict};
 use super::ledger::ConnectionCounts;
-use super::{Item, Shared, now, rows_by_exporter};
+use super::{Item, Orders, Shared, now, rows_by_exporter};
 use crate::columns::{Batch, Timestamp};
 use crate::decode::{Decoder, Learned, Stats};
 use crate::net::{self, Mirror, MirrorStats, Receiver};
@@ -44,8 +44,7 @@ pub(super) struct Worker {
     pub lessons: Option<Sender<Learned>>,
     pub shared: Arc<Shared>,
     pub reporter: Reporter,
-    /// `None` where everybody may send.
-    pub gate: Option<Gate>,
+    pub gate: Gate,
 }
 
 /// What a thread leaves behind.
@@ -115,6 +114,7 @@ impl Worker {
         let mut error = None;
         let mut ticked = Instant::now();
         let mut published = Published::default();
+        let mut orders = Orders::of(&desk.shared);
         let mut deadline = None;
         let mut taken = Instant::now();
         let (mut unsent, mut marked) = (None, Instant::now());
@@ -125,17 +125,22 @@ impl Worker {
             let timeout = if deadline.is_some() { Duration::ZERO } else { TICK };
             let (empty, small) = match self.receiver.receive(timeout) {
                 Ok(burst) => {
-                    let (empty, mut datagrams) = (burst.is_empty(), 0);
+                    let (empty, mut datagrams, began) = (burst.is_empty(), 0, Instant::now());
                     let mut copies = self.mirror.as_mut().map(Mirror::copies);
                     for packet in burst {
                         datagrams += 1;
-                        if self.gate.as_mut().is_some_and(|gate| !gate.lets(packet.source.ip())) {
+                        let verdict = self.gate.judge(packet.source.ip(), began);
+                        if verdict == Verdict::Refuse {
                             continue;
                         }
                         if let Some(copies) = &mut copies {
                             copies.push(packet);
                         }
                         let received = Timestamp(packet.received_at_us);
+                        if verdict == Verdict::Limit {
+                            self.decoder.refuse_records(packet.bytes, packet.source, received);
+                            continue;
+                        }
                         let outcome = self.decoder.decode(packet.bytes, packet.source, received);
                         if let Some(lines) = &mut self.lines {
                             // All rows count with the first line.
@@ -167,13 +172,16 @@ impl Worker {
                     marked = Instant::now();
                     self.decoder.mark_streams();
                 }
+                if let Some(admission) = orders.admission() {
+                    self.gate.change(admission);
+                }
                 self.decoder.tick(now());
                 desk.hand_over(&mut self.decoder, &self.spare, false);
                 desk.end_lines(false);
                 let drops = self.receiver.kernel_drops();
                 published.update(&self.decoder, drops, &desk.shared);
                 self.reporter.answer(|templates| {
-                    desk.part(&self.decoder, &self.receiver, self.mirror.as_ref(), self.gate.as_ref(), templates)
+                    desk.part(&self.decoder, &self.receiver, self.mirror.as_ref(), &self.gate, templates)
                 });
             }
             if deadline.is_some_and(|at| empty || Instant::now() >= at) {
@@ -197,9 +205,9 @@ impl Worker {
         desk.end_lines(true);
         let drops = self.receiver.kernel_drops();
         published.update(&self.decoder, drops, &desk.shared);
-        self.reporter.end(desk.part(&self.decoder, &self.receiver, self.mirror.as_ref(), self.gate.as_ref(), true));
+        self.reporter.end(desk.part(&self.decoder, &self.receiver, self.mirror.as_ref(), &self.gate, true));
         Ended {
-            refused: self.gate.as_ref().map_or(0, |gate| gate.refused),
+            refused: self.gate.refused,
             options_dropped: desk.options_dropped,
             dropped: desk.dropped,
             net: self.receiver.stats(),
@@ -232,14 +240,14 @@ impl Desk {
         decoder: &Decoder,
         receiver: &Receiver,
         mirror: Option<&Mirror>,
-        gate: Option<&Gate>,
+        gate: &Gate,
         templates: bool,
     ) -> Part {
         let mut part = Part::of(decoder, Some(receiver), templates);
         part.dropped.clone_from(&self.dropped);
         part.options_dropped = self.options_dropped;
         part.mirrors = mirror.iter().flat_map(|mirror| mirror.stats()).collect();
-        part.refused = gate.map_or(0, |gate| gate.refused);
+        part.refused = gate.refused;
         part
     }
 

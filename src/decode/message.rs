@@ -153,7 +153,7 @@ impl<'d> Scope<'d> {
     }
 
     #[inline]
-    fn set(&mut self, set: &Set<'_>, meta: &mut RunMeta, units: &mut Units, outcome: &mut Outcome) {
+    pub(super) fn set(&mut self, set: &Set<'_>, meta: &mut RunMeta, units: &mut Units, outcome: &mut Outcome) {
         if let Some(error) = set.overrun {
             self.wrong(outcome, error);
         }

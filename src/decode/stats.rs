@@ -29,7 +29,8 @@ pub struct Outcome {
     pub late_sets: u32,
     /// The first thing that is wrong with the datagram, if any; its offset is a byte of the datagram.
     pub error: Option<Error>,
-    /// Whether the datagram was refused whole: no header, an unknown version, or too many exporters.
+    /// Whether the datagram was refused: no header, an unknown version, too many exporters, or above its exporter's rate (its
+    /// templates are read then).
     pub refused: bool,
     /// What the sequence number said.
     pub sequence: SequenceEvent,
@@ -45,7 +46,7 @@ pub struct Stats {
     pub bytes: u64,
     /// Datagrams without a header that can be read, or of an unknown version.
     pub datagrams_malformed: u64,
-    /// Datagrams of exporters beyond the limit.
+    /// Datagrams of exporters beyond the limit, and those above an exporter's rate.
     pub datagrams_limited: u64,
     /// Datagrams decoded although something in them is wrong.
     pub datagrams_damaged: u64,
@@ -142,7 +143,9 @@ impl Stats {
             self.error(e);
         }
         match o.error {
-            Some(e) if o.refused && e.kind == ErrorKind::ExporterLimit => self.datagrams_limited += 1,
+            Some(e) if o.refused && matches!(e.kind, ErrorKind::ExporterLimit | ErrorKind::RateLimit) => {
+                self.datagrams_limited += 1;
+            }
             Some(_) if o.refused => self.datagrams_malformed += 1,
             Some(_) => self.datagrams_damaged += 1,
             None => {}

@@ -3,6 +3,8 @@
 use crate::columns::Timestamp;
 use crate::decode::SessionId;
 use crate::source::{Framing, FramingError};
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::fd::OwnedFd;
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -23,8 +25,10 @@ pub(super) struct Connection {
     pub last: Instant,
     /// Since when something that was begun has not ended: the first message, or a later one.
     pub waits_since: Option<Instant>,
-    /// Whether it is waited for until it can be written to.
-    pub is_writing: bool,
+    /// What epoll waits for.
+    pub interest: EventFlags,
+    /// Until when it is not read, because its exporter sends too much.
+    pub rests_until: Option<Instant>,
 }
 
 pub(super) enum Carrier {
@@ -106,15 +110,29 @@ impl Connection {
         result
     }
 
+    /// Has epoll wait for what matters now.
+    pub fn listen_in(&mut self, poll: &OwnedFd, place: usize) -> io::Result<()> {
+        let read = if self.rests_until.is_some() { EventFlags::empty() } else { EventFlags::IN };
+        let write = if self.wants_write() { EventFlags::OUT } else { EventFlags::empty() };
+        if self.interest != read | write {
+            self.interest = read | write;
+            epoll::modify(poll, &self.stream, EventData::new_u64(place as u64), self.interest)?;
+        }
+        Ok(())
+    }
+
     /// Whether it is too late for what the peer began, or for anything.
     pub fn is_over(&self, patience: Patience, now: Instant) -> bool {
+        if self.rests_until.is_some() {
+            return false;
+        }
         let stalled = self.waits_since.is_some_and(|since| now.saturating_duration_since(since) >= patience.stall);
         let idle = patience.idle.is_some_and(|idle| now.saturating_duration_since(self.last) >= idle);
         stalled || idle
     }
 
     /// Whether something is to be written, for which there was no room.
-    pub fn wants_write(&self) -> bool {
+    fn wants_write(&self) -> bool {
         match &self.carrier {
             Carrier::Plain => false,
             #[cfg(feature = "tls")]

@@ -22,7 +22,7 @@ use super::board::{ConnectionLine, Part, Reporter};
 use super::gate::Gate;
 use super::ledger::ConnectionCounts;
 use super::worker::{DRAIN, Ended, Published, TICK};
-use super::{Item, Shared, now, rows_by_exporter};
+use super::{Item, Orders, Shared, now, rows_by_exporter};
 use crate::columns::Batch;
 use crate::decode::{Decoder, Outcome};
 use crate::error::ErrorKind;
@@ -100,8 +100,7 @@ pub(super) struct Taker {
     pub spare: Inbox<Batch>,
     pub shared: Arc<Shared>,
     pub reporter: Reporter,
-    /// `None` where everybody may send.
-    pub gate: Option<Gate>,
+    pub gate: Gate,
 }
 
 impl Taker {
@@ -161,7 +160,7 @@ struct Floor {
     listeners: Vec<Listener>,
     options: ConnectionOptions,
     open: Arc<AtomicUsize>,
-    gate: Option<Gate>,
+    gate: Gate,
     room: Vec<u8>,
 }
 
@@ -173,6 +172,7 @@ impl Floor {
         }
         let mut events: Vec<Event> = Vec::with_capacity(256);
         let (mut swept, mut deadline) = (Instant::now(), None);
+        let mut orders = Orders::of(&desk.shared);
         loop {
             if deadline.is_none() && desk.shared.stop.load(Relaxed) {
                 deadline = Some(Instant::now() + DRAIN);
@@ -199,6 +199,10 @@ impl Floor {
                 if with_lines {
                     desk.lines.extend(self.places.iter().flatten().map(line));
                 }
+                if let Some(admission) = orders.admission() {
+                    self.gate.change(admission);
+                }
+                self.go_on(desk);
                 desk.tick();
                 desk.hand_over();
             }
@@ -230,7 +234,7 @@ impl Floor {
             let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
             let counts = desk.counts(peer.ip());
             counts.accepted += 1;
-            if self.gate.as_mut().is_some_and(|gate| !gate.allows(peer.ip())) {
+            if !self.gate.allows(peer.ip()) {
                 counts.refused += 1;
                 continue;
             }
@@ -257,7 +261,7 @@ impl Floor {
     fn enter(&mut self, stream: TcpStream, carrier: Carrier, peer: SocketAddr, desk: &mut Desk) -> io::Result<()> {
         net::prepare(&stream)?;
         let place = self.free.last().copied().unwrap_or(self.places.len());
-        epoll::add(&self.poll, &stream, EventData::new_u64(place as u64), interest(false))?;
+        epoll::add(&self.poll, &stream, EventData::new_u64(place as u64), EventFlags::IN)?;
         let at = desk.clock();
         let connection = Connection {
             stream,
@@ -270,7 +274,8 @@ impl Floor {
             bytes: 0,
             last: at,
             waits_since: Some(at),
-            is_writing: false,
+            interest: EventFlags::IN,
+            rests_until: None,
         };
         match self.places.get_mut(place) {
             Some(free) => {
@@ -286,7 +291,7 @@ impl Floor {
         // One that ended before its turn in this round.
         let Some(Some(connection)) = self.places.get_mut(place) else { return };
         let (clock, received, mut is_damaged) = (desk.clock(), now(), false);
-        let (session, peer) = (connection.session, connection.peer);
+        let (session, peer, before) = (connection.session, connection.peer, connection.messages);
         let result = connection.read(&mut self.room, clock, |message| {
             let outcome = desk.decoder.decode_in(session, message, peer, received);
             desk.messages += 1;
@@ -297,13 +302,26 @@ impl Floor {
             Ok(_) => None,
             Err(end) => Some(end),
         };
-        if let Some(end) = end {
-            self.end(place, end, desk);
-        } else if connection.wants_write() != connection.is_writing {
-            connection.is_writing = !connection.is_writing;
-            let name = EventData::new_u64(place as u64);
-            if epoll::modify(&self.poll, &connection.stream, name, interest(connection.is_writing)).is_err() {
-                self.end(place, End::Failed, desk);
+        // An exporter above its rate is not read until it is back at it.
+        let ahead = self.gate.charge(peer.ip(), connection.messages - before, Instant::now());
+        connection.rests_until = ahead.map(|ahead| Instant::now() + ahead);
+        let is_kept = end.is_none() && connection.listen_in(&self.poll, place).is_ok();
+        if !is_kept {
+            self.end(place, end.unwrap_or(End::Failed), desk);
+        }
+    }
+
+    /// Reads those again that rested for long enough.
+    fn go_on(&mut self, desk: &mut Desk) {
+        let (now, clock) = (Instant::now(), desk.clock());
+        for place in 0..self.places.len() {
+            let Some(Some(connection)) = self.places.get_mut(place) else { continue };
+            if connection.rests_until.take_if(|until| *until <= now).is_some() {
+                connection.waits_since = connection.waits_since.map(|_| clock);
+                connection.last = clock;
+                if connection.listen_in(&self.poll, place).is_err() {
+                    self.end(place, End::Failed, desk);
+                }
             }
         }
     }
@@ -339,10 +357,6 @@ impl Floor {
             End::Failed => &mut counts.failed,
         } += 1;
     }
-}
-
-fn interest(writing: bool) -> EventFlags {
-    EventFlags::IN | if writing { EventFlags::OUT } else { EventFlags::empty() }
 }
 
 /// Whether the sets of a message do not fill it: over a connection nothing cut it, so its exporter lied about a length
