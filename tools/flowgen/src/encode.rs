@@ -4,7 +4,7 @@
 //! so that both cannot be wrong in the same way.
 
 use crate::protocol::{Dialect, Protocol};
-use crate::template::{Template, options};
+use crate::template::{Layout, options};
 use crate::traffic::{Flow, Traffic};
 
 /// The longest message header: v5 and v7.
@@ -236,7 +236,7 @@ fn fixed(protocol: Protocol, flow: &Flow, body: &mut Body) {
 /// A message of flows: as many records as asked for, or as an Ethernet frame has room for and at most 30.
 pub(crate) fn data(
     protocol: Protocol,
-    template: Template,
+    layout: Layout,
     records: Option<u16>,
     moment: Moment,
     traffic: &mut Traffic,
@@ -250,44 +250,64 @@ pub(crate) fn data(
             let mut last = body.clone();
             let mut rows = Body::new(moment);
             for _ in 0..limit {
-                template.record(dialect, &traffic.flow(), &mut rows);
+                layout.record(dialect, &traffic.flow(), &mut rows);
                 if records.is_none() && rows.bytes.len() + 7 > room {
                     break;
                 }
                 last.clone_from(&rows);
             }
-            body.append_set(template.id(), last);
+            body.append_set(layout.id(), last);
         }
     }
     if body.bytes.len() > room {
+        let template = layout.template();
         return Err(format!("{limit} records of {template} need more than a datagram has room for; ask for fewer"));
     }
     body.sums.units = protocol.units(&body.sums);
     Ok(body)
 }
 
-/// The message with which an exporter says what its data look like, and, with options, how it samples.
-pub(crate) fn announcement(
+/// The messages with which an exporter says what its data look like, and, with options, how it samples: no longer than
+/// an Ethernet frame has room for.
+pub(crate) fn announcements(
     dialect: Dialect,
-    templates: &[Template],
+    layouts: &[Layout],
     sampling: Option<(u32, u32)>,
     moment: Moment,
-) -> Body {
-    let mut body = Body::new(moment);
-    body.announces = true;
+) -> Vec<Body> {
     let v9 = dialect == Dialect::V9;
-    body.set(if v9 { 0 } else { 2 }, |body| templates.iter().for_each(|t| t.announce(dialect, body)));
-    let mut announced = templates.len() as u16;
-    if let Some((domain, interval)) = sampling {
+    let protocol = if v9 { Protocol::V9 } else { Protocol::Ipfix };
+    // The header of the set stands before the first.
+    let room = ETHERNET_ROOM - protocol.header_len() - 4;
+    let mut sets: Vec<(u16, Body)> = Vec::new();
+    for layout in layouts {
+        let mut one = Body::new(moment);
+        layout.announce(dialect, &mut one);
+        match sets.last_mut() {
+            Some((count, set)) if set.bytes.len() + one.bytes.len() <= room => {
+                set.bytes(&one.bytes);
+                *count += 1;
+            }
+            _ => sets.push((1, one)),
+        }
+    }
+    let mut bodies: Vec<Body> = Vec::new();
+    for (count, templates) in sets {
+        let mut body = Body { announces: true, count, ..Body::new(moment) };
+        body.set(if v9 { 0 } else { 2 }, |body| body.bytes(&templates.bytes));
+        bodies.push(body);
+    }
+    if let (Some((domain, interval)), Some(body)) = (sampling, bodies.last_mut()) {
         body.set(if v9 { 1 } else { 3 }, |body| options::announce(dialect, body));
         let boot_ms = (moment.unix_us / 1000 - i64::from(moment.uptime_ms)) as u64;
         body.set(options::SAMPLING, |body| options::sampling(dialect, domain, interval, boot_ms, body));
         body.set(options::NAMES, |body| options::names(dialect, body));
-        announced += 2;
+        body.count += 2;
     }
-    body.count += announced;
-    body.sums.units = if v9 { Protocol::V9 } else { Protocol::Ipfix }.units(&body.sums);
-    body
+    for body in &mut bodies {
+        body.sums.units = protocol.units(&body.sums);
+    }
+    bodies
 }
 
 impl Body {

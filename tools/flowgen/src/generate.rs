@@ -13,6 +13,8 @@ struct Stream {
     sequence: u32,
     /// Messages until templates are due; there are none to wait for in v1, v5 and v7.
     until_refresh: u64,
+    /// Announcements that were made of those that are due.
+    announced: u32,
     cursor: u32,
     limbo: Limbo,
 }
@@ -57,6 +59,7 @@ impl Generator {
                 kind,
                 sequence: 0,
                 until_refresh: 0,
+                announced: 0,
                 // Exporters start at different places: they do not all tell of the same flows at the same time.
                 cursor: data.start + place.exporter.wrapping_mul(97) % (data.end - data.start),
                 limbo: Limbo::default(),
@@ -102,17 +105,18 @@ impl Generator {
     fn make(&mut self, at: u32, moment: Moment, out: &mut Vec<Entry>) -> u32 {
         let stream = &mut self.streams[at as usize];
         let kind = &self.ring.kinds[stream.kind as usize];
-        let body_at = match kind.announcement {
-            Some(announcement) if stream.until_refresh == 0 => {
-                stream.until_refresh = self.refresh;
-                announcement
+        let body_at = if stream.until_refresh == 0 && !kind.announcements.is_empty() {
+            let announcement = kind.announcements.start + stream.announced;
+            stream.announced += 1;
+            if stream.announced == kind.announcements.end - kind.announcements.start {
+                (stream.announced, stream.until_refresh) = (0, self.refresh);
             }
-            _ => {
-                let body = stream.cursor;
-                stream.cursor = if body + 1 == kind.data.end { kind.data.start } else { body + 1 };
-                stream.until_refresh = stream.until_refresh.wrapping_sub(1);
-                body
-            }
+            announcement
+        } else {
+            let body = stream.cursor;
+            stream.cursor = if body + 1 == kind.data.end { kind.data.start } else { body + 1 };
+            stream.until_refresh = stream.until_refresh.wrapping_sub(1);
+            body
         };
         let body = &self.ring.bodies[body_at as usize];
         let mut head = [0; HEADER_ROOM];

@@ -3,7 +3,7 @@
 use crate::encode::{self, Body, Moment, UPTIME_MS};
 use crate::error::Error;
 use crate::protocol::Protocol;
-use crate::template::Template;
+use crate::template::{Layout, Template};
 use crate::traffic::{HOSTS, Traffic};
 use crate::trouble::Trouble;
 use std::ops::Range;
@@ -24,6 +24,8 @@ pub struct Plan {
     pub protocols: Vec<Protocol>,
     /// Templates of v9 and IPFIX; messages take them in turn.
     pub templates: Vec<Template>,
+    /// Layouts of each template, 1 to 13: the same fields in other orders, each layout with an id of its own.
+    pub layouts: u16,
     /// Records of a message; without a number, as many as an Ethernet frame has room for and at most 30. The fixed
     /// formats never have more than they may: 24 (v1), 30 (v5), 27 (v7).
     pub records: Option<u16>,
@@ -52,6 +54,7 @@ impl Default for Plan {
         Self {
             protocols: vec![Protocol::V9],
             templates: vec![Template::Basic14],
+            layouts: 1,
             records: None,
             exporters: 1,
             ports: 1,
@@ -72,8 +75,8 @@ pub(crate) struct Kind {
     pub protocol: Protocol,
     /// Bodies of data.
     pub data: Range<u32>,
-    /// The body that announces templates.
-    pub announcement: Option<u32>,
+    /// The bodies that announce templates; none in v1, v5 and v7.
+    pub announcements: Range<u32>,
 }
 
 /// All messages, encoded once.
@@ -93,12 +96,14 @@ impl Ring {
     pub fn new(plan: &Plan, start_us: i64) -> Result<Self, Error> {
         let moment = Moment { unix_us: start_us, uptime_ms: UPTIME_MS };
         let mut ring = Self { bodies: Vec::new(), kinds: Vec::new(), stamped_us: 0 };
+        let layouts = Layout::all(&plan.templates, plan.layouts);
         let share = (plan.distinct as usize).div_ceil(plan.protocols.len()).max(1);
         for (&protocol, seed) in plan.protocols.iter().zip(plan.seed..) {
             let mut traffic = Traffic::new(seed, plan.hosts);
             let mut data = Vec::with_capacity(share);
-            for &template in plan.templates.iter().cycle().take(share) {
-                let body = encode::data(protocol, template, plan.records, moment, &mut traffic);
+            // Every layout has data, however few messages are asked for.
+            for &layout in layouts.iter().cycle().take(share.max(layouts.len())) {
+                let body = encode::data(protocol, layout, plan.records, moment, &mut traffic);
                 data.push(body.map_err(Error::Asked)?);
             }
             if protocol.has_templates() && plan.templates.contains(&Template::Variable) {
@@ -108,12 +113,12 @@ impl Ring {
             let first = ring.bodies.len() as u32;
             ring.bodies.append(&mut data);
             let end = ring.bodies.len() as u32;
-            let announcement = protocol.dialect().map(|dialect| {
+            if let Some(dialect) = protocol.dialect() {
                 let options = plan.options.map(|interval| (plan.domain, u32::from(interval)));
-                ring.bodies.push(encode::announcement(dialect, &plan.templates, options, moment));
-                end
-            });
-            ring.kinds.push(Kind { protocol, data: first..end, announcement });
+                ring.bodies.append(&mut encode::announcements(dialect, &layouts, options, moment));
+            }
+            let announcements = end..ring.bodies.len() as u32;
+            ring.kinds.push(Kind { protocol, data: first..end, announcements });
         }
         Ok(ring)
     }
@@ -139,6 +144,9 @@ impl Plan {
         }
         if self.exporters == 0 || self.ports == 0 || self.records == Some(0) || self.distinct == 0 {
             return Err(Error::asked("exporters, ports, records and distinct messages are numbers from 1"));
+        }
+        if !(1..=Layout::MOST).contains(&self.layouts) {
+            return Err(Error::asked(format!("a template has 1 to {} layouts", Layout::MOST)));
         }
         if u64::from(self.exporters) * u64::from(self.ports) > 1 << 22 {
             return Err(Error::asked("at most 4194304 exporters, their ports counted"));

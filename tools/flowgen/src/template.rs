@@ -36,7 +36,7 @@ impl Template {
         }
     }
 
-    /// The id under which exporters announce it.
+    /// The id under which exporters announce it; where it has several layouts, that of the first.
     pub fn id(self) -> u16 {
         256 + self as u16
     }
@@ -130,25 +130,6 @@ impl Template {
         }
     }
 
-    /// Appends the template record.
-    pub(crate) fn announce(self, dialect: Dialect, body: &mut Body) {
-        let fields = self.fields(dialect);
-        body.u16(self.id());
-        body.u16(fields.len() as u16);
-        for (element, length) in fields {
-            body.u16(element);
-            body.u16(length);
-        }
-    }
-
-    /// Appends a record of a flow.
-    pub(crate) fn record(self, dialect: Dialect, flow: &Flow, body: &mut Body) {
-        for (element, length) in self.fields(dialect) {
-            self.field(element, length, flow, body);
-        }
-        body.count_flow(flow);
-    }
-
     /// Appends a field's value in as many bytes as its length says.
     fn field(self, element: u16, length: u16, flow: &Flow, body: &mut Body) {
         let value = match element {
@@ -229,6 +210,59 @@ impl FromStr for Template {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let found = Self::ALL.into_iter().find(|t| t.name() == text);
         found.ok_or_else(|| format!("templates are {}", Self::ALL.map(Self::name).join(", ")))
+    }
+}
+
+/// A template with its fields in one of their orders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    template: Template,
+    turn: u16,
+}
+
+impl Layout {
+    /// Layouts that a template has at most: each begins with another of its fields.
+    pub const MOST: u16 = 13;
+
+    /// So many layouts of each of the templates, every template's first one first.
+    pub fn all(templates: &[Template], layouts: u16) -> Vec<Self> {
+        (0..layouts).flat_map(|turn| templates.iter().map(move |&template| Self { template, turn })).collect()
+    }
+
+    /// The id under which exporters announce it.
+    pub fn id(self) -> u16 {
+        self.template.id() + self.turn * Template::ALL.len() as u16
+    }
+
+    /// The template, whatever the order of its fields.
+    pub fn template(self) -> Template {
+        self.template
+    }
+
+    fn fields(self, dialect: Dialect) -> Vec<(u16, u16)> {
+        let mut fields = self.template.fields(dialect);
+        let first = usize::from(self.turn) % fields.len();
+        fields.rotate_left(first);
+        fields
+    }
+
+    /// Appends the template record.
+    pub fn announce(self, dialect: Dialect, body: &mut Body) {
+        let fields = self.fields(dialect);
+        body.u16(self.id());
+        body.u16(fields.len() as u16);
+        for (element, length) in fields {
+            body.u16(element);
+            body.u16(length);
+        }
+    }
+
+    /// Appends a record of a flow.
+    pub fn record(self, dialect: Dialect, flow: &Flow, body: &mut Body) {
+        for (element, length) in self.fields(dialect) {
+            self.template.field(element, length, flow, body);
+        }
+        body.count_flow(flow);
     }
 }
 

@@ -69,6 +69,10 @@ fn plans() -> Vec<Plan> {
         }
     }
     plans.push(Plan { protocols: Protocol::ALL.to_vec(), templates: Template::ALL.to_vec(), ..Plan::default() });
+    for protocol in [Protocol::V9, Protocol::Ipfix] {
+        let templates = Template::ALL.to_vec();
+        plans.push(Plan { protocols: vec![protocol], templates, layouts: 13, ..Plan::default() });
+    }
     let many = |plan: Plan| Plan { exporters: 10, ports: 2, refresh: 50, ..plan };
     let options = |plan: &Plan| Plan { options: Some(100), ..plan.clone() };
     plans.into_iter().map(many).flat_map(|plan| [options(&plan), plan]).collect()
@@ -136,4 +140,13 @@ fn sizes_are_as_asked() {
     assert_eq!(longest(&plan), Some(20 + 4 + 30 * 76));
     let plan = Plan { records: Some(2000), ..plan };
     assert!(flowgen::memory(&plan, 1).is_err());
+}
+
+#[test]
+fn fifty_two_templates_fit_into_frames() {
+    let plan = Plan { templates: Template::ALL.to_vec(), layouts: 13, refresh: 0, ..Plan::default() };
+    let (datagrams, _) = flowgen::memory(&plan, 100).expect("a plan");
+    assert!(datagrams.iter().all(|(_, bytes)| bytes.len() <= 1472));
+    assert_eq!(receive(&datagrams).stats.templates, 52);
+    flowgen::memory(&Plan { layouts: 14, ..plan }, 1).expect_err("more layouts than fields");
 }

@@ -5,7 +5,9 @@
 mod common;
 
 use crate::raw::{self, Entry};
-use crate::{cost, latency, peer, rate, workload};
+use crate::report::Report;
+use crate::{cost, hostile, latency, peer, rate, scale, soak, workload};
+use anyhow::bail;
 use clap::{Parser, Subcommand};
 use common::{Common, positive};
 use std::path::PathBuf;
@@ -22,8 +24,10 @@ Examples:
   versus cost --workload v5,ipfix-23 --peer flowlane,nfcapd --rounds 7
   versus rate --workload v5                   the highest rate without loss, plain sender and trains
   versus latency --rate 50000                 percentiles of the way through a collector and back
+  versus soak --workload v5 --peer flowlane --seconds 60
+  versus hostile --workload v5 --peer flowlane
   versus cost --json run.jsonl --csv run.csv  keep the raw data; both are appended to
-  versus report run.jsonl                     the tables again, as Markdown
+  versus report run.jsonl --out charts        the tables again, as Markdown, and charts
   versus list                                 workloads, and collectors with their versions or how to get them
 
 A collector gets one core for all of its threads, the sender another; each asks for the same receive buffer and writes to the
@@ -45,7 +49,14 @@ enum What {
     Loss(LossArgs),
     /// Time from when a datagram is due to when it comes back repeated
     Latency(LatencyArgs),
-    /// Raw data as tables in Markdown
+    /// A long run at half the loss-free rate; exit code 1 unless nothing is lost and memory is flat within 5 %
+    Soak(SoakArgs),
+    /// Honest exporters among hostile templates and spoofed senders; exit code 1 unless the honest ones lose nothing and memory
+    /// stays under 512 MiB
+    Hostile(HostileArgs),
+    /// What each stage of flowlane costs, and the rate that follows for 1 to 64 cores, checked on one and two
+    Scale(ScaleArgs),
+    /// Raw data as tables in Markdown, with --out also as a page with charts in SVG
     Report(ReportArgs),
     /// Workloads, and collectors with their versions or how to get them
     List,
@@ -111,10 +122,55 @@ struct LatencyArgs {
 }
 
 #[derive(clap::Args)]
+struct SoakArgs {
+    #[command(flatten)]
+    common: Common,
+    /// How long it lasts, warming up included
+    #[arg(long, value_name = "SECONDS", default_value_t = 600.0, value_parser = positive)]
+    seconds: f64,
+    /// How long memory may grow at the start
+    #[arg(long, value_name = "SECONDS", default_value_t = 15.0, value_parser = positive)]
+    warm: f64,
+    /// Datagrams a second [default: half the loss-free rate, which is searched first]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    rate: Option<f64>,
+}
+
+#[derive(clap::Args)]
+struct HostileArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Hostile templates, of ten senders
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    templates: u32,
+    /// Spoofed senders, each with a hostile template and a set whose template never comes
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(..=8_000_000))]
+    spoofed: u32,
+    /// Hostile datagrams a second
+    #[arg(long, value_name = "N", default_value_t = 20_000.0, value_parser = positive)]
+    hostile_rate: f64,
+    /// Honest datagrams a second
+    #[arg(long, value_name = "N", default_value_t = 5_000.0, value_parser = positive)]
+    rate: f64,
+}
+
+#[derive(clap::Args)]
+struct ScaleArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Seconds that each measurement lasts
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0, value_parser = positive)]
+    seconds: f64,
+}
+
+#[derive(clap::Args)]
 struct ReportArgs {
     /// Raw data, as `--json` wrote it
     #[arg(required = true)]
     files: Vec<PathBuf>,
+    /// Write report.md and the charts into a folder
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
 }
 
 /// The program.
@@ -142,12 +198,25 @@ fn run(what: What) -> anyhow::Result<()> {
             Ok(())
         }
         What::Latency(args) => latencies(&args),
+        What::Soak(args) => soaks(&args),
+        What::Hostile(args) => attacks(&args),
+        What::Scale(args) => {
+            let mut set = args.common.prepare()?;
+            let scale = scale::measure(&set.arena, args.seconds, &mut set.raw)?;
+            set.raw.write(&Entry::Scale(scale.clone()))?;
+            scale::tables(&scale).iter().for_each(|(title, table)| println!("{title}\n{}", table.text()));
+            Ok(())
+        }
         What::Report(args) => {
             let mut entries = Vec::new();
             for file in &args.files {
                 entries.extend(raw::read(file)?);
             }
-            print!("{}", crate::report::markdown(&entries));
+            let report = Report::new(entries);
+            match &args.out {
+                None => print!("{}", report.markdown()),
+                Some(folder) => println!("report.md, {} in {}", report.write(folder)?.join(", "), folder.display()),
+            }
             Ok(())
         }
         What::List => {
@@ -208,4 +277,49 @@ fn latencies(args: &LatencyArgs) -> anyhow::Result<()> {
     }
     print!("{}", latency::table(&found).text());
     Ok(())
+}
+
+fn soaks(args: &SoakArgs) -> anyhow::Result<()> {
+    let mut set = args.common.prepare()?;
+    let mut found = Vec::new();
+    for workload in &set.workloads {
+        for peer in set.peers.iter().filter(|p| p.takes(workload)) {
+            let rate = match args.rate {
+                Some(rate) => rate,
+                None => {
+                    let search = rate::Search { seconds: 1.0, first: 40_000.0, within: 0.1, trains: false };
+                    let found = rate::loss_free(&set.arena, peer.as_ref(), workload, search, &mut set.raw)?;
+                    found.datagrams_per_second / 2.0
+                }
+            };
+            let asked = soak::Asked { rate, seconds: args.seconds, warm: args.warm };
+            let one = soak::run(&set.arena, peer.as_ref(), workload, asked)?;
+            set.raw.write(&Entry::Soak(one.clone()))?;
+            found.push(one);
+        }
+    }
+    print!("{}", soak::table(&found).text());
+    match found.iter().all(soak::Soak::holds) {
+        true => Ok(()),
+        false => bail!("flows were lost, or memory grew"),
+    }
+}
+
+fn attacks(args: &HostileArgs) -> anyhow::Result<()> {
+    let mut set = args.common.prepare()?;
+    let HostileArgs { templates, spoofed, hostile_rate, rate, .. } = *args;
+    let asked = hostile::Asked { templates, spoofed, hostile_rate, rate };
+    let mut found = Vec::new();
+    for workload in &set.workloads {
+        for peer in set.peers.iter().filter(|p| p.takes(workload)) {
+            let one = hostile::run(&set.arena, peer.as_ref(), workload, asked)?;
+            set.raw.write(&Entry::Hostile(one.clone()))?;
+            found.push(one);
+        }
+    }
+    print!("{}", hostile::table(&found).text());
+    match found.iter().all(hostile::Hostile::holds) {
+        true => Ok(()),
+        false => bail!("honest flows were lost, or memory went beyond 512 MiB"),
+    }
 }

@@ -47,7 +47,7 @@ pub struct Latency {
 /// It does not run.
 pub fn measure(arena: &Arena, peer: &dyn Peer, rate: f64, seconds: f64) -> anyhow::Result<Option<Latency>> {
     let scratch = Scratch::new(&arena.base, peer.name())?;
-    let place = Place { port: free_port()?, folder: scratch.path().to_owned() };
+    let place = Place { port: free_port()?, folder: scratch.path().to_owned(), rotate: None };
     std::fs::create_dir_all(place.kept())?;
     let echo = UdpSocket::bind("127.0.0.1:0")?;
     echo.set_nonblocking(true)?;
@@ -58,13 +58,13 @@ pub fn measure(arena: &Arena, peer: &dyn Peer, rate: f64, seconds: f64) -> anyho
     if !peer.echo(&mut command, echo.local_addr()?.port()) {
         return Ok(None);
     }
-    let mut running = Running::start(command, arena.cores.receiver, &place.folder)?;
+    let mut running = Running::start(command, &arena.cores.receivers, &place.folder)?;
     running.wait_for(place.port)?;
     let sender = UdpSocket::bind("127.0.0.1:0")?;
     sender.connect(("127.0.0.1", place.port))?;
     let core = arena.cores.sender;
     let thread = std::thread::spawn(move || {
-        pin(core)?;
+        pin(&[core])?;
         Course::new(sender, echo)?.run(rate, seconds)
     });
     let course = thread.join().map_err(|_| anyhow!("the sending thread failed"))??;

@@ -7,12 +7,12 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Who runs where.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Cores {
     /// The core that sends.
     pub sender: usize,
-    /// The core of the collector.
-    pub receiver: usize,
+    /// The cores of the collector: one, but where it is about several.
+    pub receivers: Vec<usize>,
 }
 
 impl Cores {
@@ -26,7 +26,7 @@ impl Cores {
         let first = sender.or_else(|| free.find(|&c| Some(c) != receiver));
         let second = receiver.or_else(|| free.find(|&c| Some(c) != first));
         match (first, second) {
-            (Some(sender), Some(receiver)) if sender != receiver => Ok(Self { sender, receiver }),
+            (Some(sender), Some(receiver)) if sender != receiver => Ok(Self { sender, receivers: vec![receiver] }),
             _ => bail!("a sender and a collector need a core each"),
         }
     }

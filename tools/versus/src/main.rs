@@ -9,8 +9,10 @@
 //! ```
 #![deny(unsafe_code)]
 
+mod chart;
 mod cli;
 mod cost;
+mod hostile;
 mod latency;
 mod machine;
 mod peer;
@@ -18,6 +20,8 @@ mod process;
 mod rate;
 mod raw;
 mod report;
+mod scale;
+mod soak;
 mod table;
 mod trial;
 mod workload;

@@ -54,11 +54,11 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts a command on a core; what it prints goes into files in the folder.
+    /// Starts a command on some cores; what it prints goes into files in the folder.
     ///
     /// # Errors
     /// A program that is not there, or a core that is not the machine's.
-    pub fn start(mut command: Command, core: usize, folder: &Path) -> anyhow::Result<Self> {
+    pub fn start(mut command: Command, cores: &[usize], folder: &Path) -> anyhow::Result<Self> {
         let at = |name: &str| File::create(folder.join(name));
         command.stdin(Stdio::null()).stdout(at("stdout")?).stderr(at("stderr")?);
         let program = command.get_program().display().to_string();
@@ -68,7 +68,7 @@ impl Running {
         // A child runs where the thread that started it may run.
         let child = std::thread::scope(|scope| {
             let started = scope.spawn(move || {
-                pin(core)?;
+                pin(cores)?;
                 command.spawn().with_context(|| format!("cannot start {program}"))
             });
             started.join().map_err(|_| anyhow!("the starting thread failed"))?
@@ -161,6 +161,17 @@ impl Running {
         let members = self.members();
         let sum = |name| members.iter().filter_map(|(pid, _)| of(*pid, name)).sum();
         (sum("VmRSS:"), sum("VmHWM:"))
+    }
+
+    /// Its first process's threads by name, and how long each has run, nanoseconds.
+    pub fn threads_ns(&self) -> Vec<(String, u64)> {
+        let thread = |entry: std::fs::DirEntry| {
+            let name = std::fs::read_to_string(entry.path().join("comm")).ok()?.trim().to_owned();
+            let ran = std::fs::read_to_string(entry.path().join("schedstat")).ok()?;
+            Some((name, ran.split(' ').next()?.parse().ok()?))
+        };
+        let Ok(entries) = std::fs::read_dir(format!("/proc/{}/task", self.child.id())) else { return Vec::new() };
+        entries.filter_map(Result::ok).filter_map(thread).collect()
     }
 
     /// Waits until it has read all that is in its socket and done its work: its processor time stands still.
@@ -279,14 +290,14 @@ fn children() -> anyhow::Result<Cpu> {
     Ok(Cpu { user_us: us(usage.user_time()), system_us: us(usage.system_time()) })
 }
 
-/// Keeps the calling thread on a core.
+/// Keeps the calling thread on some cores.
 ///
 /// # Errors
 /// A core that the machine does not have, or that is not allowed.
-pub fn pin(core: usize) -> anyhow::Result<()> {
+pub fn pin(cores: &[usize]) -> anyhow::Result<()> {
     let mut set = CpuSet::new();
-    set.set(core)?;
-    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("cannot run on core {core}"))
+    cores.iter().try_for_each(|&core| set.set(core))?;
+    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("cannot run on cores {cores:?}"))
 }
 
 /// A receiver's sockets on a port, as the kernel sees them.
@@ -379,7 +390,7 @@ mod tests {
             "-c",
             "trap 'i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exit 0' TERM; while :; do sleep 0.01; done",
         ]);
-        let mut running = Running::start(command, 0, scratch.path()).unwrap();
+        let mut running = Running::start(command, &[0], scratch.path()).unwrap();
         std::thread::sleep(Duration::from_millis(100));
         running.mark().unwrap();
         let ended = running.stop(Signal::SIGTERM, Duration::from_secs(20)).unwrap();

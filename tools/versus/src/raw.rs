@@ -1,8 +1,11 @@
 //! Raw data: JSON lines that tools and `versus report` read, and the trials as CSV.
 
+use crate::hostile::Hostile;
 use crate::latency::Latency;
 use crate::machine::Machine;
 use crate::rate::LossFree;
+use crate::scale::Scale;
+use crate::soak::Soak;
 use crate::trial::Trial;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -22,6 +25,12 @@ pub enum Entry {
     LossFree(LossFree),
     /// Time through a collector and back.
     Latency(Latency),
+    /// A long run.
+    Soak(Soak),
+    /// Honest exporters among hostile ones.
+    Hostile(Hostile),
+    /// Costs of flowlane's stages, and what they say of more cores.
+    Scale(Scale),
 }
 
 /// Where entries go as they come; nothing is lost where a run is cut short.

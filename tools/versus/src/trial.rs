@@ -2,9 +2,10 @@
 
 use crate::machine::Cores;
 use crate::peer::{Peer, Place, Totals};
-use crate::process::{Queue, Running, Scratch, bytes_below, free_port};
+use crate::process::{Ended, Queue, Running, Scratch, bytes_below, free_port};
 use crate::workload::{Load, Workload};
 use anyhow::Context;
+use flowgen::Sent;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -114,6 +115,7 @@ impl Trial {
 }
 
 /// Where trials are held.
+#[derive(Clone, Debug)]
 pub struct Arena {
     /// Who runs where.
     pub cores: Cores,
@@ -131,25 +133,17 @@ impl Arena {
     }
 
     fn try_it(&self, peer: &dyn Peer, workload: &Workload, asked: Asked<'_>) -> anyhow::Result<Trial> {
-        let scratch = Scratch::new(&self.base, peer.name())?;
-        let place = Place { port: free_port()?, folder: scratch.path().to_owned() };
-        std::fs::create_dir_all(place.kept())?;
-        let mut running = Running::start(peer.command(&place), self.cores.receiver, &place.folder)?;
-        running.wait_for(place.port)?;
-        let to = SocketAddr::from(([127, 0, 0, 1], place.port));
         let time = Duration::from_secs_f64(asked.seconds);
-        let load =
-            Load { rate: asked.rate, time, trains: asked.trains, core: self.cores.sender, distinct: asked.distinct };
-        let marked = &mut running;
-        let port = place.port;
-        let (warm, all) = workload.send(to, load, move || {
-            marked.settle(port, Duration::from_secs(10))?;
-            marked.mark()
+        let (trains, distinct) = (asked.trains, asked.distinct);
+        let load = Load { rate: asked.rate, time, trains, core: self.cores.sender, distinct };
+        let held = self.hold(peer, None, |place, running| {
+            let to = SocketAddr::from(([127, 0, 0, 1], place.port));
+            workload.send(to, load, move || {
+                running.settle(place.port, Duration::from_secs(10))?;
+                running.mark()
+            })
         })?;
-        running.settle(place.port, Duration::from_secs(30))?;
-        let kernel_drops = Queue::of(place.port).map_or(0, |q| q.drops);
-        let ended = running.stop(peer.signal(), Duration::from_secs(60))?;
-        let Totals { records, octets, packets } = peer.totals(&place)?;
+        let Held { warm, all, ended, kept, disk_bytes, kernel_drops } = held;
         Ok(Trial {
             measure: asked.measure.to_owned(),
             workload: workload.name.to_owned(),
@@ -166,11 +160,51 @@ impl Arena {
             sent_records: all.records,
             sent_octets: all.octets,
             sent_packets: all.packets,
-            kept_records: records,
-            kept_octets: octets,
-            kept_packets: packets,
-            disk_bytes: bytes_below(&place.kept()),
+            kept_records: kept.records,
+            kept_octets: kept.octets,
+            kept_packets: kept.packets,
+            disk_bytes,
             kernel_drops,
         })
     }
+
+    /// Starts a collector, which may rotate its files every so many seconds, lets `send` send to it and mark where its time
+    /// begins to count, ends it, and reads what it kept. `send` gives what it sent before the mark, and all.
+    ///
+    /// # Errors
+    /// Why it could not be done.
+    pub fn hold(
+        &self,
+        peer: &dyn Peer,
+        rotate: Option<u32>,
+        send: impl FnOnce(&Place, &mut Running) -> anyhow::Result<(Sent, Sent)>,
+    ) -> anyhow::Result<Held> {
+        let scratch = Scratch::new(&self.base, peer.name())?;
+        let place = Place { port: free_port()?, folder: scratch.path().to_owned(), rotate };
+        std::fs::create_dir_all(place.kept())?;
+        let mut running = Running::start(peer.command(&place), &self.cores.receivers, &place.folder)?;
+        running.wait_for(place.port)?;
+        let (warm, all) = send(&place, &mut running)?;
+        running.settle(place.port, Duration::from_secs(30))?;
+        let kernel_drops = Queue::of(place.port).map_or(0, |q| q.drops);
+        let ended = running.stop(peer.signal(), Duration::from_secs(120))?;
+        let kept = peer.totals(&place)?;
+        Ok(Held { warm, all, ended, kept, disk_bytes: bytes_below(&place.kept()), kernel_drops })
+    }
+}
+
+/// What a collector made of what was sent to it.
+pub struct Held {
+    /// What was sent before the mark.
+    pub warm: Sent,
+    /// All that was sent.
+    pub all: Sent,
+    /// What the process used after the mark.
+    pub ended: Ended,
+    /// What it kept.
+    pub kept: Totals,
+    /// Bytes of that on disk.
+    pub disk_bytes: u64,
+    /// Datagrams that found its receive buffer full.
+    pub kernel_drops: u64,
 }

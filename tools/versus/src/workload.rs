@@ -3,6 +3,8 @@
 use crate::process::pin;
 use anyhow::Context;
 use flowgen::{Delivery, Limits, Pace, Plan, Protocol, Replay, Sender, Sent, Speed, Template};
+use nix::sys::time::TimeValLike;
+use nix::time::{ClockId, clock_gettime};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -82,6 +84,22 @@ pub fn all() -> Vec<Workload> {
         made("ipfix-ipv6", "IPFIX, IPv6 addresses and 64-bit counters", Plan { records: None, ..plan(Ipfix, Ipv6, 1) }),
         made("v5-1000", "NetFlow v5 of 1,000 exporters in turn", plan(V5, Basic14, 1000)),
         made("ipfix-14-1000", "IPFIX of 1,000 exporters in turn, 14 fields", plan(Ipfix, Basic14, 1000)),
+        made(
+            "ipfix-crowd",
+            "IPFIX of 1,000 exporters in turn, 52 templates each",
+            Plan {
+                templates: Template::ALL.to_vec(),
+                layouts: 13,
+                exporters: 1000,
+                records: None,
+                ..plan(Ipfix, Basic14, 1000)
+            },
+        ),
+        made(
+            "ipfix-alone",
+            "the same of one exporter",
+            Plan { templates: Template::ALL.to_vec(), layouts: 13, records: None, ..plan(Ipfix, Basic14, 1) },
+        ),
         Workload {
             name: "captures",
             about: "recordings of real exporters (fixtures/), over and over",
@@ -104,20 +122,40 @@ const WARM: usize = 20;
 
 impl Workload {
     /// Sends it from a thread on the load's core: some for warming up, then, after `between`, the load. Gives what was
-    /// sent of each.
+    /// sent before the load, and all.
     ///
     /// # Errors
-    /// The network refuses, or the sender is slower than it was asked to be: a receiver would look better than it is.
+    /// The network refuses, or [`TooSlow`].
     pub fn send(
         &self,
         to: SocketAddr,
         load: Load,
         between: impl FnOnce() -> anyhow::Result<()> + Send,
     ) -> anyhow::Result<(Sent, Sent)> {
+        self.send_timed(to, load, between).map(|(warm, all, _)| (warm, all))
+    }
+
+    /// The same, with the processor time of the thread that sent the load, in nanoseconds.
+    ///
+    /// # Errors
+    /// As [`Workload::send`].
+    pub fn send_timed(
+        &self,
+        to: SocketAddr,
+        load: Load,
+        between: impl FnOnce() -> anyhow::Result<()> + Send,
+    ) -> anyhow::Result<(Sent, Sent, u64)> {
         std::thread::scope(|scope| {
             let sending = scope.spawn(move || {
-                pin(load.core)?;
-                self.send_here(to, load, between)
+                pin(&[load.core])?;
+                let used = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(0, |t| t.num_nanoseconds());
+                let mut began = used();
+                let (warm, all) = self.send_here(to, load, || {
+                    let result = between();
+                    began = used();
+                    result
+                })?;
+                Ok((warm, all, u64::try_from(used() - began).unwrap_or(0)))
             });
             sending.join().map_err(|_| anyhow::anyhow!("the sending thread failed"))?
         })

@@ -39,6 +39,10 @@ struct Args {
     /// (strings, of variable length in IPFIX)
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "basic14", help_heading = "What")]
     template: Vec<Template>,
+    /// Layouts of each template: the same fields in other orders, each with an id of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=13),
+        help_heading = "What")]
+    layouts: u16,
     /// Records of a message; v1 has 24 at most, v5 30, v7 27 [default: what an Ethernet frame has room for, at most 30]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "What")]
     records: Option<u16>,
@@ -112,7 +116,7 @@ struct Args {
     /// Send the messages of a capture (pcap, pcapng) instead; every exporter of it gets an address of its own. Repeatable:
     /// one after the other
     #[arg(long, value_name = "FILE", help_heading = "Files", conflicts_with_all = ["protocol", "template", "records",
-        "exporters", "ports", "options", "refresh", "distinct", "domain", "hosts", "threads"])]
+        "layouts", "exporters", "ports", "options", "refresh", "distinct", "domain", "hosts", "threads"])]
     replay: Vec<PathBuf>,
     /// Speed of the replay: original, 2x, 0.5x, max [default: original, unless there is a rate]
     #[arg(long, value_name = "SPEED", requires = "replay", conflicts_with_all = ["rate", "datagrams_per_second"],
@@ -139,6 +143,7 @@ Examples:
   flowgen --protocol mix --exporters 5000 --ports 2       10000 sources on 127/8, all protocols
   flowgen --gso --threads 2 --exporters 16 --json         outrun the receiver; sums as JSON
   flowgen --protocol ipfix --template variable,ipv6 --options --refresh 100
+  flowgen --exporters 1000 --protocol ipfix --template basic14,wide23,ipv6,variable --layouts 13   52000 templates
   flowgen --datagrams-per-second 1000 --burst 500         bursts of 500, two a second
   flowgen --loss 1% --reorder 0.5% --duplicate 1% -n 100k a bad network, counted
   flowgen --protocol ipfix -n 1000 --write flows.pcap     the same to a file, for tcpdump or a decoder
@@ -224,6 +229,7 @@ impl Args {
         Plan {
             protocols: self.protocol.0.clone(),
             templates: self.template.clone(),
+            layouts: self.layouts,
             records: self.records,
             exporters: self.exporters,
             ports: self.ports,

@@ -82,7 +82,7 @@ impl Common {
         let cores = Cores::choose(self.sender_core, self.receiver_core)?;
         end_together()?;
         // What watches a collector does not run on its core.
-        pin(cores.sender)?;
+        pin(&[cores.sender])?;
         Ok(Set { arena: Arena { cores, base }, peers, workloads, raw })
     }
 }

@@ -5,12 +5,15 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 use std::process::Command;
 
-/// `flowlane collect`, one thread.
-pub struct Flowlane;
+/// `flowlane collect`, so many receiving threads.
+pub struct Flowlane {
+    /// One a core.
+    pub threads: u16,
+}
 
 impl Peer for Flowlane {
     fn name(&self) -> &'static str {
-        "flowlane"
+        if self.threads > 1 { "flowlane, all cores" } else { "flowlane" }
     }
 
     fn version(&self) -> Result<String, String> {
@@ -20,9 +23,13 @@ impl Peer for Flowlane {
 
     fn command(&self, place: &Place) -> Command {
         let mut command = Command::new(program("flowlane").unwrap_or_default());
-        command.args(["collect", "--listen", &format!("127.0.0.1:{}", place.port), "--threads", "1", "--json"]);
+        command.args(["collect", "--listen", &format!("127.0.0.1:{}", place.port), "--json"]);
+        command.args(["--threads", &self.threads.to_string()]);
         command.args(["--receive-buffer", &(buffer() >> 20).to_string(), "--format", "parquet", "--out"]);
         command.arg(place.kept());
+        if let Some(seconds) = place.rotate {
+            command.args(["--rotate", &format!("{seconds}s")]);
+        }
         command
     }
 

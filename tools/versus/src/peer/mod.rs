@@ -6,6 +6,8 @@ mod netflow;
 mod nfacctd;
 mod nfcapd;
 
+pub use flowlane::Flowlane;
+
 use crate::workload::Workload;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
@@ -68,6 +70,8 @@ pub struct Place {
     pub port: u16,
     /// A folder for what it prints and for files of set-up.
     pub folder: PathBuf,
+    /// Seconds after which it begins a new file; without a number, its own default.
+    pub rotate: Option<u32>,
 }
 
 impl Place {
@@ -91,7 +95,7 @@ pub struct Totals {
 /// Every peer, flowlane first.
 pub fn all() -> Vec<Box<dyn Peer>> {
     vec![
-        Box::new(flowlane::Flowlane),
+        Box::new(Flowlane { threads: 1 }),
         Box::new(nfcapd::Nfcapd { compressed: false }),
         Box::new(nfcapd::Nfcapd { compressed: true }),
         Box::new(nfacctd::Nfacctd),

@@ -24,6 +24,9 @@ impl Peer for Nfcapd {
         let mut command = Command::new(program("nfcapd").unwrap_or_default());
         command.args(["-b", "127.0.0.1", "-p", &place.port.to_string(), "-B", &buffer().to_string()]);
         command.args(self.compressed.then_some("-y")).arg("-w").arg(place.kept());
+        if let Some(seconds) = place.rotate {
+            command.args(["-t", &seconds.to_string()]);
+        }
         command
     }
 

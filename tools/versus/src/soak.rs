@@ -1,0 +1,170 @@
+//! A long run at half the loss-free rate: nothing is lost, and memory does not grow.
+
+use crate::peer::Peer;
+use crate::table::{Table, number};
+use crate::trial::{Arena, FEW, Held};
+use crate::workload::{Load, Workload};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// What is asked of a soak.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// Datagrams a second.
+    pub rate: f64,
+    /// How long it lasts, warming up included.
+    pub seconds: f64,
+    /// How long memory may still grow at the start.
+    pub warm: f64,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Soak {
+    /// The workload's name.
+    pub workload: String,
+    /// The collector's name.
+    pub peer: String,
+    /// Datagrams a second.
+    pub rate: f64,
+    /// How long it lasted.
+    pub seconds: f64,
+    /// Flow records sent, and their bytes and packets.
+    pub sent: [u64; 3],
+    /// The same of what was kept.
+    pub kept: [u64; 3],
+    /// Datagrams that found the receive buffer full.
+    pub kernel_drops: u64,
+    /// Resident memory after warming up: seconds, and KiB.
+    pub resident_kib: Vec<(f64, u64)>,
+}
+
+/// Memory may grow by this share.
+pub const FLAT: f64 = 0.05;
+/// A new file this often, so that sealing and removing are part of it.
+const ROTATE: u32 = 10;
+
+impl Soak {
+    /// Whether all that was sent was kept.
+    pub fn is_lossless(&self) -> bool {
+        self.sent == self.kept
+    }
+
+    /// How much the highest memory of the second half is above that of the first half, as a share. Memory goes up and down
+    /// with every file that is sealed; what grows is its peak.
+    pub fn growth(&self) -> f64 {
+        let (first, second) = self.resident_kib.split_at(self.resident_kib.len() / 2);
+        let peak = |half: &[(f64, u64)]| half.iter().map(|s| s.1).max().unwrap_or(0) as f64;
+        peak(second) / peak(first).max(1.0) - 1.0
+    }
+
+    /// Whether nothing was lost and memory stayed flat.
+    pub fn holds(&self) -> bool {
+        self.is_lossless() && self.growth() <= FLAT
+    }
+}
+
+/// Sends a workload to a collector for as long as asked, and looks at its memory meanwhile.
+///
+/// # Errors
+/// It does not run, or sending fails.
+pub fn run(arena: &Arena, peer: &dyn Peer, workload: &Workload, asked: Asked) -> anyhow::Result<Soak> {
+    let mut resident_kib = Vec::new();
+    let time = Duration::from_secs_f64(asked.seconds);
+    let load = Load { rate: asked.rate, time, trains: false, core: arena.cores.sender, distinct: FEW };
+    let held = arena.hold(peer, Some(ROTATE), |place, running| {
+        let to = SocketAddr::from(([127, 0, 0, 1], place.port));
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let sending = scope.spawn(|| {
+                let sent = workload.send(to, load, || Ok(()));
+                ended.store(true, Ordering::Relaxed);
+                sent
+            });
+            let begun = Instant::now();
+            while !ended.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(250));
+                let at = begun.elapsed().as_secs_f64();
+                if at >= asked.warm {
+                    resident_kib.push((at, running.resident_kib().0));
+                }
+            }
+            sending.join().map_err(|_| anyhow::anyhow!("the sending thread failed"))?
+        })
+    })?;
+    let Held { all, kept, kernel_drops, .. } = held;
+    Ok(Soak {
+        workload: workload.name.to_owned(),
+        peer: peer.name().to_owned(),
+        rate: asked.rate,
+        seconds: all.duration.as_secs_f64(),
+        sent: [all.records, all.octets, all.packets],
+        kept: [kept.records, kept.octets, kept.packets],
+        kernel_drops,
+        resident_kib,
+    })
+}
+
+/// Soaks, a row each.
+pub fn table(soaks: &[Soak]) -> Table {
+    let head = [
+        "workload",
+        "collector",
+        "datagrams/s",
+        "seconds",
+        "flows sent",
+        "flows lost",
+        "dropped by the kernel",
+        "peak MiB, first half",
+        "second half",
+        "growth",
+        "holds",
+    ];
+    let mut table = Table::new(2, &head);
+    for soak in soaks {
+        let (first, second) = soak.resident_kib.split_at(soak.resident_kib.len() / 2);
+        let peak = |half: &[(f64, u64)]| half.iter().map(|s| s.1).max().unwrap_or(0) as f64 / 1024.0;
+        table.row([
+            soak.workload.clone(),
+            soak.peer.clone(),
+            number(soak.rate),
+            number(soak.seconds),
+            soak.sent[0].to_string(),
+            soak.sent[0].saturating_sub(soak.kept[0]).to_string(),
+            soak.kernel_drops.to_string(),
+            number(peak(first)),
+            number(peak(second)),
+            format!("{:.1} %", 100.0 * soak.growth()),
+            if soak.holds() { "yes" } else { "no" }.to_owned(),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn soak(resident: &[u64]) -> Soak {
+        Soak {
+            workload: String::new(),
+            peer: String::new(),
+            rate: 1.0,
+            seconds: 1.0,
+            sent: [1; 3],
+            kept: [1; 3],
+            kernel_drops: 0,
+            resident_kib: resident.iter().map(|&kib| (0.0, kib)).collect(),
+        }
+    }
+
+    #[test]
+    fn a_sawtooth_is_flat_and_a_slope_is_not() {
+        assert!(soak(&[100, 200, 100, 200, 100, 205]).holds());
+        assert!(!soak(&[100, 110, 120, 130, 140, 150]).holds());
+        let lossy = Soak { kept: [0; 3], ..soak(&[100, 100]) };
+        assert!(!lossy.holds() && lossy.growth() == 0.0);
+    }
+}
