@@ -48,6 +48,8 @@ enum Command {
     Series(ask::series::Args),
     /// Join both directions of conversations, and show the greatest
     Connections(ask::connections::Args),
+    /// Print connections like the analyzer of Python's `netflow` package, of its files and of ours
+    Analyze(ask::analyze::Args),
     /// Say what is in a folder: time, files, rows, exporters
     Info(ask::info::Args),
     /// Print a file with every setting of `collect`
@@ -91,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Top(args) => ask::top::run(&args),
         Command::Series(args) => ask::series::run(&args),
         Command::Connections(args) => ask::connections::run(&args),
+        Command::Analyze(args) => ask::analyze::run(&args),
         Command::Info(args) => ask::info::run(&args),
         Command::Verify(args) => keep::verify(&args),
         Command::Prune(args) => keep::prune(&args),

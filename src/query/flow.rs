@@ -1,5 +1,6 @@
 //! Flows as values: what joining the two directions of a conversation needs.
 
+use super::scan::{Scan, ScanStats};
 use super::sums::Sums;
 use super::value::columns_of;
 use arrow_array::cast::AsArray;
@@ -8,7 +9,9 @@ use arrow_array::{
     Array, FixedSizeBinaryArray, Int64Array, PrimitiveArray, RecordBatch, TimestampMicrosecondArray, UInt8Array,
     UInt16Array, UInt32Array,
 };
+use arrow_buffer::BooleanBuffer;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Mutex;
 
 /// What went one way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,6 +60,17 @@ pub struct Flow {
 pub(super) type Pair = (End, End, Option<u8>);
 
 impl Flow {
+    /// The flow as who sent it sees it: a record may tell of its other direction alone.
+    pub(super) fn forward(self) -> Self {
+        match self.back {
+            Some(back) if self.sent.bytes == 0 && self.sent.packets == 0 => {
+                let sent = Counts { flows: self.sent.flows, ..back };
+                Self { src: self.dst, dst: self.src, sent, back: None, ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// The conversation that it is part of, and whether its source is the lesser end.
     pub(super) fn pair(&self) -> (Pair, bool) {
         let forth = self.src <= self.dst;
@@ -77,6 +91,20 @@ pub(super) fn columns(scale: bool) -> Vec<String> {
     let rate = scale.then_some("sampling_rate");
     let names = plain.into_iter().chain(more).chain(rate).map(String::from);
     ["src_addr", "dst_addr"].into_iter().flat_map(columns_of).chain(names).collect()
+}
+
+/// Gives the flows of a scan to `take`, in the order of the files; `false` ends it. Records without addresses, and those with
+/// running totals, are passed over.
+pub fn flows(scan: &Scan, take: impl FnMut(Flow) -> bool + Send) -> ScanStats {
+    let scan = Scan { columns: columns(false), threads: 1, ..scan.clone() };
+    let take = Mutex::new(take);
+    let add = |(): &mut (), batch: &RecordBatch, chosen: &BooleanBuffer| {
+        let flows = Flows::of(batch, false);
+        let rows = chosen.set_indices().filter(|row| !flows.sums.is_total(*row));
+        let mut found = rows.filter_map(|row| flows.row(row));
+        take.lock().is_ok_and(|mut take| found.all(&mut *take))
+    };
+    scan.run(|| (), add, drop)
 }
 
 /// The flows of a batch.
@@ -148,7 +176,7 @@ impl<'a> Flows<'a> {
         let whole = |n: i128| i64::try_from(n).unwrap_or(i64::MAX);
         let back = |array| value(array, row).map(|n| whole(self.sums.scaled(row, n)));
         let (back_bytes, back_packets) = (back(self.back_bytes), back(self.back_packets));
-        Some(Flow {
+        let flow = Flow {
             src: (src, port(self.src_port)),
             dst: (dst, port(self.dst_port)),
             proto,
@@ -162,6 +190,7 @@ impl<'a> Flows<'a> {
                 packets: back_packets.unwrap_or(0),
                 flows: 0,
             }),
-        })
+        };
+        Some(flow.forward())
     }
 }

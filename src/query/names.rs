@@ -84,17 +84,28 @@ pub fn protocol_text(number: u8) -> String {
     protocol_name(number).map_or_else(|| number.to_string(), str::to_string)
 }
 
-/// The port of a service's name, by this machine's list and then by the best known.
-pub(super) fn service(name: &str) -> Option<u16> {
-    static LISTED: LazyLock<HashMap<String, u16>> = LazyLock::new(|| {
-        let text = std::fs::read_to_string("/etc/services").unwrap_or_default();
-        let lines = text.lines().filter_map(|line| {
-            let mut words = line.split('#').next()?.split_whitespace();
-            let (name, port) = (words.next()?, words.next()?);
-            Some((name.to_ascii_lowercase(), port.split('/').next()?.parse().ok()?))
-        });
-        lines.collect()
+/// The services of this machine, in the order of their list.
+static LISTED: LazyLock<Vec<(String, u16)>> = LazyLock::new(|| {
+    let text = std::fs::read_to_string("/etc/services").unwrap_or_default();
+    let lines = text.lines().filter_map(|line| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let (name, port) = (words.next()?, words.next()?);
+        Some((name.to_ascii_lowercase(), port.split('/').next()?.parse().ok()?))
     });
+    lines.collect()
+});
+
+/// The port of a service's name, by the best known and then by this machine's list.
+pub(super) fn service(name: &str) -> Option<u16> {
+    static BY_NAME: LazyLock<HashMap<&str, u16>> =
+        LazyLock::new(|| LISTED.iter().rev().map(|(name, port)| (name.as_str(), *port)).collect());
     let known = SERVICES.iter().find(|s| s.0.eq_ignore_ascii_case(name)).map(|s| s.1);
-    known.or_else(|| LISTED.get(&name.to_ascii_lowercase()).copied())
+    known.or_else(|| BY_NAME.get(name.to_ascii_lowercase().as_str()).copied())
+}
+
+/// The name of the service at a port, by this machine's list and then by the best known.
+pub fn service_of(port: u16) -> Option<&'static str> {
+    static BY_PORT: LazyLock<HashMap<u16, &str>> =
+        LazyLock::new(|| LISTED.iter().rev().map(|(name, port)| (*port, name.as_str())).collect());
+    BY_PORT.get(&port).copied().or_else(|| SERVICES.iter().find(|s| s.1 == port).map(|s| s.0))
 }

@@ -1,10 +1,12 @@
 //! Questions to files that `collect` or `decode` wrote: what their subcommands have in common.
 
+pub mod analyze;
 mod answer;
 pub mod connections;
 mod draw;
 pub mod flows;
 pub mod info;
+mod resolve;
 pub mod series;
 pub mod top;
 mod watched;
@@ -98,6 +100,11 @@ fn metric(text: &str) -> Result<Metric, String> {
 }
 
 impl From {
+    /// Of a command that reads in its own way.
+    fn answer_only(style: Style, out: Option<PathBuf>) -> Self {
+        Self { paths: Vec::new(), format: Some(style), out, threads: None, dedup: Vec::new(), stats: false }
+    }
+
     fn scan(&self, words: &[String], columns: Vec<String>) -> anyhow::Result<Scan> {
         let now = Timestamp::from(SystemTime::now()).0;
         let filter = Filter::parse(&words.join(" "), now).map_err(|e| usage(e.to_string()))?;
