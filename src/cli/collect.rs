@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use flowlane::collect::http::Http;
 use flowlane::collect::log::{Level, Log, LogFormat};
-use flowlane::collect::{Admission, Collector, Config, MessageLines, Output, Sink, Status, Tls, TlsFiles};
+use flowlane::collect::{Admission, Collector, Config, History, MessageLines, Output, Sink, Status, Tls, TlsFiles};
 use flowlane::columns::gather::Kernel;
 use flowlane::elements::Registry;
 use flowlane::keep::{self, Retention};
@@ -83,7 +83,7 @@ pub struct Args {
     #[arg(short, long, value_enum)]
     format: Option<CollectFormat>,
     /// A folder, a file (a name with an extension), or - for standard output. A folder gets options/ beside the flows,
-    /// for what exporters say about themselves
+    /// for what exporters say about themselves, and ledger/, for what was received and lost, a line a minute
     #[arg(short, long, value_name = "PATH", default_value = "flows")]
     out: Out,
     /// In a folder: begin a new file every so often, by the time received
@@ -347,7 +347,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         (Some(Format::Parquet), Out::Folder(path)) => {
             let stretch_us = i64::try_from(args.rotate.seconds).unwrap_or(300).saturating_mul(1_000_000);
             let retention = retention(args.keep, args.keep_bytes, args.keep_free);
-            let options = keep::Options { node, stretch_us, retention, ..keep::Options::default() };
+            let options = keep::Options { node: node.clone(), stretch_us, retention, ..keep::Options::default() };
             Output::store(path, options, registry.clone()).with_context(|| {
                 format!("cannot write to the folder {}; give --out a folder that may be written to", path.display())
             })?
@@ -405,6 +405,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         None => None,
     };
+    let history = match &args.out {
+        Out::Folder(path) if format.is_some() => Some(History::start(running.watch(), path.clone(), node)?),
+        _ => None,
+    };
     let began = Instant::now();
     let (mut shown, mut last) = (Instant::now(), Status::default());
     while !stop.load(Ordering::Relaxed) && !running.has_failed() {
@@ -424,6 +428,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     // While the last rows are written it still answers.
     let (summary, result) = running.join();
     drop(serving);
+    if let Some(history) = history {
+        history.end();
+    }
     if lines == LogFormat::Json && !args.json {
         let more = [("summary".to_string(), summary.json())];
         log.say_with(Level::Info, "stopped", more.into_iter().collect());

@@ -13,6 +13,7 @@
 mod board;
 mod connections;
 mod gate;
+mod history;
 #[cfg(feature = "http")]
 pub mod http;
 mod journal;
@@ -28,6 +29,7 @@ pub use board::{ConnectionLine, PlanLine, TemplateLine};
 pub use connections::ConnectionOptions;
 #[cfg(feature = "tls")]
 pub use connections::{Tls, TlsError, TlsFiles};
+pub use history::{History, stretch};
 pub use ledger::{Account, ConnectionCounts, ExporterAccount, Ledger, OptionsAccount, SocketAccount, Watch};
 pub use output::{Item, MessageLines, Output, Sink};
 pub use summary::{ExporterSummary, Summary};

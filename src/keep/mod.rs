@@ -12,6 +12,8 @@
 //! Several collectors may share a folder if each has a name of its own (the node): each touches its own files only, and
 //! a second process of the same name refuses to start.
 
+pub mod ledger;
+
 mod layout;
 mod retention;
 mod seal;

@@ -1,6 +1,7 @@
 //! What is kept, and for how long.
 
 use super::layout::{HOUR_US, SealedFile, hour_folder, sealed_files};
+use super::ledger;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -52,7 +53,7 @@ impl Retention {
             let limit = now_us.saturating_sub(age).div_euclid(HOUR_US) * HOUR_US;
             hour_folder(root, limit)
         });
-        for file in own {
+        for file in &own {
             let aged = oldest.as_ref().is_some_and(|oldest| file.path.parent().is_some_and(|f| f < oldest.as_path()));
             let over = self.bytes.is_some_and(|most| kept > most) || self.free_bytes.is_some_and(|least| free < least);
             if !aged && !over {
@@ -68,7 +69,10 @@ impl Retention {
             kept -= file.bytes;
             free = free.saturating_add(file.bytes);
             retired.bytes += file.bytes;
-            retired.files.push(file.path);
+            retired.files.push(file.path.clone());
+        }
+        if let Some(oldest) = own.get(retired.files.len()).filter(|_| !dry_run) {
+            ledger::retire(root, node, &oldest.date)?;
         }
         Ok(retired)
     }
