@@ -50,6 +50,8 @@ enum Command {
     Connections(ask::connections::Args),
     /// Print connections like the analyzer of Python's `netflow` package, of its files and of ours
     Analyze(ask::analyze::Args),
+    /// Write one HTML page of charts: traffic over time, top talkers, ports, AS, losses
+    Report(Box<ask::report::Args>),
     /// Say what is in a folder: time, files, rows, exporters
     Info(ask::info::Args),
     /// Print a file with every setting of `collect`
@@ -94,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Series(args) => ask::series::run(&args),
         Command::Connections(args) => ask::connections::run(&args),
         Command::Analyze(args) => ask::analyze::run(&args),
+        Command::Report(args) => ask::report::run(&args),
         Command::Info(args) => ask::info::run(&args),
         Command::Verify(args) => keep::verify(&args),
         Command::Prune(args) => keep::prune(&args),

@@ -31,7 +31,7 @@ pub struct Args {
     exporters: usize,
 }
 
-fn url(text: &str) -> Result<String, String> {
+pub(super) fn url(text: &str) -> Result<String, String> {
     let accepted = || "accepted are http://127.0.0.1:8080, 127.0.0.1:8080, or 8080".to_string();
     if text.parse::<u16>().is_ok() {
         return Ok(format!("http://127.0.0.1:{text}"));

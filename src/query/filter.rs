@@ -138,6 +138,18 @@ impl Filter {
         Self { duplicates: Some(Arc::new(duplicates)), ..self }
     }
 
+    /// Of its rows those received from one microsecond since 1970 to another, both included.
+    #[must_use]
+    pub fn received(self, from_us: Option<i64>, to_us: Option<i64>) -> Self {
+        if from_us.is_none() && to_us.is_none() {
+            return self;
+        }
+        let range = (from_us.map_or(i128::MIN, Into::into), to_us.map_or(i128::MAX, Into::into));
+        let time = Expr::Test(Column::One("time_received", ColumnType::Timestamp), Set::Ranges(vec![range]));
+        let expr = if self.expr == Expr::All { time } else { Expr::And(Box::new(time), Box::new(self.expr)) };
+        Self { expr, ..self }
+    }
+
     /// The columns that it looks at, in order of their names.
     pub fn columns(&self) -> Vec<String> {
         fn walk(expr: &Expr, names: &mut Vec<String>) {

@@ -69,8 +69,9 @@ pub(super) fn span(text: &str) -> Option<i128> {
     digits.parse::<u32>().ok().map(|n| i128::from(n) * unit)
 }
 
-/// The microseconds that a time means: a day, a minute or a second has many.
-pub(super) fn time(text: &str, now_us: i64) -> Option<(i128, i128)> {
+/// The first and the last microsecond since 1970 that a time means: `2026-11-24` is a day of them, `2026-11-24T10:00` a minute,
+/// `-1h` the one an hour before `now_us`. `None` where it is no time.
+pub fn time(text: &str, now_us: i64) -> Option<(i128, i128)> {
     if let Some(ago) = text.strip_prefix('-') {
         let us = i128::from(now_us) - span(ago)?;
         return Some((us, us));

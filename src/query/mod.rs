@@ -22,6 +22,7 @@ mod netflow_json;
 mod pack;
 mod pairs;
 mod parts;
+pub mod report;
 mod scan;
 mod series;
 mod span;
@@ -34,6 +35,7 @@ pub use connections::{Connection, Options as ConnectionOptions, Outcome as Conne
 pub use dedup::{By as DedupBy, Duplicates};
 pub use filter::{Filter, FilterError};
 pub use flow::{Counts, End, Flow, flows};
+pub use literal::time;
 pub use names::{protocol_text as protocol, service_of};
 pub use netflow_json::{Entries, netflow_json};
 pub use pairs::{Matched, Pairs};

@@ -222,7 +222,7 @@ impl Series {
     }
 
     /// The total, and that of groups by their keys.
-    fn of_groups(mut options: Options, chosen: Vec<Box<[u8]>>) -> Self {
+    pub(super) fn of_groups(mut options: Options, chosen: Vec<Box<[u8]>>) -> Self {
         options.interval_us = options.interval_us.max(1);
         let keys = options.keys.iter().map(|k| key::directions(k)).collect();
         let places = chosen.iter().enumerate().map(|(i, key)| (key.clone(), i)).collect();

@@ -6,6 +6,7 @@ pub mod connections;
 mod draw;
 pub mod flows;
 pub mod info;
+pub mod report;
 mod resolve;
 pub mod series;
 pub mod top;
@@ -121,16 +122,21 @@ impl From {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = self.threads.map_or(cores, usize::from);
         let mut scan = Scan { inputs, filter, columns, threads, watch: Watch::default() };
+        self.leave_out_duplicates(&mut scan);
+        Ok(scan)
+    }
+
+    /// As `--dedup` asks, of the files and the time of the scan.
+    fn leave_out_duplicates(&self, scan: &mut Scan) {
         if !self.dedup.is_empty() {
             let [exporter, direction] = [Dedup::Exporter, Dedup::Direction].map(|by| self.dedup.contains(&by));
             let by = DedupBy { exporter, direction };
-            let duplicates = watched::watched(&scan.watch, || Duplicates::find(&scan, by, COMPARED));
+            let duplicates = watched::watched(&scan.watch, || Duplicates::find(scan, by, COMPARED));
             if self.stats {
                 say(&format!("{} records are left out: others tell of the same flows", duplicates.len()));
             }
-            scan.filter = scan.filter.without(duplicates);
+            scan.filter = std::mem::take(&mut scan.filter).without(duplicates);
         }
-        Ok(scan)
     }
 
     fn style(&self) -> Style {

@@ -61,7 +61,7 @@ enum Show {
     Summary,
 }
 
-fn place(text: &str) -> Result<At, String> {
+pub(super) fn place(text: &str) -> Result<At, String> {
     text.parse().map_err(ToString::to_string)
 }
 
