@@ -26,8 +26,8 @@ NETWORKS = [("198.51.100.0/24", 64496), ("203.0.113.0/25", 64497), ("203.0.113.1
 class Day:
     """Messages of a day that begins at `begin`, seconds since 1970; `sums` counts what is in them."""
 
-    def __init__(self, begin, flows, seed=7, hours=24, application=None):
-        self.begin, self.flows, self.hours, self.application = begin, flows, hours, application
+    def __init__(self, begin, flows, seed=7, hours=24, applications=()):
+        self.begin, self.flows, self.hours, self.applications = begin, flows, hours, applications
         self.random = random.Random(seed)
         self.sequence = dict.fromkeys(EXPORTERS, 0)
         self.sums = {"flows": 0, "bytes": 0, "packets": 0}
@@ -50,13 +50,15 @@ class Day:
         if 2 <= hour < 3 and self.random.random() < 0.5:
             proto, port, mean, name = 6, 873, 54_000_000, "rsync"
         (inside, inside_as), (outside, outside_as) = self.host(family), self.host(family)
+        while inside == outside:
+            outside, outside_as = self.host(family)
         octets = max(64, int(mean * self.random.lognormvariate(-0.6, 1.1)))
         packets = max(1, octets // self.random.randint(700, 1400))
         seconds = min(280.0, self.random.expovariate(1 / 20))
         ports = (self.random.randint(32768, 60999), port) if port else (0, 0)
         if self.random.random() < 0.6:  # the answer, which is the larger part
             inside, outside, inside_as, outside_as, ports = outside, inside, outside_as, inside_as, ports[::-1]
-        name = (self.application if self.application is not None else name).encode()
+        name = (self.random.choice(self.applications) if self.applications else name).encode()
         end = int((at - self.random.random() * 5) * 1000)
         for key, n in (("flows", 1), ("bytes", octets), ("packets", packets)):
             self.sums[key] += n

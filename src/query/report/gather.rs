@@ -172,7 +172,8 @@ impl Gathered {
     /// The second scan: the greatest groups over time.
     fn draw_lines(&mut self, scan: &mut Scan, tops: &mut [Top], (from, to): (i64, i64), options: &Options) {
         let interval_us = step((to - from).max(0));
-        let chosen = self.ranked.iter().zip(tops).filter(|(ranked, _)| ranked.view.lines.is_some() && ranked.is_known());
+        let chosen =
+            self.ranked.iter().zip(tops).filter(|(ranked, _)| ranked.view.lines.is_some() && ranked.is_known());
         let chosen: Vec<_> = chosen.map(|(ranked, top)| (ranked.view, top.greatest(Metric::Bytes, LINES))).collect();
         let all = || -> Vec<Series> {
             let one = |(view, groups): &(&View, Vec<Box<[u8]>>)| {

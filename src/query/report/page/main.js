@@ -71,10 +71,14 @@ const close = (focus = true) => {
   popover.hidden = true;
   if (focus) opener?.focus();
 };
+// The time that was asked for, to the second.
+const second = (us) => new Date(us / 1000).toISOString().slice(0, 19);
+const bounds = [range.from !== null && `time_received >= ${second(range.from)}`, range.to !== null && `time_received <= ${second(range.to)}`];
 const lookCloser = (row, columns, event) => {
   if (row.rest) return;
   opener = document.activeElement;
-  const filter = [data.filter && (/ or /i.test(data.filter) ? `(${data.filter})` : data.filter), filterOf(row.keys, columns)].filter(Boolean).join(" and ");
+  const own = filterOf(row.keys, columns);
+  const filter = [data.filter && (/ or /i.test(data.filter) ? `(${data.filter})` : data.filter), own, ...bounds].filter(Boolean).join(" and ");
   const where = data.paths.map((path) => `--in ${shell(path)}`).join(" ");
   const command = `flowlane flows ${where} --order ${metric === "packets" ? "packets" : "bytes"} ${shell(filter)}`;
   const copy = element("button", { type: "button", onclick: async () => {
@@ -91,8 +95,7 @@ const lookCloser = (row, columns, event) => {
   popover.replaceChildren(
     element("div", { class: "popover-head" }, element("strong", {}, row.label), element("button", { type: "button", class: "quiet", "aria-label": "Close", onclick: () => close() }, "×")),
     element("p", { class: "muted" }, Object.keys(METRICS).map((m) => `${exact(row[m])} ${m}`).join(", ")),
-    element("p", {}, "The flows themselves:"),
-    element("div", { class: "command" }, element("code", {}, command), copy),
+    ...(own === null ? [] : [element("p", {}, "The flows themselves:"), element("div", { class: "command" }, element("code", {}, command), copy)]),
   );
   popover.hidden = false;
   const box = popover.getBoundingClientRect();
@@ -100,7 +103,7 @@ const lookCloser = (row, columns, event) => {
   const [x, y] = event ? [event.clientX, event.clientY] : [source.left + 40, source.top + 40];
   popover.style.left = `${Math.max(8, Math.min(innerWidth - box.width - 8, x + 8)) + scrollX}px`;
   popover.style.top = `${Math.max(8, Math.min(innerHeight - box.height - 8, y + 8)) + scrollY}px`;
-  copy.focus();
+  popover.querySelector(own === null ? "button" : ".command button").focus();
 };
 addEventListener("keydown", (event) => event.key === "Escape" && close());
 addEventListener("pointerdown", (event) => popover.contains(event.target) || close(false), true);

@@ -68,8 +68,10 @@ const label = (keys, columns, name) => {
 };
 
 // A filter that finds the flows of a group.
-const quoted = (text) => (/^[A-Za-z0-9_.:\/-]+$/.test(text) ? text : text.includes('"') ? `'${text.replaceAll("'", "")}'` : `"${text}"`);
-const filterOf = (keys, columns) => keys.map((key, i) => (key === "" ? `${columns[i]} is absent` : `${columns[i]} = ${quoted(key)}`)).join(" and ");
+const quoted = (text) => (/^[A-Za-z0-9_.:\/-]+$/.test(text) ? text : text.includes('"') ? `'${text}'` : `"${text}"`);
+// None for a name with both kinds of quotes: a filter cannot say it.
+const filterOf = (keys, columns) => (keys.some((key) => key.includes('"') && key.includes("'")) ? null
+  : keys.map((key, i) => (key === "" ? `${columns[i]} is absent` : `${columns[i]} = ${quoted(key)}`)).join(" and "));
 const shell = (text) => (/^[A-Za-z0-9_.:\/=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
 const element = (tag, properties = {}, ...children) => {
