@@ -18,7 +18,7 @@
 //! | 0 | [`error`], [`wire`], [`elements`] | nothing above |
 //! | 1 | [`columns`], [`template`], [`value`], `source`, `net` | layers 0 and 1 |
 //! | 2 | [`plan`], `sink` | layers 0 and 1; sinks see batches, never the wire |
-//! | 3 | [`rows`], [`decode`], `keep` | layers 0 to 2 |
+//! | 3 | [`rows`], [`decode`], `enrich`, `keep` | layers 0 to 2 |
 //! | 4 | `query`, `collect`, the program | everything; queries see files and columns, never the wire |
 //!
 //! The core knows no sockets, no clock and no threads: the exporter's address and the time are arguments. Nothing in a
@@ -43,6 +43,8 @@ pub mod wire;
 
 #[cfg(feature = "collect")]
 pub mod collect;
+#[cfg(feature = "collect")]
+pub mod enrich;
 #[cfg(feature = "collect")]
 pub mod keep;
 #[cfg(feature = "collect")]

@@ -15,6 +15,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("plan", 2),
     ("sink", 2),
     ("keep", 3),
+    ("enrich", 3),
     ("rows", 3),
     ("decode", 3),
     ("query", 4),
@@ -26,6 +27,7 @@ const LAYERS: &[(&str, u8)] = &[
 const NEVER: &[(&str, &str)] = &[
     ("sink", "wire"),
     ("keep", "wire"),
+    ("enrich", "wire"),
     ("query", "wire"),
     ("query", "collect"),
     ("net", "wire"),

@@ -51,6 +51,14 @@ impl Joined {
 }
 
 impl Batch {
+    /// The place in the layout of a column of the schema that readers see.
+    pub(crate) fn own_column(&self, name: &str) -> Option<u16> {
+        self.layout.order.iter().copied().find(|&i| {
+            let def = self.layout.columns.get(usize::from(i));
+            def.is_some_and(|def| def.extra_key.is_none() && &*def.name == name)
+        })
+    }
+
     /// Adds a column of text to a finished batch that has none of this name: for each row the place of its text in
     /// `texts`. A row without one, or with a place that is not there, has no value.
     pub fn join_texts(&mut self, name: &str, keys: &[i32], texts: VarBuf) {
