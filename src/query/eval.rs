@@ -55,12 +55,19 @@ impl Tri {
 impl Filter {
     /// The rows for which the filter holds, and how many it could not tell of.
     pub(super) fn rows(&self, batch: &RecordBatch) -> (BooleanBuffer, usize) {
-        let found = eval(&self.expr, batch);
-        let unknown = batch.num_rows() - found.holds.count_set_bits() - found.fails.count_set_bits();
+        let (holds, unknown) = self.tell(batch);
+        let unknown = unknown.count_set_bits();
         match &self.duplicates {
-            Some(duplicates) => (duplicates.leave_out(batch, &found.holds), unknown),
-            None => (found.holds, unknown),
+            Some(duplicates) => (duplicates.leave_out(batch, &holds), unknown),
+            None => (holds, unknown),
         }
+    }
+
+    /// The rows for which the filter holds, duplicates among them, and those it could not tell of.
+    pub(super) fn tell(&self, batch: &RecordBatch) -> (BooleanBuffer, BooleanBuffer) {
+        let found = eval(&self.expr, batch);
+        let unknown = !&(&found.holds | &found.fails);
+        (found.holds, unknown)
     }
 }
 
