@@ -1,12 +1,15 @@
 //! `flowlane collect`.
 
+use super::names::NameArgs;
 use super::output::{Out, Size, Span, file, standard};
 use super::{kernel, on_terminal, say, usage};
 use anyhow::Context;
 use clap::ValueEnum;
 use flowlane::collect::http::Http;
 use flowlane::collect::log::{Level, Log, LogFormat};
-use flowlane::collect::{Admission, Collector, Config, History, MessageLines, Output, Sink, Status, Tls, TlsFiles};
+use flowlane::collect::{
+    Admission, Collector, Config, History, MessageLines, Output, Preparation, Sink, Status, Tls, TlsFiles,
+};
 use flowlane::columns::gather::Kernel;
 use flowlane::elements::Registry;
 use flowlane::keep::{self, Retention};
@@ -36,6 +39,8 @@ Examples:
                                                     each datagram to two more collectors
   flowlane collect --tcp 4739 --tls 4740 --tls-cert collector.pem --tls-key collector.key
                                                     IPFIX over TCP and TLS, beside UDP 2055
+  flowlane collect --exporters exporters.toml --networks networks.csv --geo GeoLite2-ASN.mmdb --where 'not src_site lab'
+                                                    with names, sites and AS; only some of the rows
   flowlane collect --format none                    count only: is anything lost?
 
 Ctrl-C (or SIGTERM) writes what there is and prints a summary.")]
@@ -152,6 +157,8 @@ pub struct Args {
     /// Whose address the repeated datagrams carry: `keep` the exporter's, which needs root or CAP_NET_RAW
     #[arg(long, value_enum, value_name = "WHOSE", default_value = "own", requires = "mirror")]
     mirror_source: MirrorSource,
+    #[command(flatten)]
+    names: NameArgs,
     /// Stop after so long
     #[arg(long, value_name = "TIME")]
     duration: Option<Span>,
@@ -317,6 +324,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     config.decoder.held.age_us = i64::try_from(args.hold.seconds).unwrap_or(3600).saturating_mul(1_000_000);
     config.decoder.kernel = kernel(args.kernel)?;
     config.mirror = net::MirrorOptions { targets: args.mirror, keep_source: args.mirror_source == MirrorSource::Keep };
+    if args.names.filter().is_some() && matches!(asked, CollectFormat::NetflowJson | CollectFormat::None) {
+        return Err(usage("--where chooses rows, which --format netflow-json and none do not write"));
+    }
+    config.preparation =
+        Preparation { files: args.names.files()?, fill_as: args.names.fill_as(), filter: args.names.filter().cloned() };
     config.messages = (asked == CollectFormat::NetflowJson).then_some(MessageLines::NetflowJson);
 
     let node = args.node.clone().unwrap_or_else(keep::default_node);

@@ -1,6 +1,7 @@
 //! `flowlane decode`.
 
 use super::collect::{rate, registry};
+use super::names::NameArgs;
 use super::output::{Out, file, standard};
 use super::{kernel, on_terminal, say, usage};
 use anyhow::Context;
@@ -10,7 +11,9 @@ use flowlane::columns::gather::Kernel;
 use flowlane::columns::{Batch, Timestamp};
 use flowlane::decode::{Config, Decoder};
 use flowlane::elements::{Registry, v9_scope_name};
+use flowlane::enrich::Enricher;
 use flowlane::error::ErrorKind;
+use flowlane::query::Filter;
 use flowlane::rows::netflow_json::NetflowJson;
 use flowlane::rows::records::RecordLines;
 use flowlane::rows::{self, Session};
@@ -65,6 +68,8 @@ pub struct Args {
     /// Sampling rate of exporters that do not tell theirs
     #[arg(long, value_name = "RATE", value_parser = rate, allow_hyphen_values = true)]
     sampling_rate: Option<f64>,
+    #[command(flatten)]
+    names: NameArgs,
     /// Instructions that records are read with, scalar, avx2 or neon [default: FLOWLANE_KERNEL, else the fastest here]
     #[arg(long, value_name = "NAME")]
     kernel: Option<Kernel>,
@@ -156,6 +161,9 @@ pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     if args.out == Out::Standard && binary && io::stdout().is_terminal() {
         return Err(usage("a terminal shows no such file; give --out FILE, or --format ndjson"));
     }
+    if args.names.filter().is_some() && (format.is_of_messages() || args.options || args.templates) {
+        return Err(usage("--where chooses rows: give --format table, ndjson, csv, parquet or arrow"));
+    }
     let registry = registry(args.elements.as_ref())?;
     let run = Run::new(&args, format, registry)?;
     let cut =
@@ -171,6 +179,8 @@ pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
 struct Run {
     config: Config,
     decoder: Decoder,
+    enricher: Enricher,
+    filter: Option<Filter>,
     writer: Writer,
     messages: Option<Messages>,
     /// Whether rows are what is asked for.
@@ -210,9 +220,11 @@ impl Run {
             None => Writer::to_stream(format, standard()),
             Some(path) => file(format, path)?,
         };
+        let files = args.names.files()?;
         let config = Config {
             registry: registry.clone(),
             sampling_rate: args.sampling_rate,
+            rules: files.tables().exporters.rules(),
             kernel: kernel(args.kernel)?,
             // Rows are handed over when there are many, never by age: the order is the wire's.
             batch_rows: 1 << 16,
@@ -230,6 +242,8 @@ impl Run {
         Ok(Self {
             decoder: Decoder::new(config.clone()),
             config,
+            enricher: Enricher::new(files.tables().clone(), args.names.fill_as()),
+            filter: args.names.filter().cloned(),
             writer,
             messages,
             flows: !args.options && !args.templates && !format.is_of_messages(),
@@ -365,6 +379,7 @@ impl Run {
             None => {}
         }
         if let Some(records) = self.decoder.next_options() {
+            self.enricher.learn(&records);
             if self.options {
                 for record in records.iter() {
                     options::ndjson(line, &record, &self.config.registry);
@@ -383,14 +398,32 @@ impl Run {
 
     /// Writes the rows that were decoded since the last call, in the order of the wire.
     fn write_pending(&mut self) -> anyhow::Result<()> {
-        let batches: Vec<Arc<Batch>> = self.decoder.flush().into_iter().map(Arc::new).collect();
+        let mut batches: Vec<Arc<Batch>> = self.decoder.flush().into_iter().map(Arc::new).collect();
         if self.flows && !batches.is_empty() {
+            batches.iter_mut().try_for_each(|batch| self.prepare(batch))?;
             self.writer.write_ordered(&batches)?;
         }
         for batch in batches {
             if let Some(batch) = Arc::into_inner(batch) {
                 self.decoder.recycle(batch);
             }
+        }
+        Ok(())
+    }
+
+    /// Adds what tables know, and leaves out the rows that are not asked for.
+    fn prepare(&mut self, batch: &mut Arc<Batch>) -> anyhow::Result<()> {
+        if let Some(batch) = Arc::get_mut(batch) {
+            self.enricher.join(batch);
+        }
+        let Some(filter) = &self.filter else { return Ok(()) };
+        let selected = filter.select(batch)?;
+        for (rows, unknown) in batch.runs().iter().map(|run| selected.left_out(run)) {
+            self.summary.rows_filtered += rows;
+            self.summary.rows_unknown += unknown;
+        }
+        if let Some(batch) = Arc::get_mut(batch) {
+            batch.retain(&selected.holds);
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ mod decode;
 mod demo;
 mod keep;
 mod learn;
+mod names;
 mod output;
 mod status;
 

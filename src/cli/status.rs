@@ -86,7 +86,12 @@ fn show(out: &mut impl Write, ledger: &Value, named: usize) -> io::Result<()> {
         ("dropped", "dropped"),
         ("still_held", "still held"),
     ];
-    let rows = [("written", "written"), ("dropped", "dropped"), ("pending", "pending")];
+    let rows = [
+        ("written", "written"),
+        ("filtered", "left out by the filter"),
+        ("dropped", "dropped"),
+        ("pending", "pending"),
+    ];
     let options =
         [("written", "written"), ("passed_over", "passed over"), ("dropped", "dropped"), ("pending", "pending")];
     let connections = [

@@ -5,6 +5,7 @@
 //! question is answered within two ticks.
 
 use super::ledger::ConnectionCounts;
+use super::prepare::LeftOut;
 use crate::columns::{Layout, Timestamp};
 use crate::decode::{Decoder, Stats};
 use crate::net::{self, Receiver};
@@ -188,6 +189,14 @@ impl Part {
 pub(super) struct Kept {
     pub written: u64,
     pub dropped: u64,
+    pub left_out: LeftOut,
+}
+
+impl Kept {
+    pub fn leave_out(&mut self, more: LeftOut) {
+        self.left_out.rows += more.rows;
+        self.left_out.unknown += more.unknown;
+    }
 }
 
 /// What the writer did.

@@ -4,7 +4,7 @@
 //! datagrams  received = refused + limited + malformed + decoded
 //! sets       seen     = decoded + held + malformed + skipped
 //! held sets  held     = decoded late + expired + dropped + still held
-//! rows       decoded  = written + dropped + pending          late ones included
+//! rows       decoded  = written + filtered + dropped + pending   late ones included
 //! options    decoded  = written + passed over + dropped + pending
 //! connections accepted = refused + limited + closed + timed out + malformed + failed + open
 //! ```
@@ -40,7 +40,11 @@ pub struct Account {
     pub still_held: u64,
     /// Rows that the sink took; none where there is no sink.
     pub rows_written: u64,
-    /// Rows that it had no room for, or could not write.
+    /// Rows that the filter left out.
+    pub rows_filtered: u64,
+    /// Those of them of which it could not tell: they lack a column that it looks at.
+    pub rows_unknown: u64,
+    /// Rows that the sink had no room for, or could not write.
     pub rows_dropped: u64,
     /// Its connections.
     pub connections: ConnectionCounts,
@@ -113,7 +117,7 @@ impl Account {
 
     /// Rows on their way to the sink.
     pub fn rows_pending(&self) -> u64 {
-        self.stats.records.saturating_sub(self.rows_written + self.rows_dropped)
+        self.stats.records.saturating_sub(self.rows_written + self.rows_filtered + self.rows_dropped)
     }
 
     /// The sums that do not add up: a name, what went in, and what is accounted for.
@@ -127,8 +131,9 @@ impl Account {
             ),
             ("sets", s.sets, s.sets_decoded + s.sets_held + s.sets_malformed + s.sets_skipped),
             ("held sets", s.sets_held, s.held_decoded + s.held_expired + s.held_dropped + self.still_held),
-            ("rows", s.records, self.rows_written + self.rows_dropped + self.rows_pending()),
             ("connections", self.connections.accepted, self.connections.classes().iter().map(|class| class.1).sum()),
+            ("rows", s.records, self.rows_written + self.rows_filtered + self.rows_dropped + self.rows_pending()),
+            ("rows filtered, those unknown at most", self.rows_unknown, self.rows_unknown.min(self.rows_filtered)),
         ];
         sums.retain(|sum| sum.1 != sum.2);
         sums
@@ -139,6 +144,8 @@ impl Account {
         self.refused += other.refused;
         self.still_held += other.still_held;
         self.rows_written += other.rows_written;
+        self.rows_filtered += other.rows_filtered;
+        self.rows_unknown += other.rows_unknown;
         self.rows_dropped += other.rows_dropped;
         self.connections.merge(&other.connections);
     }
@@ -149,6 +156,8 @@ impl Account {
         let mut rows = json!({ "decoded": s.records, "late": s.late_records });
         if sink {
             rows["written"] = json!(self.rows_written);
+            rows["filtered"] = json!(self.rows_filtered);
+            rows["filtered_unknown"] = json!(self.rows_unknown);
             rows["dropped"] = json!(self.rows_dropped);
             rows["pending"] = json!(self.rows_pending());
         }
@@ -378,10 +387,17 @@ impl Ledger {
         if let Some(known) = place.and_then(|place| self.exporters.get_mut(place)) {
             let account = &mut known.account;
             account.rows_dropped = kept.dropped.min(account.stats.records);
-            account.rows_written = kept.written.min(account.stats.records - account.rows_dropped);
+            let left = account.stats.records - account.rows_dropped;
+            account.rows_filtered = kept.left_out.rows.min(left);
+            account.rows_unknown = kept.left_out.unknown.min(account.rows_filtered);
+            account.rows_written = kept.written.min(left - account.rows_filtered);
             kept.dropped -= account.rows_dropped;
+            kept.left_out.rows -= account.rows_filtered;
+            kept.left_out.unknown -= account.rows_unknown;
             kept.written -= account.rows_written;
         }
+        self.other.rows_filtered += kept.left_out.rows;
+        self.other.rows_unknown += kept.left_out.unknown;
         self.other.rows_dropped += kept.dropped;
         self.other.rows_written += kept.written;
     }

@@ -132,9 +132,15 @@ impl Text {
         if has_sink {
             self.classes(
                 rows,
-                ("flowlane_rows_total", "class", "Rows that are done with: written or dropped."),
-                &[("written", |a| a.rows_written), ("dropped", |a| a.rows_dropped)],
+                (
+                    "flowlane_rows_total",
+                    "class",
+                    "Rows that are done with: written, left out by the filter, or dropped.",
+                ),
+                &[("written", |a| a.rows_written), ("filtered", |a| a.rows_filtered), ("dropped", |a| a.rows_dropped)],
             );
+            let unknown = "Rows left out because they lack a column that the filter looks at; part of filtered.";
+            self.plain(rows, ("flowlane_rows_unknown_total", "counter", unknown), |a| a.rows_unknown);
             let pending = "Rows on their way to the sink.";
             self.plain(rows, ("flowlane_rows_pending", "gauge", pending), Account::rows_pending);
         }

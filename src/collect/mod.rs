@@ -22,6 +22,7 @@ pub mod log;
 #[cfg(feature = "http")]
 mod metrics;
 mod output;
+mod prepare;
 mod summary;
 mod worker;
 
@@ -32,6 +33,7 @@ pub use connections::{Tls, TlsError, TlsFiles};
 pub use history::{History, stretch};
 pub use ledger::{Account, ConnectionCounts, ExporterAccount, Ledger, OptionsAccount, SocketAccount, Watch};
 pub use output::{Item, MessageLines, Output, Sink};
+pub use prepare::Preparation;
 pub use summary::{ExporterSummary, Summary};
 
 use crate::columns::{Batch, Run, Timestamp};
@@ -44,6 +46,7 @@ use gate::Gate;
 use ipnet::IpNet;
 use journal::Journal;
 use log::{Level, Log, Watching};
+use prepare::{Live, LiveRules, Looking, Prepare};
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -78,6 +81,8 @@ pub struct Config {
     pub state: Option<PathBuf>,
     /// Who gets a copy of every datagram.
     pub mirror: net::MirrorOptions,
+    /// What is done to rows before they are written.
+    pub preparation: Preparation,
 }
 
 impl Default for Config {
@@ -94,6 +99,7 @@ impl Default for Config {
             messages: None,
             state: None,
             mirror: net::MirrorOptions::default(),
+            preparation: Preparation::default(),
         }
     }
 }
@@ -123,6 +129,8 @@ struct Shared {
     records: AtomicU64,
     dropped_rows: AtomicU64,
     written_rows: AtomicU64,
+    filtered_rows: AtomicU64,
+    unknown_rows: AtomicU64,
     options_passed_over: AtomicU64,
     kernel_drops: AtomicU64,
     lost: AtomicU64,
@@ -173,6 +181,8 @@ pub struct Status {
     pub records: u64,
     /// Rows written.
     pub written_rows: u64,
+    /// Rows that the filter left out.
+    pub filtered_rows: u64,
     /// Rows dropped because the writer was too slow.
     pub dropped_rows: u64,
     /// Messages that the kernel dropped, at least.
@@ -333,15 +343,25 @@ impl Collector {
         }
         let (lessons, journal_inbox) = bounded(LESSONS);
         let lessons = journal.is_some().then_some(lessons);
-        let mut mirrors = self.mirrors.into_iter();
-        for (index, (receiver, share)) in self.receivers.into_iter().zip(shares).enumerate() {
-            let (back, spare) = bounded(queue);
-            returns.push(back);
-            let mut decoder = decode::Decoder::new(self.config.decoder.clone());
+        let mut decoders = Vec::with_capacity(threads);
+        let (preparation, mut decoder_config) = (self.config.preparation, self.config.decoder);
+        if !preparation.files.is_empty() {
+            decoder_config.rules = preparation.files.tables().exporters.rules();
+        }
+        for share in shares {
+            let mut decoder = decode::Decoder::new(decoder_config.clone());
             if lessons.is_some() {
                 decoder.learn();
                 decoder.restore(share);
             }
+            decoders.push(decoder);
+        }
+        let live = Arc::new(Live::default());
+        let prepare = Prepare::new(&preparation, live.clone(), &decoders);
+        let mut mirrors = self.mirrors.into_iter();
+        for (index, (receiver, decoder)) in self.receivers.into_iter().zip(decoders).enumerate() {
+            let (back, spare) = bounded(queue);
+            returns.push(back);
             let worker = worker::Worker {
                 index,
                 core: cores.get(index % cores.len()).copied(),
@@ -354,6 +374,7 @@ impl Collector {
                 spare,
                 shared: shared.clone(),
                 reporter: board.reporter(),
+                rules: LiveRules::of(&live),
                 gate: Gate::new(self.config.admission.clone()),
             };
             workers.push(Builder::new().name(format!("receive-{index}")).spawn(move || worker.run())?);
@@ -368,7 +389,8 @@ impl Collector {
                 listeners,
                 options: self.config.connections.clone(),
                 open: open.clone(),
-                decoder: decode::Decoder::new(self.config.decoder.clone()),
+                decoder: decode::Decoder::new(decoder_config.clone()),
+                rules: LiveRules::of(&live),
                 items: (!sink.is_nothing()).then(|| items.clone()),
                 spare,
                 shared: shared.clone(),
@@ -391,13 +413,24 @@ impl Collector {
         let writer = if sink.is_nothing() {
             None
         } else {
-            Some(Builder::new().name("write".into()).spawn(move || write(sink, &inbox, &returns, &state, &board))?)
+            Some(
+                Builder::new()
+                    .name("write".into())
+                    .spawn(move || write(sink, prepare, &inbox, &returns, &state, &board))?,
+            )
+        };
+        let looking = match preparation.files {
+            files if files.is_empty() => None,
+            files => {
+                let state = shared.clone();
+                Some(Looking::start(files, live, move |line| state.say(line))?)
+            }
         };
         let watching = match self.config.log {
             Some(log) => Some(Watching::start(watch.clone(), log)?),
             None => None,
         };
-        Ok(Running { shared, watch, watching, workers, writer, journal, began: Instant::now() })
+        Ok(Running { shared, watch, watching, looking, workers, writer, journal, began: Instant::now() })
     }
 }
 
@@ -406,6 +439,7 @@ pub struct Running {
     shared: Arc<Shared>,
     watch: Watch,
     watching: Option<Watching>,
+    looking: Option<Looking>,
     workers: Vec<JoinHandle<worker::Ended>>,
     writer: Option<JoinHandle<io::Result<()>>>,
     journal: Option<JoinHandle<u64>>,
@@ -421,6 +455,7 @@ impl Running {
             bytes: s.bytes.load(Relaxed),
             records: s.records.load(Relaxed),
             written_rows: s.written_rows.load(Relaxed),
+            filtered_rows: s.filtered_rows.load(Relaxed),
             dropped_rows: s.dropped_rows.load(Relaxed),
             kernel_drops: s.kernel_drops.load(Relaxed),
             lost: s.lost.load(Relaxed),
@@ -473,12 +508,17 @@ impl Running {
             Some(Ok(Err(error))) => result = Err(error),
             Some(Err(_)) => result = Err(io::Error::other("the writing thread panicked")),
         }
+        if let Some(looking) = self.looking {
+            looking.end();
+        }
         if let Some(watching) = self.watching {
             watching.end();
         }
         summary.seconds = self.began.elapsed().as_secs_f64();
         summary.rows_written = self.shared.written_rows.load(Relaxed);
         summary.rows_dropped = self.shared.dropped_rows.load(Relaxed);
+        summary.rows_filtered = self.shared.filtered_rows.load(Relaxed);
+        summary.rows_unknown = self.shared.unknown_rows.load(Relaxed);
         summary.options_passed_over = self.shared.options_passed_over.load(Relaxed);
         summary.exporters.sort_by(|a, b| b.stats.records.cmp(&a.stats.records).then(a.address.cmp(&b.address)));
         (summary, result)
@@ -493,6 +533,7 @@ fn now() -> Timestamp {
 /// The writing thread: until all receiving threads are gone.
 fn write(
     mut sink: Box<dyn Sink>,
+    mut prepare: Prepare,
     inbox: &Inbox<Item>,
     returns: &[Sender<Batch>],
     shared: &Shared,
@@ -508,9 +549,16 @@ fn write(
             Err(RecvTimeoutError::Disconnected) => break,
         };
         let mut result = Ok(());
-        if let Some(item) = item {
-            let rows = item.rows();
+        if let Some(mut item) = item {
             if failure.is_none() {
+                result = prepare.prepare(&mut item, |exporter, left_out| {
+                    shared.filtered_rows.fetch_add(left_out.rows, Relaxed);
+                    shared.unknown_rows.fetch_add(left_out.unknown, Relaxed);
+                    lock(&board.written).rows.entry(exporter).or_default().leave_out(left_out);
+                });
+            }
+            let rows = item.rows();
+            if failure.is_none() && result.is_ok() {
                 result = sink.write(&item);
             }
             let is_taken = sink.takes(&item);
@@ -534,6 +582,7 @@ fn write(
         if failure.is_none() && result.is_ok() && ticked.elapsed() >= Duration::from_millis(200) {
             ticked = Instant::now();
             result = sink.tick(now());
+            trouble.forgot(prepare.names_forgotten(), shared);
         }
         if sink.goes_on() {
             trouble.saw(&result, shared);
@@ -596,6 +645,9 @@ fn rows_by_exporter(runs: &[Run], mut add: impl FnMut(IpAddr, u64)) {
 struct Trouble {
     said: Option<Instant>,
     lasts: bool,
+    // Names that were forgotten and not told of.
+    names: u64,
+    names_said: Option<Instant>,
 }
 
 impl Trouble {
@@ -606,6 +658,18 @@ impl Trouble {
             (self.lasts, self.said) = (true, Some(Instant::now()));
             let dropped = shared.dropped_rows.load(Relaxed);
             shared.say(&format!("cannot write: {error}; {dropped} rows are dropped so far, and the next are tried"));
+        }
+    }
+
+    /// Names of exporters were forgotten, because there are too many.
+    fn forgot(&mut self, names: u64, shared: &Shared) {
+        self.names += names;
+        if self.names > 0 && self.names_said.is_none_or(|at| at.elapsed() >= Duration::from_secs(60)) {
+            self.names_said = Some(Instant::now());
+            let names = std::mem::take(&mut self.names);
+            shared.say(&format!(
+                "{names} names from options data are forgotten, those heard of longest ago: there are too many"
+            ));
         }
     }
 

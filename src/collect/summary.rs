@@ -22,6 +22,10 @@ pub struct Summary {
     pub exporters: Vec<ExporterSummary>,
     /// Rows written.
     pub rows_written: u64,
+    /// Rows that the filter left out.
+    pub rows_filtered: u64,
+    /// Those of them of which it could not tell: they lack a column that it looks at.
+    pub rows_unknown: u64,
     /// Rows dropped because the writer was too slow, or failed.
     pub rows_dropped: u64,
     /// Options records dropped.
@@ -78,6 +82,8 @@ impl Summary {
         self.sets_still_held += other.sets_still_held;
         self.options_dropped += other.options_dropped;
         self.rows_written += other.rows_written;
+        self.rows_filtered += other.rows_filtered;
+        self.rows_unknown += other.rows_unknown;
         self.fragments_lost += other.fragments_lost;
         for exporter in other.exporters {
             self.exporter(exporter.address, &exporter.stats, exporter.rows_dropped);
@@ -159,6 +165,8 @@ impl Summary {
         let mut total = stats_json(&self.stats);
         for (name, n) in [
             ("rows_written", self.rows_written),
+            ("rows_filtered", self.rows_filtered),
+            ("rows_unknown", self.rows_unknown),
             ("rows_dropped", self.rows_dropped),
             ("options_dropped", self.options_dropped + self.stats.options_dropped),
             ("options_passed_over", self.options_passed_over),
@@ -245,6 +253,10 @@ impl fmt::Display for Summary {
         )?;
         if self.connections.accepted > 0 {
             writeln!(f, "  {} connections", self.connections.accepted)?;
+        }
+        if self.rows_filtered > 0 {
+            let (rows, unknown) = (self.rows_filtered, self.rows_unknown);
+            writeln!(f, "  {rows} rows left out by the filter, {unknown} of them because they lack what it looks at")?;
         }
         for mirror in &self.mirrors {
             writeln!(f, "  {} datagrams repeated to {}", mirror.sent, mirror.target)?;

@@ -3,6 +3,7 @@
 use super::board::{Part, Reporter};
 use super::gate::{Gate, Verdict};
 use super::ledger::ConnectionCounts;
+use super::prepare::LiveRules;
 use super::{Item, Orders, Shared, now, rows_by_exporter};
 use crate::columns::{Batch, Timestamp};
 use crate::decode::{Decoder, Learned, Stats};
@@ -44,6 +45,8 @@ pub(super) struct Worker {
     pub lessons: Option<Sender<Learned>>,
     pub shared: Arc<Shared>,
     pub reporter: Reporter,
+    /// What an operator says of exporters, now.
+    pub rules: LiveRules,
     pub gate: Gate,
 }
 
@@ -175,6 +178,7 @@ impl Worker {
                 if let Some(admission) = orders.admission() {
                     self.gate.change(admission);
                 }
+                self.rules.refresh(&mut self.decoder);
                 self.decoder.tick(now());
                 desk.hand_over(&mut self.decoder, &self.spare, false);
                 desk.end_lines(false);
@@ -253,17 +257,18 @@ impl Desk {
 
     /// Hands full batches and options records to the writer, and takes back what it is done with.
     fn hand_over(&mut self, decoder: &mut Decoder, spare: &Inbox<Batch>, wait: bool) {
-        while let Some(batch) = decoder.next_batch() {
-            if let Some(batch) = self.rows(batch, wait) {
-                decoder.recycle(batch);
-            }
-        }
+        // Options data first: they may name what the rows have.
         if let Some(options) = decoder.next_options() {
             if self.items.is_none() {
                 decoder.recycle_options(options);
             } else if let Some(Item::Options(options)) = self.send(Item::Options(options), wait) {
                 self.options_dropped += options.len() as u64;
                 decoder.recycle_options(options);
+            }
+        }
+        while let Some(batch) = decoder.next_batch() {
+            if let Some(batch) = self.rows(batch, wait) {
+                decoder.recycle(batch);
             }
         }
         while let Ok(batch) = spare.try_recv() {

@@ -21,6 +21,7 @@ pub use tls::{Tls, TlsError, TlsFiles};
 use super::board::{ConnectionLine, Part, Reporter};
 use super::gate::Gate;
 use super::ledger::ConnectionCounts;
+use super::prepare::LiveRules;
 use super::worker::{DRAIN, Ended, Published, TICK};
 use super::{Item, Orders, Shared, now, rows_by_exporter};
 use crate::columns::Batch;
@@ -95,6 +96,8 @@ pub(super) struct Taker {
     /// Connections of all threads.
     pub open: Arc<AtomicUsize>,
     pub decoder: Decoder,
+    /// What an operator says of exporters, now.
+    pub rules: LiveRules,
     /// To the writer; `None` where nothing is written.
     pub items: Option<Sender<Item>>,
     pub spare: Inbox<Batch>,
@@ -111,6 +114,7 @@ impl Taker {
         let mut desk = Desk {
             index: self.index,
             decoder: self.decoder,
+            rules: self.rules,
             items: self.items,
             spare: self.spare,
             shared: self.shared,
@@ -380,6 +384,7 @@ fn line(connection: &Connection) -> ConnectionLine {
 struct Desk {
     index: usize,
     decoder: Decoder,
+    rules: LiveRules,
     items: Option<Sender<Item>>,
     spare: Inbox<Batch>,
     shared: Arc<Shared>,
@@ -417,14 +422,15 @@ impl Desk {
 
     /// Hands full batches and options records to the writer, however long that takes.
     fn hand_over(&mut self) {
-        while let Some(batch) = self.decoder.next_batch() {
-            self.queue(batch);
-        }
+        // Options data first: they may name what the rows have.
         if let Some(options) = self.decoder.next_options() {
             match &self.items {
                 Some(_) => self.waiting.push_back(Item::Options(options)),
                 None => self.decoder.recycle_options(options),
             }
+        }
+        while let Some(batch) = self.decoder.next_batch() {
+            self.queue(batch);
         }
         self.deliver();
         while let Ok(batch) = self.spare.try_recv() {
@@ -472,6 +478,7 @@ impl Desk {
     /// Looks after quiet batches and counters, and answers.
     fn tick(&mut self) {
         self.ticked = Instant::now();
+        self.rules.refresh(&mut self.decoder);
         self.decoder.tick(now());
         self.published.update(&self.decoder, 0, &self.shared);
         if let Some(mut reporter) = self.reporter.take() {

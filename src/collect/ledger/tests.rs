@@ -50,7 +50,8 @@ fn what_was_forgotten_stays_in_the_total() {
     decoder.tick(at);
     decoder.decode(&v5, second, at);
     // The rows of the first are written after it was forgotten.
-    let rows = [(first.ip(), Kept { written: 1, dropped: 0 }), (second.ip(), Kept { written: 0, dropped: 1 })];
+    let rows =
+        [(first.ip(), Kept { written: 1, ..Kept::default() }), (second.ip(), Kept { dropped: 1, ..Kept::default() })];
     let ledger = ledger(&decoder, rows.into_iter().collect());
     assert_eq!(ledger.exporters.len(), 1);
     assert_eq!((ledger.exporters[0].address, ledger.exporters[0].account.rows_dropped), (second.ip(), 1));
