@@ -56,6 +56,15 @@ impl AlignedBuf {
         self.len = len;
     }
 
+    /// Grows with whatever the memory held, or shortens: for those who write all of it next.
+    pub(crate) fn resize_dirty(&mut self, len: usize) {
+        let need = len.div_ceil(64);
+        if need > self.blocks.len() {
+            self.blocks.resize(need, Block::new_zeroed());
+        }
+        self.len = len;
+    }
+
     /// Forgets the content, keeps the memory.
     pub fn clear(&mut self) {
         self.len = 0;

@@ -5,6 +5,10 @@
 //!       -> date=YYYY-MM-DD/hour=HH/<node>-<segment>-<part>.parquet      on rotation, by another thread
 //! ```
 //!
+//! A stream is the batch's own memory, and once a message what its rows share; that stays so until the Parquet file has
+//! it as runs of places in a dictionary. Rows are kept in the order in which they were handed over, which is that of the
+//! time received but for the moment that a batch waits: sorting them would cut every column of every layout at each message.
+//!
 //! Files are cut by the time received, UTC, and stand in the folder of their hour. A file has its final name only when
 //! it is whole and on the disk; its segment is removed after that. What a node writes follows from the segment alone, so
 //! sealing a segment again after a crash writes the same files under the same names: no row is lost or doubled.
@@ -14,8 +18,10 @@
 
 pub mod ledger;
 
+mod growing;
 mod layout;
 mod retention;
+mod runs;
 mod seal;
 mod segment;
 mod store;
@@ -34,8 +40,8 @@ use std::path::Path;
 ///
 /// # Errors
 /// Those of the file system, and of `take`. A cut end is none.
-pub fn read_segment(path: &Path, take: impl FnMut(RecordBatch) -> io::Result<()>) -> io::Result<()> {
-    segment::read(path, take).map(drop)
+pub fn read_segment(path: &Path, mut take: impl FnMut(RecordBatch) -> io::Result<()>) -> io::Result<()> {
+    segment::read(path, |batch| take(runs::Rows::new(batch)?.expand()?)).map(drop)
 }
 
 #[cfg(test)]

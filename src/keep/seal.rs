@@ -1,13 +1,13 @@
 //! From a segment to Parquet files, one an hour.
 
+use super::growing::Growing;
 use super::layout::{HOUR_US, hour_folder, sealed_name};
-use super::segment;
-use crate::sink::{EXTRA_COLUMNS, FileSchema, io_error, properties};
-use arrow_array::cast::AsArray;
-use arrow_array::types::TimestampMicrosecondType;
-use arrow_array::{ArrayRef, RecordBatch, new_null_array};
-use arrow_schema::{Field, Schema};
-use parquet::arrow::ArrowWriter;
+use super::runs::{Rows, is_extra, is_total};
+use super::segment::Contents;
+use crate::sink::parquet::{ParquetFile, Source};
+use crate::sink::{EXTRA_COLUMNS, FileSchema};
+use arrow_array::{ArrayRef, BooleanArray, Int64Array};
+use arrow_schema::{Field, FieldRef, Schema};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
@@ -27,23 +27,23 @@ pub(super) struct Sealed {
 
 /// Writes the files of a segment and removes it. The same segment always comes to the same files.
 pub(super) fn seal(root: &Path, node: &str, id: i64, path: &Path) -> io::Result<Sealed> {
-    let plan = Parts::of(path)?;
-    let mut sealed = Sealed { rows: plan.end.rows, torn: plan.end.torn, ..Sealed::default() };
-    let mut files: BTreeMap<(i64, u32), Open> = BTreeMap::new();
-    let mut batches = plan.part_of_batch.iter();
-    let written = segment::read(path, |rows| {
-        let part = batches.next().copied().unwrap_or(0);
-        let schema = plan.schemas.get(part as usize).ok_or_else(|| io::Error::other("a segment that changes"))?;
-        let rows = widen(&rows, schema)?;
-        for (hour, range) in hours(&rows) {
-            let file = match files.get_mut(&(hour, part)) {
+    let contents = Contents::of(path)?;
+    let parts = Parts::of(&contents.schemas);
+    let mut sealed = Sealed { rows: contents.end.rows, torn: contents.end.torn, ..Sealed::default() };
+    let mut files: BTreeMap<(i64, usize), Open> = BTreeMap::new();
+    let written = contents.read(path, |stream, batch| {
+        let rows = Rows::new(batch)?;
+        let (part, columns) = parts.streams.get(stream).ok_or_else(changed)?;
+        for hour in hours(&rows) {
+            let file = match files.get_mut(&(hour.start, *part)) {
                 Some(file) => file,
                 None => {
-                    let file = Open::create(root, node, id, hour, part, schema)?;
-                    files.entry((hour, part)).or_insert(file)
+                    let schema = parts.schemas.get(*part).ok_or_else(changed)?;
+                    let file = Open::create(root, node, id, hour.start, *part as u32, schema)?;
+                    files.entry((hour.start, *part)).or_insert(file)
                 }
             };
-            file.out()?.write(&rows.slice(range.start, range.len())).map_err(io_error)?;
+            file.append(&rows, &hour, columns)?;
         }
         Ok(())
     });
@@ -65,51 +65,62 @@ pub(super) fn seal(root: &Path, node: &str, id: i64, path: &Path) -> io::Result<
     Ok(sealed)
 }
 
-/// Which file of an hour each batch goes to, and the schemas of the files.
+fn changed() -> io::Error {
+    io::Error::other("a segment that changes")
+}
+
+/// Where a column of a file is in a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Column {
+    Nowhere,
+    /// A column of its own.
+    Own(usize),
+    /// Among what runs share, by its name.
+    Shared,
+    /// Each row is one flow.
+    One,
+    /// Whether counters are running totals.
+    Total,
+}
+
+/// The schemas of the files of an hour, and for each schema of a stream which of them it goes to, and where the columns
+/// of that are.
 struct Parts {
     schemas: Vec<Arc<Schema>>,
-    part_of_batch: Vec<u32>,
-    end: segment::End,
+    streams: Vec<(usize, Vec<Column>)>,
 }
 
 impl Parts {
-    /// From a first reading. A file has at most so many columns of extras; what has more begins another.
-    fn of(path: &Path) -> io::Result<Self> {
+    /// A file has at most so many columns of extras; what has more begins another.
+    fn of(streams: &[Arc<Schema>]) -> Self {
         let all = FileSchema::new([], true).arrow().clone();
-        let known = all.fields().len();
-        let (mut fields, mut schemas) = (all.fields().to_vec(), Vec::new());
-        let mut part_of_batch = Vec::new();
-        let mut last: Option<Arc<Schema>> = None;
-        let end = segment::read(path, |rows| {
-            let schema = rows.schema();
-            if last.as_ref().is_none_or(|l| *l != schema) {
-                let new = |fields: &[Arc<Field>]| -> Vec<Arc<Field>> {
-                    schema.fields().iter().filter(|f| place(fields, f).is_none()).cloned().collect()
-                };
-                let mut more = new(&fields);
-                if fields.len() + more.len() > known + EXTRA_COLUMNS && fields.len() > known {
-                    schemas.push(schema_of(&fields, &all));
-                    fields = all.fields().to_vec();
-                    more = new(&fields);
-                }
-                fields.extend(more);
-                last = Some(schema);
+        let (mut extras, mut schemas): (Vec<FieldRef>, Vec<Arc<Schema>>) = (Vec::new(), Vec::new());
+        let mut part_of = Vec::new();
+        for stream in streams {
+            let own = || stream.fields().iter().filter(|f| is_extra(f)).cloned();
+            let mut more: Vec<FieldRef> = own().filter(|f| !extras.iter().any(|k| is_same(k, f))).collect();
+            if extras.len() + more.len() > EXTRA_COLUMNS && !extras.is_empty() {
+                schemas.push(schema_of(&std::mem::take(&mut extras), &all));
+                more = own().collect();
             }
-            part_of_batch.push(schemas.len() as u32);
-            Ok(())
-        })?;
-        schemas.push(schema_of(&fields, &all));
-        Ok(Self { schemas, part_of_batch, end })
+            extras.extend(more);
+            part_of.push(schemas.len());
+        }
+        schemas.push(schema_of(&extras, &all));
+        let of = |(stream, part): (&Arc<Schema>, usize)| {
+            (part, schemas.get(part).map_or(Vec::new(), |file| columns(file, stream)))
+        };
+        let streams = streams.iter().zip(part_of).map(of).collect();
+        Self { schemas, streams }
     }
 }
 
 /// The columns of the schema, the extras, and at the end the map of those without a column.
-fn schema_of(fields: &[Arc<Field>], all: &Schema) -> Arc<Schema> {
-    let known = all.fields().len().saturating_sub(1);
-    let (known, others) = fields.split_at(known.min(fields.len()));
+fn schema_of(extras: &[FieldRef], all: &Schema) -> Arc<Schema> {
+    let (known, map) = all.fields().split_at(all.fields().len().saturating_sub(1));
     let mut names: BTreeSet<String> = known.iter().map(|f| f.name().clone()).collect();
     // Two extras of one name and several types: the later ones get a number.
-    let extras = others.iter().skip(1).map(|field| {
+    let extras = extras.iter().map(|field| {
         let (mut name, mut n) = (field.name().clone(), 1);
         while !names.insert(name.clone()) {
             n += 1;
@@ -117,63 +128,62 @@ fn schema_of(fields: &[Arc<Field>], all: &Schema) -> Arc<Schema> {
         }
         Arc::new(field.as_ref().clone().with_name(name))
     });
-    let fields: Vec<Arc<Field>> = known.iter().cloned().chain(extras).chain(others.first().cloned()).collect();
+    let fields: Vec<FieldRef> = known.iter().cloned().chain(extras).chain(map.iter().cloned()).collect();
     Arc::new(Schema::new(fields).with_metadata(all.metadata().clone()))
 }
 
-/// The field of the same name and type.
-fn place(fields: &[Arc<Field>], field: &Field) -> Option<usize> {
-    fields.iter().position(|f| f.name() == field.name() && f.data_type() == field.data_type())
+fn is_same(a: &Field, b: &Field) -> bool {
+    a.name() == b.name() && a.data_type() == b.data_type()
 }
 
-/// A batch under a schema that has all of its columns.
-fn widen(rows: &RecordBatch, schema: &Arc<Schema>) -> io::Result<RecordBatch> {
-    let narrow = rows.schema();
-    let mut placed = vec![false; narrow.fields().len()];
-    let columns: Vec<ArrayRef> = schema
-        .fields()
-        .iter()
-        .map(|field| {
-            // A number behind the name tells extras of several types apart.
-            let numbered = |name: &str| {
-                let rest = field.name().strip_prefix(name).and_then(|rest| rest.strip_prefix("__"));
-                rest.is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
+/// Where each column of a file is.
+fn columns(file: &Schema, stream: &Schema) -> Vec<Column> {
+    let mut placed = vec![false; stream.fields().len()];
+    let place = |field: &FieldRef| {
+        if !is_extra(field) {
+            return match (stream.column_with_name(field.name()), field.name().as_str()) {
+                (Some((at, _)), _) => Column::Own(at),
+                (None, "flows") => Column::One,
+                (None, "counters_are_total") => Column::Total,
+                (None, _) => Column::Shared,
             };
-            let find = |named: &dyn Fn(&str) -> bool| {
-                narrow
-                    .fields()
-                    .iter()
-                    .zip(&placed)
-                    .position(|(f, placed)| !placed && named(f.name()) && f.data_type() == field.data_type())
-            };
-            match find(&|name| name == field.name()).or_else(|| find(&numbered)) {
-                Some(at) => {
-                    if let Some(placed) = placed.get_mut(at) {
-                        *placed = true;
-                    }
-                    rows.column(at).clone()
-                }
-                None => new_null_array(field.data_type(), rows.num_rows()),
-            }
-        })
-        .collect();
-    if placed.contains(&false) {
-        return Err(io::Error::other("a segment that changes"));
-    }
-    RecordBatch::try_new(schema.clone(), columns).map_err(io_error)
-}
-
-/// The rows of a batch by the hour they were received in; several ranges may be of one hour.
-fn hours(rows: &RecordBatch) -> Vec<(i64, Range<usize>)> {
-    let times = rows.column(0).as_primitive_opt::<TimestampMicrosecondType>().map(|t| t.values().to_vec());
-    let times = times.unwrap_or_default();
-    let mut found: Vec<(i64, Range<usize>)> = Vec::new();
-    for (row, time) in times.iter().enumerate() {
-        let hour = time.div_euclid(HOUR_US) * HOUR_US;
-        match found.last_mut() {
-            Some((of, range)) if *of == hour => range.end = row + 1,
-            _ => found.push((hour, row..row + 1)),
         }
+        // A number behind the name tells extras of several types apart.
+        let numbered = |name: &str| {
+            let rest = field.name().strip_prefix(name).and_then(|rest| rest.strip_prefix("__"));
+            rest.is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
+        };
+        let find = |named: &dyn Fn(&str) -> bool| {
+            let mut fields = stream.fields().iter().zip(&placed);
+            fields.position(|(f, placed)| !placed && named(f.name()) && f.data_type() == field.data_type())
+        };
+        let found = find(&|name| name == field.name()).or_else(|| find(&numbered));
+        if let Some(placed) = found.and_then(|at| placed.get_mut(at)) {
+            *placed = true;
+        }
+        found.map_or(Column::Nowhere, Column::Own)
+    };
+    file.fields().iter().map(place).collect()
+}
+
+/// Consecutive runs of rows that were received in one hour.
+struct Hour {
+    start: i64,
+    runs: Range<usize>,
+    rows: Range<usize>,
+}
+
+/// The rows of a batch by the hour they were received in; several of them may be of one hour.
+fn hours(rows: &Rows) -> Vec<Hour> {
+    let mut found: Vec<Hour> = Vec::new();
+    let mut row = 0;
+    for (run, (time, length)) in rows.received().iter().zip(&rows.lengths).enumerate() {
+        let (start, end) = (time.div_euclid(HOUR_US) * HOUR_US, row + *length as usize);
+        match found.last_mut() {
+            Some(hour) if hour.start == start => (hour.runs.end, hour.rows.end) = (run + 1, end),
+            _ => found.push(Hour { start, runs: run..run + 1, rows: row..end }),
+        }
+        row = end;
     }
     found
 }
@@ -182,7 +192,8 @@ fn hours(rows: &RecordBatch) -> Vec<(i64, Range<usize>)> {
 struct Open {
     temporary: PathBuf,
     path: PathBuf,
-    out: Option<ArrowWriter<File>>,
+    schema: Arc<Schema>,
+    out: Option<ParquetFile<Growing>>,
 }
 
 impl Open {
@@ -192,19 +203,37 @@ impl Open {
         let name = sealed_name(node, id, part);
         let temporary = folder.join(format!(".{name}.tmp"));
         let about = [("flowlane.node", node.to_string()), ("flowlane.segment", id.to_string())];
-        let file = File::create(&temporary)?;
-        let out = ArrowWriter::try_new(file, schema.clone(), Some(properties(schema, &about))).map_err(io_error)?;
-        Ok(Self { temporary, path: folder.join(name), out: Some(out) })
+        let file = Growing::new(File::create(&temporary)?);
+        let out = Some(ParquetFile::new(file, schema, &about)?);
+        Ok(Self { temporary, path: folder.join(name), schema: schema.clone(), out })
     }
 
-    fn out(&mut self) -> io::Result<&mut ArrowWriter<File>> {
-        self.out.as_mut().ok_or_else(|| io::Error::other("a file that is finished"))
+    fn append(&mut self, rows: &Rows, hour: &Hour, columns: &[Column]) -> io::Result<()> {
+        let Some(out) = &mut self.out else { return Err(io::Error::other("a file that is finished")) };
+        let (n, is_all) = (hour.rows.len(), hour.rows.len() == rows.len());
+        let lengths = rows.lengths.get(hour.runs.clone()).unwrap_or(&[]);
+        let once = [n as u32];
+        let source = |(column, field): (&Column, &FieldRef)| match column {
+            Column::Nowhere => Source::Absent,
+            Column::Own(at) if is_all => Source::Rows(rows.column(*at).clone()),
+            Column::Own(at) => Source::Rows(rows.column(*at).slice(hour.rows.start, n)),
+            Column::Shared => match rows.shared(field.name()) {
+                Some(shared) => Source::Runs(shared.slice(hour.runs.start, hour.runs.len()), lengths),
+                None => Source::Absent,
+            },
+            Column::One => Source::Runs(Arc::new(Int64Array::from(vec![1])) as ArrayRef, &once),
+            Column::Total => {
+                Source::Runs(Arc::new(BooleanArray::from(vec![is_total(rows.schema())])) as ArrayRef, &once)
+            }
+        };
+        let sources = columns.iter().zip(self.schema.fields()).map(source).collect();
+        out.append(sources, n)
     }
 
     /// The whole file is on the disk.
     fn finish(&mut self) -> io::Result<()> {
         let Some(out) = self.out.take() else { return Ok(()) };
-        out.into_inner().map_err(io_error)?.sync_all()
+        out.finish()?.finish()
     }
 
     /// Gives it its name.

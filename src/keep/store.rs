@@ -71,7 +71,6 @@ pub struct Store {
     // The stretch that the segment is of.
     stretch: i64,
     last_id: i64,
-    buffer: Vec<u8>,
     jobs: Option<Sender<(i64, PathBuf)>>,
     sealer: Option<JoinHandle<VecDeque<(i64, PathBuf)>>>,
     progress: Arc<Progress>,
@@ -129,7 +128,6 @@ impl Store {
             segment: None,
             stretch: i64::MIN,
             last_id,
-            buffer: Vec::new(),
             jobs: Some(jobs),
             sealer: Some(sealer),
             progress,
@@ -149,7 +147,7 @@ impl Store {
         let Some(first) = batch.runs().first() else { return Ok(()) };
         self.rotate(first.meta.received_at.0);
         // What somebody removed takes no more rows.
-        self.segment.take_if(|s| !s.path.exists());
+        self.segment.take_if(|s| s.is_gone());
         if self.segment.is_none() {
             // A folder that was removed comes again.
             fs::create_dir_all(&self.folder)?;
@@ -158,7 +156,7 @@ impl Store {
             self.stretch = self.start_of(now_us());
         }
         let Some(segment) = &mut self.segment else { return Ok(()) };
-        let result = segment.append(batch, batch.runs(), &mut self.buffer);
+        let result = segment.append(batch);
         if result.is_err() {
             self.close();
         }
@@ -190,7 +188,7 @@ impl Store {
 
     fn rotate(&mut self, us: i64) {
         let over = self.start_of(us) > self.stretch;
-        if self.segment.as_ref().is_some_and(|s| over || s.bytes >= self.options.segment_bytes) {
+        if self.segment.as_ref().is_some_and(|s| over || s.bytes() >= self.options.segment_bytes) {
             self.close();
         }
     }

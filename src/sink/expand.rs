@@ -142,7 +142,7 @@ impl FileSchema {
         }
         let others = columns.iter().zip(&placed).filter(|(c, placed)| c.def.extra_key.is_some() && !**placed);
         let others: Vec<Column<'_>> = others.map(|(c, _)| *c).collect();
-        arrays.push(map(&others, first, rows)?);
+        arrays.push(extras_map(&others, first, rows)?);
         RecordBatch::try_new(self.arrow.clone(), arrays)
     }
 
@@ -196,12 +196,13 @@ fn each<T: Clone>(runs: &[Run], rows: usize, of: impl Fn(&RunMeta) -> T) -> Vec<
     values
 }
 
-fn dictionary_type() -> DataType {
+/// Text in a dictionary.
+pub(crate) fn dictionary_type() -> DataType {
     DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
 }
 
 /// Text with a dictionary or without, as the file has it.
-fn texts_as(wanted: &DataType, array: ArrayRef) -> ArrayRef {
+pub(crate) fn texts_as(wanted: &DataType, array: ArrayRef) -> ArrayRef {
     if let (DataType::Dictionary(..), Some(texts)) = (wanted, array.as_string_opt::<i32>()) {
         return Arc::new(texts.iter().collect::<DictionaryArray<Int32Type>>());
     }
@@ -213,13 +214,14 @@ fn texts_as(wanted: &DataType, array: ArrayRef) -> ArrayRef {
     array
 }
 
-fn map_type() -> DataType {
+/// The column of extras without a column.
+pub(crate) fn map_type() -> DataType {
     let entries = vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)];
     DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries.into()), false)), false)
 }
 
 /// Extras without a column, as text.
-fn map(columns: &[Column<'_>], first: usize, rows: usize) -> Result<ArrayRef, ArrowError> {
+pub(crate) fn extras_map(columns: &[Column<'_>], first: usize, rows: usize) -> Result<ArrayRef, ArrowError> {
     if columns.is_empty() {
         return Ok(new_null_array(&map_type(), rows));
     }

@@ -244,7 +244,7 @@ fn run_cells(meta: &RunMeta, mut put: impl FnMut(usize, &str, &[u8])) {
 }
 
 /// Appends an address.
-pub(super) fn address(out: &mut Vec<u8>, ip: IpAddr) {
+pub(crate) fn address(out: &mut Vec<u8>, ip: IpAddr) {
     match ip {
         IpAddr::V4(ip) => text::ip4(out, ip.to_bits()),
         IpAddr::V6(ip) => text::ip6(out, &ip.octets()),

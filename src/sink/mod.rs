@@ -13,14 +13,17 @@ mod file;
 mod folder;
 mod lines;
 pub mod options;
+pub(crate) mod parquet;
 pub mod schema;
 pub mod table;
 pub mod text;
 
 pub use expand::{EXTRA_COLUMNS, FileSchema};
+pub(crate) use expand::{dictionary_type, extras_map, map_type, texts_as};
 pub use file::{Format, Writer};
 pub(crate) use file::{io_error, properties};
 pub use folder::Folder;
+pub(crate) use lines::address;
 pub use lines::{Lines, csv_header, header};
 
 #[cfg(test)]

@@ -1,0 +1,95 @@
+//! A file that is appended to, with room asked for ahead.
+
+use rustix::fs::{FallocateFlags, fallocate};
+use std::fs::File;
+use std::io::{self, IoSlice, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
+
+/// Room that is asked for at once: as much as there is, within these.
+const LEAST: u64 = 1 << 20;
+const MOST: u64 = 64 << 20;
+
+/// A file of known length. Finding room for each write alone costs a third of writing.
+pub(super) struct Growing {
+    file: File,
+    length: u64,
+    room: u64,
+    // Not every file system can.
+    asks: bool,
+}
+
+impl Growing {
+    /// An empty file.
+    pub(super) fn new(file: File) -> Self {
+        Self { file, length: 0, room: 0, asks: true }
+    }
+
+    /// Bytes written.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Whether no name leads to it any more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.file.metadata().is_ok_and(|m| m.nlink() == 0)
+    }
+
+    /// Appends all of several parts, or nothing: after an error it is as long as before.
+    pub(super) fn append(&mut self, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+        let bytes = parts.iter().map(|part| part.len() as u64).sum();
+        self.make_room(bytes);
+        let written = write_all(&mut self.file, parts);
+        match written {
+            Ok(()) => self.length += bytes,
+            Err(_) => {
+                self.file.set_len(self.length)?;
+                self.file.seek(SeekFrom::Start(self.length))?;
+                self.room = self.length;
+            }
+        }
+        written
+    }
+
+    /// Everything is on the disk, and what was asked for in vain is given back.
+    pub(super) fn finish(self) -> io::Result<()> {
+        self.file.set_len(self.length)?;
+        self.file.sync_all()
+    }
+
+    fn make_room(&mut self, bytes: u64) {
+        if self.asks && self.length + bytes > self.room {
+            let more = self.length.clamp(LEAST, MOST).max(bytes);
+            // A full disk is told of by the write.
+            self.asks = fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.length, more).is_ok();
+            self.room = self.length + more;
+        }
+    }
+}
+
+impl Write for Growing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.append(&mut [IoSlice::new(bytes)])?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn write_all(file: &mut File, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+    // Empty ones at the front would look like a file that takes nothing.
+    IoSlice::advance_slices(&mut parts, 0);
+    while !parts.is_empty() {
+        match file.write_vectored(parts.get(..parts.len().min(PARTS)).unwrap_or(&[])) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => IoSlice::advance_slices(&mut parts, n),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// What one call takes.
+const PARTS: usize = 1024;

@@ -1,0 +1,229 @@
+//! The pages of one column in one row group, and what is said of them: offsets, statistics.
+
+use super::Result;
+use super::hybrid;
+use bytes::{Buf, Bytes};
+use parquet::basic::{Compression, Encoding};
+use parquet::column::page::{CompressedPage, Page, PageWriter};
+use parquet::column::writer::ColumnCloseResult;
+use parquet::file::metadata::{ColumnChunkMetaData, ColumnIndexBuilder, OffsetIndexBuilder};
+use parquet::file::reader::{ChunkReader, Length};
+use parquet::file::statistics::Statistics;
+use parquet::file::writer::{SerializedPageWriter, SerializedRowGroupWriter, TrackedWrite};
+use parquet::schema::types::ColumnDescPtr;
+use std::io::{self, Read, Write};
+
+/// The least and the greatest value of a page, as the format writes them.
+pub(super) type Bounds = (Vec<u8>, Vec<u8>);
+
+/// A column chunk being written.
+pub(super) struct Chunk {
+    descr: ColumnDescPtr,
+    pages: TrackedWrite<Vec<u8>>,
+    offsets: OffsetIndexBuilder,
+    bounds: ColumnIndexBuilder,
+    encodings: Vec<Encoding>,
+    rows: usize,
+    nulls: usize,
+}
+
+impl Chunk {
+    pub(super) fn new(descr: ColumnDescPtr, memory: Vec<u8>) -> Self {
+        Self {
+            pages: TrackedWrite::new(memory),
+            offsets: OffsetIndexBuilder::new(),
+            bounds: ColumnIndexBuilder::new(descr.physical_type()),
+            encodings: vec![Encoding::RLE],
+            rows: 0,
+            nulls: 0,
+            descr,
+        }
+    }
+
+    /// Bytes of its pages.
+    pub(super) fn bytes(&self) -> usize {
+        self.pages.bytes_written()
+    }
+
+    /// A page of rows of which `nulls` have no value; `body` is their levels, if the column has some, and their values.
+    pub(super) fn page(
+        &mut self,
+        body: Vec<u8>,
+        encoding: Encoding,
+        rows: usize,
+        nulls: usize,
+        bounds: Option<Bounds>,
+    ) -> Result<()> {
+        let page = Page::DataPage {
+            buf: Bytes::from(body),
+            num_values: rows as u32,
+            encoding,
+            def_level_encoding: Encoding::RLE,
+            rep_level_encoding: Encoding::RLE,
+            statistics: None,
+        };
+        let (offset, bytes) = write(&mut self.pages, page)?;
+        self.offsets.append_row_count(rows as i64);
+        self.offsets.append_offset_and_size(offset as i64, bytes as i32);
+        let nan = (self.descr.physical_type() == parquet::basic::Type::DOUBLE).then_some(0);
+        match bounds {
+            Some((least, most)) => self.bounds.append(false, least, most, nulls as i64, nan),
+            None if nulls == rows => self.bounds.append(true, Vec::new(), Vec::new(), nulls as i64, nan),
+            None => self.bounds.to_invalid(),
+        }
+        if !self.encodings.contains(&encoding) {
+            self.encodings.push(encoding);
+        }
+        self.rows += rows;
+        self.nulls += nulls;
+        Ok(())
+    }
+
+    /// A page of rows without a value, whatever the column's type.
+    pub(super) fn absent(&mut self, rows: usize) -> Result<()> {
+        let mut body = Vec::new();
+        for levels in [self.descr.max_rep_level(), self.descr.max_def_level()] {
+            if levels > 0 {
+                let mut run = Vec::new();
+                hybrid::run(&mut run, 0, rows as u32, 1);
+                body.extend((run.len() as u32).to_le_bytes());
+                body.extend(run);
+            }
+        }
+        self.page(body, Encoding::PLAIN, rows, rows, None)
+    }
+
+    /// Ends the chunk. `statistics` gets the number of rows without a value.
+    pub(super) fn finish(
+        mut self,
+        dictionary: Option<(Vec<u8>, usize)>,
+        statistics: impl FnOnce(u64) -> Option<Statistics>,
+    ) -> Result<Finished> {
+        let mut before = TrackedWrite::new(Vec::new());
+        if let Some((values, n)) = dictionary {
+            let (buf, num_values, encoding) = (Bytes::from(values), n as u32, Encoding::PLAIN);
+            write(&mut before, Page::DictionaryPage { buf, num_values, encoding, is_sorted: false })?;
+            self.encodings.push(Encoding::PLAIN);
+        }
+        let has_dictionary = before.bytes_written() > 0;
+        let before = Bytes::from(before.into_inner()?);
+        let pages = Bytes::from(self.pages.into_inner()?);
+        let bytes = before.len() + pages.len();
+        let mut offsets = self.offsets.build();
+        for page in &mut offsets.page_locations {
+            page.offset += before.len() as i64;
+        }
+        let mut about = ColumnChunkMetaData::builder(self.descr)
+            .set_compression(Compression::UNCOMPRESSED)
+            .set_encodings(self.encodings)
+            .set_total_compressed_size(bytes as i64)
+            .set_total_uncompressed_size(bytes as i64)
+            .set_num_values(self.rows as i64)
+            .set_data_page_offset(before.len() as i64)
+            .set_dictionary_page_offset(has_dictionary.then_some(0));
+        if let Some(statistics) = statistics(self.nulls as u64) {
+            about = about.set_statistics(statistics);
+        }
+        let close = ColumnCloseResult {
+            bytes_written: bytes as u64,
+            rows_written: self.rows as u64,
+            metadata: about.build()?,
+            bloom_filter: None,
+            column_index: if self.bounds.valid() { Some(self.bounds.build()?) } else { None },
+            offset_index: Some(offsets),
+        };
+        Ok(Finished { parts: [before, pages], close })
+    }
+}
+
+/// A whole column chunk.
+pub(super) struct Finished {
+    parts: [Bytes; 2],
+    close: ColumnCloseResult,
+}
+
+impl Finished {
+    /// Gives back the memory of its pages.
+    pub(super) fn append_to<W: Write + Send>(self, group: &mut SerializedRowGroupWriter<'_, W>) -> Result<Vec<u8>> {
+        let parts = Parts(self.parts);
+        group.append_column(&parts, self.close)?;
+        let [_, pages] = parts.0;
+        let mut memory = Vec::from(pages);
+        memory.clear();
+        Ok(memory)
+    }
+}
+
+/// The dictionary's page and those after it, as one.
+struct Parts([Bytes; 2]);
+
+impl Length for Parts {
+    fn len(&self) -> u64 {
+        self.0.iter().map(|part| part.len() as u64).sum()
+    }
+}
+
+impl ChunkReader for Parts {
+    type T = Box<dyn Read>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T> {
+        let [before, pages] = self.0.clone();
+        let mut all = before.chain(pages);
+        all.advance(usize::try_from(start).unwrap_or(usize::MAX).min(all.remaining()));
+        Ok(Box::new(all.reader()))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
+        let mut bytes = Vec::with_capacity(length);
+        self.get_read(start)?.take(length as u64).read_to_end(&mut bytes)?;
+        Ok(Bytes::from(bytes))
+    }
+}
+
+/// Writes a page; where it begins, and its bytes.
+fn write(to: &mut TrackedWrite<Vec<u8>>, page: Page) -> Result<(u64, u64)> {
+    let bytes = page.buffer().len();
+    let spec = SerializedPageWriter::new(to).write_page(CompressedPage::new(page, bytes))?;
+    Ok((spec.offset, spec.bytes_written))
+}
+
+/// Hands on to a file in large pieces: the file system takes those for a third of the cost of small ones.
+pub(super) struct Pieces<W: Write> {
+    to: W,
+    held: Vec<u8>,
+}
+
+const PIECE: usize = 1 << 18;
+
+impl<W: Write> Pieces<W> {
+    pub(super) fn new(to: W) -> Self {
+        Self { to, held: Vec::with_capacity(PIECE) }
+    }
+
+    /// What is behind it, when all was handed on.
+    pub(super) fn into_inner(mut self) -> io::Result<W> {
+        self.flush()?;
+        Ok(self.to)
+    }
+}
+
+impl<W: Write> Write for Pieces<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.held.len() + bytes.len() > PIECE {
+            self.to.write_all(&self.held)?;
+            self.held.clear();
+        }
+        if bytes.len() >= PIECE {
+            self.to.write_all(bytes)?;
+        } else {
+            self.held.extend_from_slice(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.write_all(&self.held)?;
+        self.held.clear();
+        self.to.flush()
+    }
+}

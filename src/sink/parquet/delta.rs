@@ -1,0 +1,136 @@
+//! Parquet's `DELTA_BINARY_PACKED`: differences to the number before, less the least of their block, in as few bits as
+//! a quarter of a block needs.
+//!
+//! Written as plain loops over blocks of a constant size, which the compiler turns into vectors.
+
+use super::bits::{GROUP, pack, pack_wide, width};
+
+/// Numbers of a block, which has a least difference of its own.
+const BLOCK: usize = 128;
+/// Parts of a block, each with a width of its own.
+const PARTS: usize = BLOCK / GROUP;
+
+/// Numbers that can be written so.
+pub(super) trait Number: Copy + PartialEq + Default {
+    /// With its sign, if it has one.
+    fn signed(self) -> i64;
+
+    /// Appends a block; `before` is the number before its first.
+    fn block(out: &mut Vec<u8>, before: Self, numbers: &[Self; BLOCK]);
+}
+
+/// Appends all numbers.
+pub(super) fn encode<T: Number>(out: &mut Vec<u8>, numbers: &[T]) {
+    let first = numbers.first().copied().unwrap_or_default();
+    for n in [BLOCK, PARTS, numbers.len()] {
+        varint(out, n as u64);
+    }
+    varint(out, zigzag(first.signed()));
+    let (mut before, rest) = (first, numbers.get(1..).unwrap_or(&[]));
+    let (blocks, rest) = rest.as_chunks::<BLOCK>();
+    for block in blocks {
+        T::block(out, before, block);
+        before = block[BLOCK - 1];
+    }
+    if let Some(&last) = rest.last() {
+        // Numbers that are there to fill the block: their difference is 0, and parts that hold nothing else have no bytes.
+        let mut block = [last; BLOCK];
+        block.iter_mut().zip(rest).for_each(|(slot, n)| *slot = *n);
+        let start = out.len();
+        T::block(out, before, &block);
+        cut(out, start, rest.len());
+    }
+}
+
+/// Takes away the parts of a last block that no number stands in.
+fn cut(out: &mut Vec<u8>, start: usize, numbers: usize) {
+    let header = out.get(start..).unwrap_or(&[]).iter().take_while(|b| **b >= 0x80).count() + 1;
+    let needed = numbers.div_ceil(GROUP);
+    let widths = out.get_mut(start + header..).unwrap_or(&mut []);
+    let bytes: usize = widths.iter().take(needed).map(|w| usize::from(*w) * GROUP / 8).sum();
+    widths.iter_mut().take(PARTS).skip(needed).for_each(|w| *w = 0);
+    out.truncate(start + header + PARTS + bytes);
+}
+
+impl Number for u32 {
+    fn signed(self) -> i64 {
+        i64::from(self.cast_signed())
+    }
+
+    fn block(out: &mut Vec<u8>, before: Self, numbers: &[Self; BLOCK]) {
+        let mut differences = [0i32; BLOCK];
+        differences[0] = numbers[0].wrapping_sub(before).cast_signed();
+        for i in 1..BLOCK {
+            differences[i] = numbers[i].wrapping_sub(numbers[i - 1]).cast_signed();
+        }
+        narrow(out, &differences);
+    }
+}
+
+impl Number for i64 {
+    fn signed(self) -> i64 {
+        self
+    }
+
+    fn block(out: &mut Vec<u8>, before: Self, numbers: &[Self; BLOCK]) {
+        let mut differences = [0i64; BLOCK];
+        differences[0] = numbers[0].wrapping_sub(before);
+        for i in 1..BLOCK {
+            differences[i] = numbers[i].wrapping_sub(numbers[i - 1]);
+        }
+        // Nearly always they have 32 bits, of which many more are packed at once.
+        let high = differences.iter().fold(0, |high, d| high | d.wrapping_add(1 << 31).cast_unsigned() >> 32);
+        if high == 0 {
+            return narrow(out, &differences.map(|d| d as i32));
+        }
+        let least = differences.iter().fold(i64::MAX, |least, d| least.min(*d));
+        varint(out, zigzag(least));
+        let above = differences.map(|d| d.wrapping_sub(least).cast_unsigned());
+        let (parts, _) = above.as_chunks::<GROUP>();
+        let widths = |part: &[u64; GROUP]| (u64::BITS - part.iter().fold(0, |all, n| all | n).leading_zeros()) as u8;
+        out.extend(parts.iter().map(widths));
+        parts.iter().for_each(|part| pack_wide(out, part, widths(part)));
+    }
+}
+
+/// A block whose differences have 32 bits.
+fn narrow(out: &mut Vec<u8>, differences: &[i32; BLOCK]) {
+    let least = differences.iter().fold(i32::MAX, |least, d| least.min(*d));
+    varint(out, zigzag(i64::from(least)));
+    let mut above = [0u32; BLOCK];
+    for (slot, d) in above.iter_mut().zip(differences) {
+        *slot = d.wrapping_sub(least).cast_unsigned();
+    }
+    let (parts, _) = above.as_chunks::<GROUP>();
+    let mut widths = [0; PARTS];
+    for (slot, part) in widths.iter_mut().zip(parts) {
+        *slot = width(part.iter().fold(0, |all, n| all | n));
+    }
+    out.extend_from_slice(&widths);
+    for (part, width) in parts.iter().zip(widths) {
+        pack(out, part, width);
+    }
+}
+
+fn zigzag(n: i64) -> u64 {
+    (n << 1 ^ n >> 63).cast_unsigned()
+}
+
+/// Appends a number, seven bits a byte, the lowest first.
+pub(super) fn varint(out: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+impl Number for u64 {
+    fn signed(self) -> i64 {
+        self.cast_signed()
+    }
+
+    fn block(out: &mut Vec<u8>, before: Self, numbers: &[Self; BLOCK]) {
+        i64::block(out, before.cast_signed(), &numbers.map(u64::cast_signed));
+    }
+}

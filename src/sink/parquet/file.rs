@@ -1,0 +1,209 @@
+//! A file: row groups of all columns of a schema.
+
+use super::chunk::{Chunk, Pieces};
+use super::fixed::{Bits, Fixed};
+use super::integers::Integers;
+use super::keys::Keys;
+use super::{Column, Result};
+use crate::sink::io_error;
+use crate::sink::properties;
+use arrow_array::{Array, ArrayRef, new_null_array};
+use arrow_schema::{DataType, FieldRef, Schema};
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::arrow::{ArrowSchemaConverter, add_encoded_arrow_schema_to_metadata};
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::schema::types::ColumnDescPtr;
+use std::io::{self, Write};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Rows of a row group at most.
+const GROUP_ROWS: usize = 1 << 20;
+/// Bytes of memory that a row group may take before it is written.
+const GROUP_BYTES: usize = 128 << 20;
+
+/// Where the rows of a column come from.
+pub(crate) enum Source<'a> {
+    /// None has a value.
+    Absent,
+    /// Each has one of its own, or none.
+    Rows(ArrayRef),
+    /// Runs of so many rows share one.
+    Runs(ArrayRef, &'a [u32]),
+}
+
+/// A file being written.
+pub(crate) struct ParquetFile<W: Write + Send> {
+    file: SerializedFileWriter<Pieces<W>>,
+    schema: Arc<Schema>,
+    factory: ArrowRowGroupWriterFactory,
+    columns: Vec<Place>,
+    // Of the row group before.
+    memory: Vec<Vec<u8>>,
+    groups: usize,
+    rows: usize,
+}
+
+enum Place {
+    Ours(Box<dyn Column>),
+    Crate(Nested),
+}
+
+impl<W: Write + Send> ParquetFile<W> {
+    /// Begins a file of this schema, which tells more about itself in its metadata.
+    pub(crate) fn new(out: W, schema: &Arc<Schema>, more: &[(&str, String)]) -> io::Result<Self> {
+        let mut about = properties(schema, more);
+        add_encoded_arrow_schema_to_metadata(schema, &mut about);
+        let descr = ArrowSchemaConverter::new().convert(schema).map_err(io_error)?;
+        let file = SerializedFileWriter::new(Pieces::new(out), descr.root_schema_ptr(), Arc::new(about));
+        let file = file.map_err(io_error)?;
+        let factory = ArrowRowGroupWriterFactory::new(&file, schema.clone());
+        let mut new =
+            Self { file, schema: schema.clone(), factory, columns: Vec::new(), memory: Vec::new(), groups: 0, rows: 0 };
+        new.begin();
+        Ok(new)
+    }
+
+    /// Appends rows; there is a source for each column of the schema.
+    pub(crate) fn append(&mut self, sources: Vec<Source<'_>>, rows: usize) -> io::Result<()> {
+        for (column, source) in self.columns.iter_mut().zip(sources) {
+            let done = match (column, source) {
+                (Place::Ours(column), Source::Rows(array)) => column.rows(&array),
+                (Place::Ours(column), Source::Runs(array, rows)) => column.runs(&array, rows),
+                (Place::Ours(column), Source::Absent) => column.absent(rows),
+                (Place::Crate(column), Source::Rows(array)) => column.rows(&array, &self.factory, self.groups),
+                (Place::Crate(column), _) => {
+                    column.absent += rows;
+                    Ok(())
+                }
+            };
+            done.map_err(io_error)?;
+        }
+        self.rows += rows;
+        let is_full = |column: &Place| matches!(column, Place::Ours(column) if column.is_full());
+        let is_large = || self.columns.iter().map(Place::bytes).sum::<usize>() >= GROUP_BYTES;
+        if self.rows >= GROUP_ROWS || self.columns.iter().any(is_full) || is_large() {
+            self.end().map_err(io_error)?;
+            self.begin();
+        }
+        Ok(())
+    }
+
+    /// Ends the file, and gives back what it was written to.
+    pub(crate) fn finish(mut self) -> io::Result<W> {
+        if self.rows > 0 {
+            self.end().map_err(io_error)?;
+        }
+        self.file.into_inner().map_err(io_error)?.into_inner()
+    }
+
+    fn begin(&mut self) {
+        self.rows = 0;
+        let descr = self.file.schema_descr();
+        let (mut leaf, mut columns) = (0, Vec::new());
+        for (i, field) in self.schema.fields().iter().enumerate() {
+            let first = leaf;
+            while leaf < descr.num_columns() && descr.get_column_root_idx(leaf) == i {
+                leaf += 1;
+            }
+            let leaves: Vec<ColumnDescPtr> = (first..leaf).map(|leaf| descr.column(leaf)).collect();
+            let ours = leaves.first().and_then(|leaf| ours(field, leaf, &mut self.memory));
+            let nested =
+                || Nested { field: field.clone(), leaves, places: first..leaf, writers: Vec::new(), absent: 0 };
+            columns.push(ours.map_or_else(|| Place::Crate(nested()), Place::Ours));
+        }
+        self.columns = columns;
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.groups += 1;
+        let mut group = self.file.next_row_group()?;
+        for column in std::mem::take(&mut self.columns) {
+            match column {
+                Place::Ours(column) => self.memory.push(column.finish()?.append_to(&mut group)?),
+                Place::Crate(column) => column.finish(&mut group)?,
+            }
+        }
+        // In the order in which they are taken again.
+        self.memory.reverse();
+        group.close().map(drop)
+    }
+}
+
+impl Place {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Ours(column) => column.bytes(),
+            Self::Crate(column) => column.writers.iter().map(ArrowColumnWriter::memory_size).sum(),
+        }
+    }
+}
+
+/// The column of a field, if it is one whose pages are made here, in memory that is there.
+fn ours(field: &FieldRef, leaf: &ColumnDescPtr, memory: &mut Vec<Vec<u8>>) -> Option<Box<dyn Column>> {
+    let leaf = leaf.clone();
+    let mut memory = || memory.pop().unwrap_or_default();
+    Some(match field.data_type() {
+        DataType::UInt8 | DataType::UInt16 | DataType::UInt32 => Box::new(Integers::<u32>::new(leaf, memory())),
+        DataType::UInt64 => Box::new(Integers::<u64>::new(leaf, memory())),
+        DataType::Int64 | DataType::Timestamp(..) => Box::new(Integers::<i64>::new(leaf, memory())),
+        DataType::Utf8 | DataType::Dictionary(..) => Box::new(Keys::new(leaf, memory())),
+        // Others are as many as there are rows.
+        DataType::Float64 if field.name() == "sampling_rate" => Box::new(Keys::new(leaf, memory())),
+        DataType::FixedSizeBinary(_) => Box::new(Fixed::new(leaf, memory())),
+        DataType::Boolean if !field.is_nullable() => Box::new(Bits::new(leaf, memory())),
+        _ => return None,
+    })
+}
+
+/// A column that the crate writes, from the first value in its row group on.
+struct Nested {
+    field: FieldRef,
+    leaves: Vec<ColumnDescPtr>,
+    places: Range<usize>,
+    writers: Vec<ArrowColumnWriter>,
+    // Rows without a value that are not written yet.
+    absent: usize,
+}
+
+impl Nested {
+    fn rows(&mut self, array: &ArrayRef, factory: &ArrowRowGroupWriterFactory, group: usize) -> Result<()> {
+        if array.null_count() == array.len() {
+            self.absent += array.len();
+            return Ok(());
+        }
+        if self.writers.is_empty() {
+            let all = factory.create_column_writers(group)?.into_iter();
+            self.writers = all.skip(self.places.start).take(self.places.len()).collect();
+        }
+        self.write_absent()?;
+        self.write(array)
+    }
+
+    fn write_absent(&mut self) -> Result<()> {
+        while self.absent > 0 {
+            let n = self.absent.min(super::PAGE_ROWS);
+            self.write(&new_null_array(self.field.data_type(), n))?;
+            self.absent -= n;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, array: &ArrayRef) -> Result<()> {
+        let leaves = compute_leaves(&self.field, array)?;
+        self.writers.iter_mut().zip(leaves).try_for_each(|(writer, leaf)| writer.write(&leaf))
+    }
+
+    fn finish<W: Write + Send>(mut self, group: &mut SerializedRowGroupWriter<'_, W>) -> Result<()> {
+        if self.writers.is_empty() {
+            for leaf in self.leaves {
+                let mut chunk = Chunk::new(leaf, Vec::new());
+                chunk.absent(self.absent)?;
+                chunk.finish(None, |_| None)?.append_to(group)?;
+            }
+            return Ok(());
+        }
+        self.write_absent()?;
+        self.writers.into_iter().try_for_each(|writer| writer.close()?.append_to_row_group(group))
+    }
+}
