@@ -5,6 +5,7 @@ use super::{Dedup, FILTERS, From, series, time};
 use crate::cli::output::Span;
 use crate::cli::{say, status, usage};
 use anyhow::{Context, bail};
+use clap::ValueEnum;
 use flowlane::collect::{self, http};
 use flowlane::columns::Timestamp;
 use flowlane::keep::ledger;
@@ -96,7 +97,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut about = About {
         paths: args.paths.iter().map(|p| p.display().to_string()).collect(),
         filter: args.filter.join(" "),
-        once: !args.dedup.is_empty(),
+        once: names(&args.dedup),
         now_us: now,
         ..About::default()
     };
@@ -160,6 +161,12 @@ fn range(args: &Args, scan: &Scan, now: i64) -> anyhow::Result<(Bounds, String)>
     let newest = scan.span().map(|s| s.1);
     let first = newest.map(|newest| newest.saturating_sub(seconds.saturating_mul(1_000_000)).saturating_add(1));
     Ok(((first, newest), format!("the last {text} of what is there")))
+}
+
+/// As `--dedup` takes them.
+fn names(dedup: &[Dedup]) -> String {
+    let names = dedup.iter().filter_map(|d| Some(d.to_possible_value()?.get_name().to_string()));
+    names.collect::<Vec<_>>().join(",")
 }
 
 fn readable(seconds: u64) -> String {

@@ -23,8 +23,8 @@ const CAUSES: &[(&str, &str, &str)] = &[
     ),
     ("rows_dropped", "rows dropped", "The disk was too slow, full or gone: see the collector's log."),
     ("options_dropped", "options records dropped", "As rows: the disk was too slow, full or gone."),
-    ("malformed", "malformed datagrams", "No NetFlow or IPFIX, or cut off: look at them with `flowlane decode`."),
-    ("sets_malformed", "malformed sets", "The exporter's own mistake, mostly: look at them with `flowlane decode`."),
+    ("malformed", "malformed datagrams", "No NetFlow or IPFIX, or cut off: look at them with flowlane decode."),
+    ("sets_malformed", "malformed sets", "The exporter's own mistake, mostly: look at them with flowlane decode."),
     (
         "sets_expired",
         "sets whose template never came",

@@ -44,8 +44,8 @@ pub struct About {
     pub received: (Option<i64>, Option<i64>),
     /// How that came about, like `the last 24 h of what is there`.
     pub range: String,
-    /// Whether the filter leaves out further sightings of a flow.
-    pub once: bool,
+    /// By what the filter leaves out further sightings of a flow, as `--dedup` takes it; empty where it does not.
+    pub once: String,
     /// When the report is made, microseconds since 1970.
     pub now_us: i64,
 }
@@ -146,3 +146,6 @@ fn count(n: i128) -> Value {
         _ => json!(n.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -229,7 +229,7 @@ const crosshair = {
 const TICKS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800, 1209600, 2592000].map((s) => s * 1000);
 const timeAxis = (from, to) => ({
   type: "linear", min: from, max: to,
-  grid: { color: colour("line"), drawTicks: false }, border: { color: colour("line") },
+  grid: { color: colour("line"), drawTicks: false, offset: false }, border: { color: colour("line") },
   afterBuildTicks: (axis) => {
     const room = Math.max(2, Math.floor(axis.width / 90));
     const step = TICKS.find((t) => (axis.max - axis.min) / t <= room) ?? Math.ceil((axis.max - axis.min) / room);
@@ -321,7 +321,7 @@ const overTime = (holder, name, times, interval, lines, { height = 320, type = "
       parsing: true, normalized: true,
       interaction: { mode: "index", intersect: false },
       scales: {
-        x: timeAxis(least, most),
+        x: { ...timeAxis(least, most), offset: false },
         y: {
           stacked: true, beginAtZero: true, border: { display: false }, grid: { color: colour("line"), drawTicks: false },
           ticks: { maxTicksLimit: 6, padding: 8, callback: (v) => round(value(v)) },

@@ -33,14 +33,16 @@ const lossPanel = (losses, { isTable }) => {
       return element("tr", {}, element("th", { scope: "row" }, swatch, cause.title),
         element("td", { class: "number" }, element("data", { value: cause.count }, exact(cause.count))), element("td", { class: "hint" }, cause.hint));
     })));
+  const named = causes.filter((c) => losses.exporters.some((e) => e.counts[c.id]));
   const exporters = losses.exporters.length === 0 ? null : element("table", {},
     element("caption", {}, "By exporter"),
     element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "Exporter"),
-      ...causes.map((c) => element("th", { scope: "col", class: "number" }, c.title)))),
+      ...named.map((c) => element("th", { scope: "col", class: "number" }, c.title)))),
     element("tbody", {}, ...losses.exporters.map((e) => element("tr", {}, element("th", { scope: "row" }, e.exporter),
-      ...causes.map((c) => element("td", { class: "number" }, element("data", { value: e.counts[c.id] ?? 0 }, e.counts[c.id] ? exact(e.counts[c.id]) : "–")))))));
+      ...named.map((c) => element("td", { class: "number" }, element("data", { value: e.counts[c.id] ?? 0 }, e.counts[c.id] ? exact(e.counts[c.id]) : "–")))))));
   body.append(holder, element("div", { class: "scroll" }, table));
   if (exporters) body.append(element("div", { class: "scroll" }, exporters));
+  if (losses.more_exporters) body.append(element("p", { class: "muted small" }, `and ${plural(losses.more_exporters, "exporter", "exporters")} more`));
   let chart = null;
   const draw = () => {
     drop(chart);

@@ -50,19 +50,25 @@ const drawTiles = () => {
   const exporters = data.panels.find((p) => p.id === "exporters");
   const losses = data.losses;
   at("tiles").replaceChildren(
-    tile("Traffic", exactly(total.bytes, "bytes"), `${rate(mean("bytes"), "bytes")} on average`),
-    tile("Packets", exactly(total.packets, "packets"), `${rate(mean("packets"), "packets")} on average`),
-    tile("Flows", exactly(total.flows, "flows"), `${rate(mean("flows"), "flows")} on average`),
+    tile("Traffic", exactly(total.bytes, "bytes"), `${rate(mean("bytes"), "bytes")} mean`),
+    tile("Packets", exactly(total.packets, "packets"), `${rate(mean("packets"), "packets")} mean`),
+    tile("Flows", exactly(total.flows, "flows"), `${rate(mean("flows"), "flows")} mean`),
     tile("Peak", series ? rate(most, metric) : "–", series ? `at ${moment(series.first + when * series.interval)} UTC` : ""),
     tile("Sources", talkers?.views[0] ? exact(talkers.views[0].groups) : "–",
       talkers?.views[1] ? `${plural(talkers.views[1].groups, "destination", "destinations")}` : ""),
     losses
-      ? tile("Losses", losses.causes.length ? "Yes" : "None", losses.causes.length ? losses.causes.map((c) => c.title).join(", ") : `${exact(losses.totals.datagrams)} datagrams came`, losses.causes.length ? "bad" : "good")
+      ? tile("Losses", losses.causes.length ? "Yes" : "None", losses.causes.length ? element("a", { href: "#losses" }, `${plural(losses.causes.length, "cause", "causes")}, see below`) : `${exact(losses.totals.datagrams)} datagrams came`, losses.causes.length ? "bad" : "good")
       : tile("Exporters", exporters?.views[0] ? exact(exporters.views[0].groups) : "–", "no ledger for losses"),
   );
 };
 
 // ---- Look closer
+
+// The question of this page, for the command line. A double holds microseconds, a Date does not.
+const micro = (us) => `${new Date(Math.floor(us / 1e6) * 1000).toISOString().slice(0, 19)}.${String(us % 1e6).padStart(6, "0")}`;
+const bounds = [range.from !== null && `time_received >= ${micro(range.from)}`, range.to !== null && `time_received <= ${micro(range.to)}`];
+const question = (own) => [data.filter && (/ or /i.test(data.filter) ? `(${data.filter})` : data.filter), own, ...bounds].filter(Boolean).join(" and ");
+const where = data.paths.map((path) => `--in ${shell(path)}`).join(" ") + (data.once ? ` --dedup ${data.once}` : "");
 
 const popover = at("popover");
 let opener = null;
@@ -71,16 +77,11 @@ const close = (focus = true) => {
   popover.hidden = true;
   if (focus) opener?.focus();
 };
-// The time that was asked for, to the second.
-const second = (us) => new Date(us / 1000).toISOString().slice(0, 19);
-const bounds = [range.from !== null && `time_received >= ${second(range.from)}`, range.to !== null && `time_received <= ${second(range.to)}`];
 const lookCloser = (row, columns, event) => {
   if (row.rest) return;
   opener = document.activeElement;
   const own = filterOf(row.keys, columns);
-  const filter = [data.filter && (/ or /i.test(data.filter) ? `(${data.filter})` : data.filter), own, ...bounds].filter(Boolean).join(" and ");
-  const where = data.paths.map((path) => `--in ${shell(path)}`).join(" ");
-  const command = `flowlane flows ${where} --order ${metric === "packets" ? "packets" : "bytes"} ${shell(filter)}`;
+  const command = `flowlane flows ${where} --order ${metric === "packets" ? "packets" : "bytes"} ${shell(question(own))}`;
   const copy = element("button", { type: "button", onclick: async () => {
     try {
       await navigator.clipboard.writeText(command);
@@ -366,7 +367,8 @@ addEventListener("afterprint", () => drawn.forEach((chart) => chart.resize()));
 const { scan } = data;
 at("made").textContent = `Made ${moment(data.made, true)} UTC by flowlane ${data.version} from ${plural(scan.files, "file", "files")}: `
   + `${plural(scan.rows, "row", "rows")} looked at, ${exact(scan.matched)} shown here. Bytes and packets are those of each flow's forward direction; k, M and G are powers of 1000. `
-  + `The same numbers: ${data.paths.length ? `flowlane top src_addr ${data.paths.map((p) => `--in ${shell(p)}`).join(" ")}` : "flowlane top"}`;
+  + "The same on the command line:";
+at("made").append(element("br"), element("code", {}, `flowlane top src_addr ${where}${data.scale ? " --scale" : ""}${question(null) ? ` ${shell(question(null))}` : ""}`));
 
 drawAll();
 root.dataset.drawn = "yes";

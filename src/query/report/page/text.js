@@ -49,7 +49,9 @@ const plural = (n, one, many) => `${exact(n)} ${number(n) === 1 ? one : many}`;
 
 // What is absent has no text of its own.
 const absent = { app_name: "no application", src_country: "unknown", dst_country: "unknown" };
+const regions = new Intl.DisplayNames("en", { type: "region", fallback: "none" });
 const keyText = (key, column) => {
+  if (column.endsWith("_country") && /^[A-Z]{2}$/.test(key) && regions.of(key)) return `${regions.of(key)} (${key})`;
   if (column.endsWith("_as")) return key && key !== "0" ? `AS${key}` : "no AS";
   if (column.endsWith("_if")) return key ? `if ${key}` : "no interface";
   if (column.endsWith("port")) return key;

@@ -1,0 +1,129 @@
+//! What stands in a report, of files that are made here.
+
+use super::*;
+use crate::query::{Filter, Watch, inputs};
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array};
+use parquet::arrow::ArrowWriter;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A folder with a file of these columns, and a time received for each row, a minute apart.
+fn folder(name: &str, columns: Vec<(&str, ArrayRef)>) -> Scratch {
+    let root = Scratch(std::env::temp_dir().join(format!("flowlane-report-{name}-{}", std::process::id())));
+    fs::create_dir_all(&root.0).expect("a folder");
+    let rows = columns.first().map_or(0, |c| c.1.len());
+    let times: Vec<i64> = (0..rows).map(|n| 1_700_000_000_000_000 + n as i64 * 60_000_000).collect();
+    let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(times).with_timezone("UTC"));
+    let batch = RecordBatch::try_from_iter(columns.into_iter().chain([("time_received", times)])).expect("a batch");
+    let file = File::create(root.0.join("flows.parquet")).expect("a file");
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
+    writer.write(&batch).expect("rows");
+    writer.close().expect("an end");
+    root
+}
+
+fn report(root: &Scratch, ledger: Option<&Ledger>) -> Report {
+    let scan = Scan {
+        inputs: inputs(&root.0).expect("files"),
+        filter: Filter::default(),
+        columns: Vec::new(),
+        threads: 2,
+        watch: Watch::default(),
+    };
+    let options = Options { title: "A <title> & \"more\"".into(), n: 2, scale: false, at: At::Spread, groups: 1000 };
+    Report::of(&scan, &About::default(), &options, ledger).0
+}
+
+fn panel<'a>(report: &'a Report, id: &str) -> &'a Value {
+    let panels = report.json()["panels"].as_array().expect("panels");
+    panels.iter().find(|p| p["id"] == id).expect("a panel")
+}
+
+fn text(values: &[&str]) -> ArrayRef {
+    Arc::new(StringArray::from(values.to_vec()))
+}
+
+fn number(values: &[i64]) -> ArrayRef {
+    Arc::new(Int64Array::from(values.to_vec()))
+}
+
+#[test]
+fn names_stand_beside_what_they_name() {
+    let systems = Arc::new(UInt32Array::from(vec![64496, 64497, 64496, 0]));
+    let root = folder(
+        "names",
+        vec![
+            ("bytes", number(&[10, 20, 30, 40])),
+            ("src_as", systems.clone()),
+            ("src_as_name", text(&["EXAMPLE", "", "EXAMPLE", "nobody"])),
+            ("exporter", text(&["192.0.2.1"; 4])),
+            ("exporter_name", text(&["border"; 4])),
+            ("in_if", systems),
+            ("in_if_name", text(&["</script>", "ge-0/0/1", "</script>", ""])),
+            ("src_country", text(&["DE", "FR", "DE", "DE"])),
+        ],
+    );
+    let report = report(&root, None);
+    let first = |id: &str| panel(&report, id)["views"][0]["by"]["bytes"]["rows"].clone();
+    assert_eq!(first("as")[0], json!({"keys": ["64496"], "name": "EXAMPLE", "bytes": 40, "packets": 0, "flows": 2}));
+    assert_eq!(first("exporters")[0]["name"], "border");
+    assert_eq!(first("interfaces")[0]["name"], "</script>");
+    assert_eq!(first("countries")[0], json!({"keys": ["DE"], "name": null, "bytes": 80, "packets": 0, "flows": 3}));
+    assert_eq!(panel(&report, "countries")["views"].as_array().map(Vec::len), Some(1), "no destination has one");
+    assert_eq!(panel(&report, "applications")["views"], json!([]));
+    // What is beyond -n is summed; by number of flows it may be another.
+    assert_eq!(panel(&report, "as")["views"][0]["by"]["bytes"]["others"], json!({"bytes": 20, "packets": 0, "flows": 1}));
+}
+
+#[test]
+fn nothing_in_the_data_ends_the_script_or_the_title() {
+    let hostile = "</script><!--<script>{{script}}\u{2028}&";
+    let root = folder("hostile", vec![("bytes", number(&[1])), ("app_name", text(&[hostile]))]);
+    let report = report(&root, None);
+    let page = report.html();
+    assert_eq!(page.matches("</script>").count(), 3);
+    assert_eq!(page.matches("<!--").count(), 0);
+    assert!(page.contains("<title>A &lt;title&gt; &amp; &quot;more&quot;</title>"));
+    let data = page.split_once("id=\"data\">").and_then(|p| p.1.split_once("</script>")).expect("the data").0;
+    assert_eq!(serde_json::from_str::<Value>(data).expect("JSON"), *report.json());
+    assert!(!page.contains("sourceMappingURL"));
+    assert!(page.contains("Chart.js Contributors"));
+}
+
+#[test]
+fn lines_add_up_and_numbers_are_exact() {
+    let great = (1 << 53) + 1;
+    let root = folder(
+        "exact",
+        vec![("bytes", number(&[great, 1, 2])), ("exporter", text(&["192.0.2.1", "192.0.2.2", "192.0.2.1"]))],
+    );
+    let report = report(&root, None);
+    assert_eq!(report.json()["total"]["bytes"], json!((great + 3).to_string()));
+    let split = &report.json()["series"]["splits"][0];
+    assert_eq!(split["title"], "Exporter");
+    let sum = |line: &Value| -> i64 {
+        let values = line["bytes"].as_array().expect("points").iter();
+        values.map(|v| v.as_i64().or_else(|| v.as_str()?.parse().ok()).expect("a number")).sum()
+    };
+    let lines = split["groups"].as_array().expect("lines");
+    assert_eq!(lines.iter().map(sum).sum::<i64>(), great + 3);
+    assert_eq!(sum(&report.json()["series"]["total"]), great + 3);
+}
+
+#[test]
+fn an_empty_report_says_why() {
+    let root = folder("empty", vec![("bytes", number(&[]))]);
+    let report = report(&root, Some(&Ledger { source: "here".into(), stretches: Vec::new() }));
+    assert_eq!(report.json()["series"], Value::Null);
+    let why = report.json()["empty"].as_str().expect("a reason");
+    assert!(why.starts_with("No flow: none of 1 files"), "{why}");
+}
