@@ -375,13 +375,23 @@ def answers(flowlane, folder, day, browser):
     return page
 
 
-def pictures(page, path, folder):
+def pictures(page, flowlane, folder, into):
+    """The page as the README shows it: a quiet day, of which nothing was lost."""
+    folder = os.path.join(folder, "pictures")
+    os.makedirs(folder)
+    os.rename(os.path.join(os.path.dirname(folder), "day"), os.path.join(folder, "flows"))
+    os.makedirs(os.path.join(folder, "flows", "ledger"))
+    messages = sum(1 for _ in traffic.Day(BEGIN, 30000).messages())
+    with open(os.path.join(folder, "flows", "ledger", "border-2026-11-25.ndjson"), "w") as f:
+        f.write(json.dumps({"from": BEGIN * 10**6, "to": (BEGIN + 86460) * 10**6, "total": {"datagrams": messages}}) + "\n")
+    subprocess.run([flowlane, "report", "--out", "day.html", "--title", "Border routers"], cwd=folder, check=True, capture_output=True, timeout=60)
     page.size(1280, 1010)
     for scheme in ("light", "dark"):
         page.prefers(scheme)
-        page.open(path)
+        page.open(os.path.join(folder, "day.html"))
+        page.js("const s = document.querySelector('#traffic select'); s.selectedIndex = [...s.options].findIndex(o => o.text === 'by application'); s.dispatchEvent(new Event('change'))")
         picture = base64.b64decode(page.call("/screenshot", None, "GET"))
-        name = os.path.join(folder, f"report-{scheme}.png")
+        name = os.path.join(into, f"report-{scheme}.png")
         with open(name, "wb") as f:
             f.write(picture)
         print(f"  {name}: {len(picture)} bytes")
@@ -442,7 +452,7 @@ def main():
         is_quiet(page, path)
         print(f"  {losses(flowlane, folder, page)}", flush=True)
         if arguments.pictures:
-            pictures(page, os.path.join(folder, "day.html"), arguments.pictures)
+            pictures(page, flowlane, folder, os.path.abspath(arguments.pictures))
 
 
 if __name__ == "__main__":
