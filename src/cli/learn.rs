@@ -1,13 +1,15 @@
 //! `flowlane help`: the way from a router to a file.
 
 use anyhow::Context;
+use flowlane::query::FILTER_EXAMPLES;
+use flowlane::sink::schema::SCHEMA;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// Arguments of `flowlane help`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A command to explain
+    /// A command to explain, or `filter` for the language of filters
     command: Option<String>,
 }
 
@@ -61,7 +63,8 @@ in templates; a record that comes before its template waits for it.
 3. Tell the exporter where to send. To try it on this host, with Debian's softflowd (as root):
      softflowd -i eth0 -v 9 -n 127.0.0.1:2055 -t maxlife=60
 
-4. Ask. The files are plain Parquet:
+4. Ask; other engines read the files, too, which are plain Parquet:
+     flowlane top src_addr 'last 1h and port https'
      duckdb -c \"select src_ip4, sum(bytes) from 'flows/**/*.parquet' group by 1 order by 2 desc limit 10\"
 
 5. Look into a capture of the datagrams (tcpdump -w capture.pcap udp port 2055):
@@ -74,13 +77,35 @@ No flows? `flowlane collect` counts every datagram, whatever it holds, and says 
 datagrams without records mean templates that have not come yet; none at all, a firewall or a wrong address.
 
 Exit codes: 0 done, 1 it could not be done (the last line says why), 2 the command line is wrong.
-`flowlane help collect` and `flowlane collect --help` list all flags.
+`flowlane help collect` and `flowlane collect --help` list all flags; `flowlane help filter` shows the language of filters.
 ";
+
+/// The language of filters, by its examples.
+fn filters(out: &mut dyn Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "What `flowlane flows`, `top`, `series` and `connections` take as a filter; words may stand without quotes\nwhere the shell lets them:\n"
+    )?;
+    for (about, examples) in FILTER_EXAMPLES {
+        writeln!(out, "{about}")?;
+        let width = examples.iter().map(|e| e.0.len()).max().unwrap_or(0).min(60);
+        for (filter, meaning) in *examples {
+            writeln!(out, "  {filter:width$}  {meaning}")?;
+        }
+    }
+    let columns: Vec<&str> = SCHEMA.iter().map(|c| c.name).collect();
+    writeln!(
+        out,
+        "\nA row that lacks a column is neither in nor out of what asks for it: `not port 53` is no flow without ports.\n"
+    )?;
+    writeln!(out, "Columns: {}", columns.join(", "))
+}
 
 pub fn run(args: &Args, cli: &mut clap::Command) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     match &args.command {
         None => out.write_all(TEXT.as_bytes())?,
+        Some(name) if matches!(name.as_str(), "filter" | "filters") => filters(&mut out)?,
         Some(name) => {
             cli.build();
             let Some(command) = cli.find_subcommand_mut(name) else {

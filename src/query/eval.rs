@@ -1,11 +1,12 @@
 //! A filter over the columns of a record batch, in three-valued logic: a column that a row lacks is unknown.
 
-use super::filter::{Column, Expr, Filter, Set};
+use super::filter::{Column, Expr, Filter, Rate, Set};
+use super::literal::{mac, number, prefix};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
-use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, RecordBatch};
+use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::DataType;
 
@@ -116,19 +117,59 @@ fn test(column: &Column, set: &Set, batch: &RecordBatch) -> Tri {
             }
         }
         Column::Duration => {
-            let of = |name: &str| {
-                batch.column_by_name(name).and_then(|a| a.as_primitive_opt::<TimestampMicrosecondType>().cloned())
-            };
-            let (Some(start), Some(end), Set::Ranges(ranges)) = (of("flow_start"), of("flow_end"), set) else {
-                return Tri::unknown(rows);
+            let (Some(start), Some(end), Set::Ranges(ranges)) =
+                (time(batch, "flow_start"), time(batch, "flow_end"), set)
+            else {
+                return presence(column, set, batch);
             };
             let hit = |i: usize| {
-                let ms = i128::from((end.value(i) - start.value(i)).div_euclid(1000));
+                let ms = (i128::from(end.value(i)) - i128::from(start.value(i))).div_euclid(1000);
                 ranges.iter().any(|r| (r.0..=r.1).contains(&ms))
             };
-            Tri::of_column(&start, hit).and(&Tri::of_column(&end, |_| true))
+            Tri::of_column(start, hit).and(&Tri::of_column(end, |_| true))
+        }
+        Column::Rate(rate) => {
+            let Set::Ranges(ranges) = set else { return presence(column, set, batch) };
+            rates(*rate, ranges, batch).unwrap_or_else(|| Tri::unknown(rows))
         }
     }
+}
+
+fn time<'a>(batch: &'a RecordBatch, name: &str) -> Option<&'a TimestampMicrosecondArray> {
+    batch.column_by_name(name)?.as_primitive_opt::<TimestampMicrosecondType>()
+}
+
+fn count<'a>(batch: &'a RecordBatch, name: &str) -> Option<&'a Int64Array> {
+    batch.column_by_name(name)?.as_primitive_opt::<Int64Type>()
+}
+
+/// Of what follows from several columns: it is there where they all are.
+fn presence(column: &Column, set: &Set, batch: &RecordBatch) -> Tri {
+    let rows = batch.num_rows();
+    if *set != Set::Present {
+        return Tri::unknown(rows);
+    }
+    let of = |name: &String| batch.column_by_name(name).map_or_else(|| Tri::of(rows, false), |a| in_set(a, set));
+    column.names().iter().fold(Tri::of(rows, true), |all, name| all.and(&of(name)))
+}
+
+fn rates(rate: Rate, ranges: &[(i128, i128)], batch: &RecordBatch) -> Option<Tri> {
+    let counter = count(batch, if rate == Rate::Pps { "packets" } else { "bytes" })?;
+    let is_in = |n: i128| ranges.iter().any(|r| (r.0..=r.1).contains(&n));
+    let over = |a: i128, b: i128| if b > 0 { a / b } else { 0 };
+    if rate == Rate::Bpp {
+        let packets = count(batch, "packets")?;
+        let hit = |i: usize| is_in(over(counter.value(i).into(), packets.value(i).into()));
+        return Some(Tri::of_column(counter, hit).and(&Tri::of_column(packets, |_| true)));
+    }
+    let (start, end) = (time(batch, "flow_start")?, time(batch, "flow_end")?);
+    let factor = if rate == Rate::Bps { 8_000_000 } else { 1_000_000 };
+    let hit = |i: usize| {
+        let us = i128::from(end.value(i)) - i128::from(start.value(i));
+        is_in(over(i128::from(counter.value(i)) * factor, us))
+    };
+    let known = Tri::of_column(start, |_| true).and(&Tri::of_column(end, |_| true));
+    Some(Tri::of_column(counter, hit).and(&known))
 }
 
 /// Ranges in the numbers of a type; what none of them can be in is left out.
@@ -168,6 +209,7 @@ fn in_set(array: &ArrayRef, set: &Set) -> Tri {
                 DataType::UInt32 => numbers::<UInt32Type>(array, ranges, 0, u32::MAX.into()),
                 DataType::UInt64 => numbers::<UInt64Type>(array, ranges, 0, u64::MAX.into()),
                 DataType::Int64 => numbers::<Int64Type>(array, ranges, i64::MIN.into(), i64::MAX.into()),
+                DataType::List(_) => any_label(array, ranges),
                 DataType::Timestamp(..) => {
                     numbers::<TimestampMicrosecondType>(array, ranges, i64::MIN.into(), i64::MAX.into())
                 }
@@ -223,14 +265,38 @@ fn texts(array: &ArrayRef, wanted: &[String]) -> Option<Tri> {
     Some(Tri::of_column(array, |i| hits.get(keys[i] as usize).copied().unwrap_or(false)))
 }
 
-/// An extra has the type of its element: text that is a number is compared with numbers.
+/// Whether one of a row's labels is in the ranges.
+fn any_label(array: &ArrayRef, ranges: &[(i128, i128)]) -> Option<Tri> {
+    let list = array.as_list_opt::<i32>()?;
+    let labels = list.values().as_primitive_opt::<UInt32Type>()?.values();
+    let ranges = clamp::<u32>(ranges, 0, u32::MAX.into());
+    let offsets = list.value_offsets();
+    Some(Tri::of_column(array, |i| {
+        let row = offsets.get(i).zip(offsets.get(i + 1)).and_then(|(a, b)| labels.get(*a as usize..*b as usize));
+        row.is_some_and(|row| row.iter().any(|label| ranges.iter().any(|r| (r.0..=r.1).contains(label))))
+    }))
+}
+
+/// An extra has the type of its element: text that is a number, a range or an address is compared as such.
 fn in_extra(array: &ArrayRef, set: &Set) -> Tri {
-    if let (Set::Texts(wanted), false) = (set, matches!(array.data_type(), DataType::Utf8)) {
-        let ranges: Option<Vec<_>> = wanted.iter().map(|w| w.parse::<i128>().ok().map(|n| (n, n))).collect();
-        return match ranges {
-            Some(ranges) => in_set(array, &Set::Ranges(ranges)),
-            None => Tri::unknown(array.len()),
-        };
+    let Set::Texts(wanted) = set else { return in_set(array, set) };
+    let unknown = || Tri::unknown(array.len());
+    if matches!(array.data_type(), DataType::Utf8 | DataType::Dictionary(..)) {
+        return in_set(array, set);
     }
-    in_set(array, set)
+    let numbers = |text: &String| match text.split_once("..") {
+        Some((low, high)) => Some((number(low)?, number(high)?)),
+        None => number(text).map(|n| (n, n)),
+    };
+    let one = |text: &String| match (numbers(text), prefix(text), array.data_type()) {
+        (Some(range), _, DataType::Float64) => in_set(array, &Set::Floats(vec![(range.0 as f64, range.1 as f64)])),
+        (Some(range), ..) => in_set(array, &Set::Ranges(vec![range])),
+        (None, Some(addresses), _) => in_set(array, &addresses),
+        (None, None, DataType::Boolean) => in_set(array, &Set::Bool(text.eq_ignore_ascii_case("true"))),
+        (None, None, DataType::FixedSizeBinary(6)) => {
+            mac(text).map_or_else(unknown, |m| in_set(array, &Set::Octets(vec![m])))
+        }
+        _ => unknown(),
+    };
+    wanted.iter().map(one).reduce(|a, b| a.or(&b)).unwrap_or_else(unknown)
 }

@@ -8,14 +8,15 @@
 //!           | field ["in"] value { "," value }      a value may be a range: 1024..65535
 //!           | field "is" ("absent" | "present")
 //!           | "last" span                           received so long ago at most: last 1h
-//! field     = a column, or a word of nfdump: src ip, dst port, host, net, port, as, in if, flags, ...
+//! field     = a column, an element, or a word of nfdump: src ip, dst port, host, net, port, as, in if, flags, bps, ...
 //! ```
 
 use super::dedup::Duplicates;
-use super::literal::{Kind, flags, mac, number, prefix, span, time, what};
+use super::field::{Field, field};
+use super::literal::{Kind, direction, event, flags, mac, masked, number, prefix, span, time, what};
 use super::names;
 use crate::columns::ColumnType;
-use crate::sink::schema::{ADDRESSES, SCHEMA};
+use crate::sink::schema::SCHEMA;
 use std::fmt;
 use std::sync::Arc;
 
@@ -73,8 +74,21 @@ pub(super) enum Column {
     Pair(&'static str, &'static str),
     /// `flow_end` less `flow_start`, milliseconds.
     Duration,
+    /// What follows from a flow's counters.
+    Rate(Rate),
     /// A column of an extra, by its name in files.
     Extra(String),
+}
+
+/// A flow's own rates, rounded down; 0 where it took no time or had no packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rate {
+    /// Bits a second.
+    Bps,
+    /// Packets a second.
+    Pps,
+    /// Bytes a packet.
+    Bpp,
 }
 
 /// What a value has to be in.
@@ -101,7 +115,10 @@ impl Column {
         match self {
             Self::One(name, _) => vec![(*name).to_string()],
             Self::Pair(v4, v6) => vec![(*v4).to_string(), (*v6).to_string()],
-            Self::Duration => vec!["flow_start".to_string(), "flow_end".to_string()],
+            Self::Duration => ["flow_start", "flow_end"].map(String::from).to_vec(),
+            Self::Rate(Rate::Bps) => ["bytes", "flow_start", "flow_end"].map(String::from).to_vec(),
+            Self::Rate(Rate::Pps) => ["packets", "flow_start", "flow_end"].map(String::from).to_vec(),
+            Self::Rate(Rate::Bpp) => ["bytes", "packets"].map(String::from).to_vec(),
             Self::Extra(name) => vec![name.clone()],
         }
     }
@@ -186,6 +203,11 @@ fn tokens(text: &str) -> Result<Vec<Token>, FilterError> {
         if c.is_whitespace() {
             continue;
         }
+        if c == '#' {
+            // A remark, to the end of its line.
+            while chars.next_if(|n| n.1 != '\n').is_some() {}
+            continue;
+        }
         if matches!(c, '"' | '\'') {
             let mut word = String::new();
             loop {
@@ -234,13 +256,6 @@ const TESTS: usize = 1000;
 
 /// How deep parentheses may go.
 const DEPTH: usize = 64;
-
-/// What a test's values are read as.
-struct Field {
-    // Several: any of them.
-    columns: Vec<Column>,
-    kind: Kind,
-}
 
 impl Parser<'_> {
     fn peek(&self) -> Option<&Token> {
@@ -361,92 +376,18 @@ impl Parser<'_> {
 
     /// The field that the next words name.
     fn field(&mut self) -> Result<Field, FilterError> {
-        let word = match self.peek() {
-            Some(token) if !token.quoted => token.text.to_ascii_lowercase().replace('-', "_"),
-            _ => return Err(self.expected("a column, like src_addr, dst_port, proto or bytes")),
-        };
-        let pairs = |names: &[&str]| -> Vec<Column> {
-            let pair = |key: &&str| ADDRESSES.iter().find(|p| p.key == *key).map(|p| Column::Pair(p.v4, p.v6));
-            names.iter().filter_map(pair).collect()
-        };
-        let ones = |names: &[&str]| -> Vec<Column> { names.iter().filter_map(|n| one(n).ok()).collect() };
-        let direction = match word.as_str() {
-            "src" => Some(0),
-            "dst" => Some(1),
-            "in" if self.is(1, &["if"]) => Some(0),
-            "out" if self.is(1, &["if"]) => Some(1),
-            _ => None,
-        };
-        let mut name = word.clone();
-        let start = self.at;
-        if direction.is_some() {
-            self.at += 1;
-            name = self.peek().map(|t| t.text.to_ascii_lowercase()).unwrap_or_default();
+        let words = self.tokens.get(self.at..).unwrap_or_default().iter().take(3).take_while(|t| !t.quoted);
+        let words: Vec<&str> = words.map(|t| t.text.as_str()).collect();
+        match field(&words) {
+            Ok((field, words)) => {
+                self.at += words;
+                Ok(field)
+            }
+            Err((word, expected)) => {
+                self.at += word;
+                Err(self.expected(expected))
+            }
         }
-        // Both directions of a thing, source first.
-        let both: Option<(Vec<Column>, Kind)> = match name.as_str() {
-            "addr" | "ip" | "host" | "net" => Some((pairs(&["src_addr", "dst_addr"]), Kind::Address)),
-            "port" => Some((ones(&["src_port", "dst_port"]), Kind::Port)),
-            "as" => Some((ones(&["src_as", "dst_as"]), Kind::Number)),
-            "if" => Some((ones(&["in_if", "out_if"]), Kind::Number)),
-            "mask" => Some((ones(&["src_mask", "dst_mask"]), Kind::Number)),
-            "mac" => Some((ones(&["src_mac", "dst_mac"]), Kind::Mac)),
-            "vlan" => Some((ones(&["src_vlan", "dst_vlan"]), Kind::Number)),
-            "country" => Some((ones(&["src_country", "dst_country"]), Kind::Text)),
-            _ => None,
-        };
-        if let Some((columns, kind)) = both {
-            self.at += 1;
-            let columns = match direction {
-                Some(i) => columns.into_iter().nth(i).into_iter().collect(),
-                None => columns,
-            };
-            return Ok(Field { columns, kind });
-        }
-        if direction.is_some() {
-            return Err(self.expected("ip, net, host, port, as, if, mask, mac or vlan"));
-        }
-        self.at = start + 1;
-        let alias = match word.as_str() {
-            "flags" => "tcp_flags",
-            "received" | "time" => "time_received",
-            "start" => "flow_start",
-            "end" => "flow_end",
-            "router" => "exporter",
-            other => other,
-        };
-        if alias == "duration" {
-            return Ok(Field { columns: vec![Column::Duration], kind: Kind::Duration });
-        }
-        if let Some(pair) = ADDRESSES.iter().find(|p| p.key == alias) {
-            return Ok(Field { columns: vec![Column::Pair(pair.v4, pair.v6)], kind: Kind::Address });
-        }
-        if alias == "exporter" {
-            self.take(&["ip"]);
-        }
-        if let Ok(column) = one(alias) {
-            let kind = match &column {
-                Column::One("proto", _) => Kind::Protocol,
-                Column::One("tcp_flags", _) => Kind::Flags,
-                Column::One("src_port" | "dst_port" | "nat_src_port" | "nat_dst_port", _) => Kind::Port,
-                Column::One(_, ColumnType::Ip4 | ColumnType::Ip6) => Kind::Address,
-                Column::One(_, ColumnType::Timestamp) => Kind::Time,
-                Column::One(_, ColumnType::Text) => Kind::Text,
-                Column::One(_, ColumnType::Mac) => Kind::Mac,
-                Column::One(_, ColumnType::Bool) => Kind::Bool,
-                Column::One(_, ColumnType::F64) => Kind::Float,
-                _ => Kind::Number,
-            };
-            return Ok(Field { columns: vec![column], kind });
-        }
-        if let Some(name) = self.tokens.get(start).map(|t| t.text.clone()).filter(|n| n.starts_with("x_")) {
-            return Ok(Field { columns: vec![Column::Extra(name)], kind: Kind::Text });
-        }
-        self.at = start;
-        let near = SCHEMA.iter().map(|c| c.name).filter(|c| c.contains(alias) || alias.contains(c)).take(4);
-        let near: Vec<&str> = near.collect();
-        let hint = if near.is_empty() { String::new() } else { format!("; there are {}", near.join(", ")) };
-        Err(self.expected(format!("a column, like src_addr, dst_port, proto or bytes{hint}")))
     }
 
     /// A number of microseconds, like 30s or 7d; the token is not taken.
@@ -457,7 +398,7 @@ impl Parser<'_> {
     /// The value after a comparison that is no equality.
     fn bounded(&mut self, field: &Field, bound: Bound) -> Result<Set, FilterError> {
         match field.kind {
-            Kind::Number | Kind::Port | Kind::Protocol | Kind::Time | Kind::Duration => {
+            Kind::Number | Kind::Port | Kind::Protocol | Kind::Time | Kind::Duration | Kind::Extra => {
                 let (low, high) = self.range(field.kind)?;
                 Ok(Set::Ranges(vec![match bound {
                     Bound::Below => (i128::MIN, low - 1),
@@ -508,9 +449,13 @@ impl Parser<'_> {
     fn value(&mut self, kind: Kind) -> Result<Set, FilterError> {
         let Some(token) = self.peek().cloned() else { return Err(self.expected(what(kind))) };
         let set = match kind {
-            Kind::Number | Kind::Port | Kind::Protocol | Kind::Time | Kind::Duration => {
-                return Ok(Set::Ranges(vec![self.range(kind)?]));
-            }
+            Kind::Number
+            | Kind::Port
+            | Kind::Protocol
+            | Kind::Time
+            | Kind::Duration
+            | Kind::Event
+            | Kind::Direction => return Ok(Set::Ranges(vec![self.range(kind)?])),
             Kind::Float => {
                 let value = self.float()?;
                 return Ok(Set::Floats(vec![(value, value)]));
@@ -519,8 +464,14 @@ impl Parser<'_> {
                 Some(bits) => Some(Set::Ranges(vec![(bits, bits)])),
                 None => flags(&token.text).map(|bits| Set::Bits(vec![bits])),
             },
-            Kind::Address => prefix(&token.text),
-            Kind::Text => Some(Set::Texts(vec![token.text.clone()])),
+            Kind::Address => match self.tokens.get(self.at + 1).and_then(|mask| masked(&token.text, &mask.text)) {
+                Some(set) => {
+                    self.at += 1;
+                    Some(set)
+                }
+                None => prefix(&token.text),
+            },
+            Kind::Text | Kind::Extra => Some(Set::Texts(vec![token.text.clone()])),
             Kind::Mac => mac(&token.text).map(|mac| Set::Octets(vec![mac])),
             Kind::Bool => match token.text.to_ascii_lowercase().as_str() {
                 "true" | "yes" | "1" => Some(Set::Bool(true)),
@@ -555,6 +506,8 @@ impl Parser<'_> {
                 Kind::Protocol => {
                     number(text).filter(|n| *n < 256).or_else(|| names::protocol(text).map(i128::from)).map(same)
                 }
+                Kind::Event => number(text).or_else(|| event(text)).map(same),
+                Kind::Direction => number(text).or_else(|| direction(text)).map(same),
                 Kind::Port => {
                     number(text).filter(|n| *n < 65_536).or_else(|| names::service(text).map(i128::from)).map(same)
                 }

@@ -17,6 +17,12 @@ pub(super) enum Kind {
     Mac,
     Bool,
     Duration,
+    /// What a firewall or a translator did.
+    Event,
+    /// Ingress or egress.
+    Direction,
+    /// An extra's, whose type is that of its element.
+    Extra,
 }
 
 /// What a value of the kind looks like.
@@ -29,6 +35,9 @@ pub(super) fn what(kind: Kind) -> &'static str {
         Kind::Flags => "TCP flags by letter (SA, F, UAPRSF) or a number",
         Kind::Address => "an address or prefix, like 192.0.2.1, 10/8 or 2001:db8::/32",
         Kind::Time => "a time like 2026-11-24T10:00, or -1h",
+        Kind::Event => "an event: create, delete, deny, alert, update, or its number",
+        Kind::Direction => "ingress, egress, or a number",
+        Kind::Extra => "a number, a range, an address or a text",
         Kind::Text => "a text",
         Kind::Mac => "a MAC address like aa:bb:cc:dd:ee:ff",
         Kind::Bool => "true or false",
@@ -116,6 +125,31 @@ pub(super) fn prefix(text: &str) -> Option<Set> {
             let first = v6.to_bits() & mask;
             (length <= 128).then(|| Set::Addresses { v4: Vec::new(), v6: vec![(first, first | !mask)] })
         }
+    }
+}
+
+/// An IPv4 address with a mask, like 10.0.0.0 and 255.0.0.0.
+pub(super) fn masked(address: &str, mask: &str) -> Option<Set> {
+    let mask = mask.parse::<std::net::Ipv4Addr>().ok()?.to_bits();
+    let address: std::net::Ipv4Addr = address.parse().ok()?;
+    if mask.leading_ones() + mask.trailing_zeros() != 32 && mask != 0 {
+        return None;
+    }
+    prefix(&format!("{address}/{}", mask.leading_ones()))
+}
+
+/// Numbers of elements 230 and 233.
+pub(super) fn event(name: &str) -> Option<i128> {
+    let names = ["create", "delete", "deny", "alert", "update"];
+    (1..).zip(names).find(|n| n.1.eq_ignore_ascii_case(name)).map(|n| n.0)
+}
+
+/// Numbers of element 61.
+pub(super) fn direction(name: &str) -> Option<i128> {
+    match name.to_ascii_lowercase().as_str() {
+        "ingress" | "in" => Some(0),
+        "egress" | "out" => Some(1),
+        _ => None,
     }
 }
 

@@ -8,9 +8,12 @@
 //!
 //! It sees columns only, never the wire: Parquet and Arrow files of this schema, and segments that are still hot.
 
+mod arrow;
 mod connections;
 mod dedup;
 mod eval;
+mod examples;
+mod field;
 mod filter;
 mod flow;
 mod greatest;
@@ -34,6 +37,7 @@ mod value;
 
 pub use connections::{Connection, Options as ConnectionOptions, Outcome as ConnectionOutcome, connections};
 pub use dedup::{By as DedupBy, Duplicates};
+pub use examples::EXAMPLES as FILTER_EXAMPLES;
 pub use filter::{Filter, FilterError};
 pub use flow::{Counts, End, Flow, flows};
 pub use literal::time;

@@ -1,5 +1,6 @@
 //! Reading what a question needs: the files, the row groups that may hold an answer, the columns that are named.
 
+use super::arrow;
 use super::filter::{Column, Expr, Filter, Set};
 use crate::keep;
 use arrow_array::RecordBatch;
@@ -19,8 +20,23 @@ use std::sync::{Arc, Mutex};
 pub enum Input {
     /// Parquet.
     Parquet(PathBuf),
+    /// An Arrow IPC file.
+    Arrow(PathBuf),
     /// A segment that its collector has not sealed yet.
     Hot(PathBuf),
+}
+
+impl Input {
+    /// A file by what it says it is.
+    fn of(path: PathBuf) -> Self {
+        if arrow::is_arrow(&path) {
+            return Self::Arrow(path);
+        }
+        match path.extension() {
+            Some(extension) if extension == "arrows" => Self::Hot(path),
+            _ => Self::Parquet(path),
+        }
+    }
 }
 
 /// The files of a path: itself, or those of a folder that `collect` or `decode` wrote, the oldest first.
@@ -29,7 +45,7 @@ pub enum Input {
 /// A path that is not there, or cannot be listed.
 pub fn inputs(path: &Path) -> io::Result<Vec<Input>> {
     if !fs::metadata(path)?.is_dir() {
-        return Ok(vec![Input::Parquet(path.to_path_buf())]);
+        return Ok(vec![Input::of(path.to_path_buf())]);
     }
     // Hot segments are listed before sealed files: what is sealed meanwhile is found once, as the file.
     let hot = keep::hot_segments(path)?;
@@ -39,11 +55,11 @@ pub fn inputs(path: &Path) -> io::Result<Vec<Input>> {
         hot.into_iter().filter(|s| !covered(&s.node, s.segment)).map(|s| Input::Hot(s.path)).collect();
     let mut flat: Vec<PathBuf> = fs::read_dir(path)?
         .filter_map(|e| Some(e.ok()?.path()))
-        .filter(|p| p.extension().is_some_and(|e| e == "parquet") && p.is_file())
+        .filter(|p| p.extension().is_some_and(|e| e == "parquet" || e == "arrow") && p.is_file())
         .collect();
     flat.sort();
     let sealed = sealed.into_iter().map(|f| f.path);
-    Ok(flat.into_iter().chain(sealed).map(Input::Parquet).chain(hot).collect())
+    Ok(flat.into_iter().map(Input::of).chain(sealed.map(Input::Parquet)).chain(hot).collect())
 }
 
 /// What a scan came to.
@@ -114,6 +130,7 @@ const BATCH: usize = 16_384;
 /// A part of a file that one thread reads.
 enum Work<'a> {
     Group { path: &'a Path, metadata: ArrowReaderMetadata, group: usize },
+    Arrow(&'a Path),
     Hot(&'a Path),
 }
 
@@ -131,6 +148,7 @@ impl Scan {
         for input in &self.inputs {
             match input {
                 Input::Hot(path) => work.push(Work::Hot(path)),
+                Input::Arrow(path) => work.push(Work::Arrow(path)),
                 Input::Parquet(path) => match self.groups(path, &mut stats) {
                     Ok(groups) => work.extend(groups),
                     // Sealed files go when they are old.
@@ -168,7 +186,7 @@ impl Scan {
                         stats.unknown += sums.2;
                         if let Err(error) = result {
                             let path = match part {
-                                Work::Group { path, .. } | Work::Hot(path) => path.to_path_buf(),
+                                Work::Group { path, .. } | Work::Arrow(path) | Work::Hot(path) => path.to_path_buf(),
                             };
                             stats.damaged.push((path, error));
                         }
@@ -242,6 +260,11 @@ impl Scan {
                     Err(e) => Err(e.to_string()),
                     Ok(()) => Ok(()),
                 }
+            }
+            Work::Arrow(path) => {
+                let needed = self.filter.columns();
+                let needed = |name: &str| needed.iter().chain(&self.columns).any(|c| c == name);
+                arrow::read(path, needed, take)
             }
             Work::Group { path, metadata, group } => {
                 let file = File::open(path).map_err(|e| e.to_string())?;

@@ -14,6 +14,7 @@ impl Scan {
     pub fn span(&self) -> Option<(i64, i64)> {
         let spans = self.inputs.iter().filter_map(|input| match input {
             Input::Parquet(path) => self.span_of(path),
+            Input::Arrow(_) => None,
             Input::Hot(path) => {
                 // Named by when it was begun; written to until now.
                 let begun = path.file_stem()?.to_str()?.parse().ok()?;

@@ -68,7 +68,9 @@ fn write(path: &Path) {
         assert_eq!(outcome.error, None);
     }
     let batches: Vec<_> = decoder.flush().into_iter().map(Arc::new).collect();
-    let mut writer = Writer::to_file(Format::Parquet, path).expect("a file");
+    let is_arrow = path.extension().is_some_and(|e| e == "arrow");
+    let format = if is_arrow { Format::Arrow } else { Format::Parquet };
+    let mut writer = Writer::to_file(format, path).expect("a file");
     writer.write_ordered(&batches).expect("written");
     writer.finish().expect("finished");
 }
@@ -148,6 +150,22 @@ fn filters_of_every_kind() {
     }
     assert_eq!(scan(&scratch.0, "last 1m", &[]).1.pruned, 1, "statistics rule it out");
     assert_eq!(scan(&scratch.0, "not port 443", &[]).1.unknown, 1);
+}
+
+#[test]
+fn arrow_files_are_read_beside_parquet() {
+    let scratch = Scratch::new("arrow");
+    write(&scratch.0.join("a.arrow"));
+    write(&scratch.0.join("b.parquet"));
+    let columns = ["src_addr", "exporter", "bytes"];
+    let (rows, stats) = scan(&scratch.0, "proto tcp or bytes < 100", &columns);
+    assert_eq!((rows.len(), stats.files, stats.rows, stats.damaged.len()), (6, 2, 8, 0));
+    assert_eq!(rows[..3], rows[3..]);
+    assert_eq!(scan(&scratch.0.join("a.arrow"), "", &columns).0.len(), 4);
+    let whole = std::fs::read(scratch.0.join("a.arrow")).expect("bytes");
+    std::fs::write(scratch.0.join("a.arrow"), &whole[..whole.len() - 30]).expect("cut");
+    let (rows, stats) = scan(&scratch.0, "", &columns);
+    assert_eq!((rows.len(), stats.damaged.len()), (4, 1));
 }
 
 #[test]

@@ -63,6 +63,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 schemas.extend(schema_version(path));
                 path
             }
+            Input::Arrow(path) => {
+                sealed += 1;
+                path
+            }
             Input::Hot(path) => {
                 hot += 1;
                 path

@@ -31,12 +31,13 @@ Filters:
   bytes > 1M and not net 192.0.2/24          either direction: addr, host, net, port, as, if
   dst_port in 1024..2048 and flags S         ranges; TCP flags by letter, all of them set
   last 1h                                    by the time received; flow_start > 2026-11-24T10:00 by the exporter's
-  in_if = 3 and exporter = 192.0.2.1         any column; `vni is present`, `src_as is absent`";
+  in_if = 3 and exporter = 192.0.2.1         any column; `vni is present`, `src_as is absent`
+  `flowlane help filter` has them all";
 
 /// Where flows are, and how answers look.
 #[derive(clap::Args)]
 struct From {
-    /// A folder or a Parquet file; repeatable
+    /// A folder, a Parquet or an Arrow file; repeatable
     #[arg(short = 'i', long = "in", value_name = "PATH", default_value = "flows")]
     paths: Vec<PathBuf>,
     /// How to print [default: by the name of --out; a table on a terminal, else csv]
@@ -156,9 +157,16 @@ impl From {
             say(&format!("flowlane: {} is passed over: {error}", path.display()));
         }
         if stats.files == 0 {
-            say("flowlane: there are no flows: no Parquet file and no segment there");
+            say("flowlane: there are no flows: no Parquet or Arrow file and no segment there");
         } else if stats.rows == 0 {
-            say(&format!("flowlane: no flow: {} files, none of which can have one for this filter", stats.files));
+            let whole = Scan { filter: Filter::default(), ..scan.clone() };
+            let there = whole.span().map_or(String::new(), |(from, to)| {
+                format!("; what is there was received from {} to {}", time(from), time(to))
+            });
+            say(&format!(
+                "flowlane: no flow: {} files, none of which can have one for this filter{there}",
+                stats.files
+            ));
         } else if stats.matched == 0 {
             let unknown = match stats.unknown {
                 0 => String::new(),

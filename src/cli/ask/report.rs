@@ -214,7 +214,7 @@ fn check_out(out: &Path, scan: &Scan) -> anyhow::Result<()> {
         return Err(usage(format!("--out {} is a folder; give a file in it", out.display())));
     }
     let same = |input: &query::Input| {
-        let (query::Input::Parquet(path) | query::Input::Hot(path)) = input;
+        let (query::Input::Parquet(path) | query::Input::Arrow(path) | query::Input::Hot(path)) = input;
         matches!((fs::canonicalize(path), fs::canonicalize(out)), (Ok(a), Ok(b)) if a == b)
     };
     if scan.inputs.iter().any(same) {

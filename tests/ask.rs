@@ -1,0 +1,266 @@
+//! Questions to files, by the program: what comes out in which form, and what is said where nothing does.
+
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+fn fixture(name: &str) -> String {
+    format!("{}/fixtures/{name}.pcap", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn flowlane(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flowlane"));
+    command.args(args).stdin(Stdio::null()).env("LANG", "C.UTF-8").output().expect("the program")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+/// The objects of an answer in NDJSON.
+fn objects(args: &[&str]) -> Vec<Value> {
+    let output = flowlane(&[args, &["--format", "ndjson"]].concat());
+    assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+    text(&output.stdout).lines().map(|l| serde_json::from_str(l).expect("JSON")).collect()
+}
+
+fn sum(rows: &[Value], column: &str) -> i64 {
+    rows.iter().map(|r| r[column].as_i64().unwrap_or(0)).sum()
+}
+
+/// A folder of the test's own, removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("flowlane-ask-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().expect("text").to_string()
+    }
+
+    /// A recording as a file of flows.
+    fn decoded(&self, recording: &str, name: &str) -> String {
+        let path = self.path(name);
+        assert!(flowlane(&["decode", &fixture(recording), "--out", &path]).status.success());
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn series_add_up_to_the_flows() {
+    let scratch = Scratch::new("series");
+    let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    let flows = objects(&["flows", "--in", &file, "--limit", "0", "--fields", "bytes,packets,proto"]);
+    for at in ["spread", "end", "received"] {
+        let points = objects(&["series", "--in", &file, "--every", "10s", "--at", at]);
+        assert_eq!(
+            (sum(&points, "bytes"), sum(&points, "packets"), sum(&points, "flows")),
+            (sum(&flows, "bytes"), sum(&flows, "packets"), flows.len() as i64),
+            "{at}"
+        );
+        assert!(at == "received" || points.len() > 1, "{at}: {points:?}");
+    }
+    // A row an interval and series; the groups and the others are the total.
+    let points = objects(&["series", "--in", &file, "--every", "10s", "--group", "proto", "-n", "1"]);
+    let of = |name: &str| points.iter().filter(|p| p["proto"] == name).cloned().collect::<Vec<Value>>();
+    let (first, others, total) = (of("tcp"), of("(others)"), of("(total)"));
+    assert_eq!((first.len(), others.len(), points.len()), (total.len(), total.len(), 3 * total.len()));
+    assert_eq!(sum(&first, "bytes") + sum(&others, "bytes"), sum(&total, "bytes"));
+    let tcp: Vec<Value> = flows.iter().filter(|f| f["proto"] == "tcp").cloned().collect();
+    assert_eq!(sum(&first, "bytes"), sum(&tcp, "bytes"));
+    let summary = objects(&["series", "--in", &file, "--every", "10s", "--show", "summary", "--by", "bytes"]);
+    let greatest = total.iter().filter_map(|p| p["bytes"].as_i64()).max();
+    assert_eq!((summary.len(), summary[0]["max"].as_i64()), (1, greatest));
+    // Both, and pictures, for people.
+    let table = text(&flowlane(&["series", "--in", &file, "--every", "10s", "--format", "table"]).stdout);
+    assert!(table.contains("p95") && table.contains('█') && table.contains('▁'), "{table}");
+}
+
+#[test]
+fn answers_in_every_form_have_the_same_columns() {
+    let scratch = Scratch::new("forms");
+    let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    let questions: [&[&str]; 4] = [
+        &["top", "src_addr,dst_port", "-n", "5"],
+        &["flows", "--fields", "flow_start,src_addr,proto,bytes", "--limit", "7", "--order", "bytes"],
+        &["series", "--every", "1m"],
+        &["connections", "-n", "6"],
+    ];
+    for question in questions {
+        let question = [question, &["--in", &file]].concat();
+        let csv = text(&flowlane(&[&question[..], &["--format", "csv"]].concat()).stdout);
+        let header: Vec<&str> = csv.lines().next().expect("a header").split(',').collect();
+        let rows = csv.lines().count() - 1;
+        let markdown = text(&flowlane(&[&question[..], &["--format", "markdown"]].concat()).stdout);
+        assert_eq!(markdown.lines().count(), rows + 2, "{markdown}");
+        assert_eq!(markdown.lines().next().map(|l| l.matches('|').count()), Some(header.len() + 1));
+        for row in objects(&question) {
+            let known = |k: &String| header.contains(&k.as_str());
+            assert!(row.as_object().expect("an object").keys().all(known), "{row} {header:?}");
+        }
+        let out = scratch.path("answer.parquet");
+        assert!(flowlane(&[&question[..], &["--out", &out]].concat()).status.success());
+        let parquet = SerializedFileReader::new(std::fs::File::open(&out).expect("a file")).expect("Parquet");
+        let metadata = parquet.metadata().file_metadata();
+        let columns: Vec<&str> = metadata.schema_descr().columns().iter().map(|c| c.name()).collect();
+        assert_eq!((columns, metadata.num_rows()), (header, rows as i64), "{question:?}");
+    }
+}
+
+#[test]
+fn conversations_hold_every_flow_once() {
+    let scratch = Scratch::new("connections");
+    let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    let flows = objects(&["flows", "--in", &file, "--limit", "0", "--fields", "bytes"]);
+    let ask = |more: &[&str]| objects(&[&["connections", "--in", &file, "-n", "0"], more].concat());
+    let (joined, one_way) = (ask(&[]), ask(&["--one-way"]));
+    let bytes = |rows: &[Value]| sum(rows, "sent_bytes") + sum(rows, "received_bytes");
+    assert!(joined.len() > 100 && !one_way.is_empty());
+    assert_eq!(bytes(&joined) + bytes(&one_way), sum(&flows, "bytes"));
+    assert_eq!(sum(&joined, "flows") + sum(&one_way, "flows"), flows.len() as i64);
+    // In parts, as of more flows than memory may hold.
+    let mut parts = ask(&["--flows", "40", "--order", "start"]);
+    let mut whole = ask(&["--order", "start"]);
+    for rows in [&mut parts, &mut whole] {
+        rows.sort_by_key(Value::to_string);
+    }
+    assert_eq!(parts.len(), whole.len());
+    parts.iter().zip(&whole).for_each(|(a, b)| assert_eq!(a, b));
+    assert!(one_way.iter().all(|c| c["received_bytes"].is_null()));
+}
+
+#[test]
+fn a_flow_that_two_exporters_saw_counts_once() {
+    let scratch = Scratch::new("dedup");
+    // The same traffic, of two probes; in each, flows go in and out.
+    scratch.decoded("softflowd_v9_live", "a.parquet");
+    let total = |more: &[&str]| {
+        let rows = objects(&[&["top", "proto", "--in", &scratch.path("")], more].concat());
+        rows.iter().find(|r| r["proto"] == "(total)").expect("a total").clone()
+    };
+    let once = total(&[]);
+    std::fs::copy(scratch.path("a.parquet"), scratch.path("b.parquet")).expect("copied");
+    // One exporter twice is no other exporter.
+    let twice = total(&["--dedup", "exporter"]);
+    assert_eq!(twice["bytes"].as_i64(), once["bytes"].as_i64().map(|n| 2 * n));
+    std::fs::remove_file(scratch.path("b.parquet")).expect("removed");
+    let second = flowlane(&["decode", &fixture("softflowd_ipfix_live"), "--out", &scratch.path("b.parquet")]);
+    assert!(second.status.success());
+    assert!(total(&[])["flows"].as_i64() > once["flows"].as_i64());
+}
+
+#[test]
+fn netflow_json_and_parquet_are_analyzed_alike() {
+    let scratch = Scratch::new("analyze");
+    for recording in
+        ["demo/softflowd_v5", "demo/softflowd_v9", "softflowd_ipfix_micro_over_v6", "softflowd_ipfix_bidirectional"]
+    {
+        let file = scratch.decoded(recording, "flows.parquet");
+        let gzip = scratch.path("flows.gz");
+        assert!(
+            flowlane(&["decode", &fixture(recording), "--format", "netflow-json", "--out", &gzip]).status.success()
+        );
+        let rows = |path: &str| {
+            let mut rows = objects(&["analyze", "-f", path, "-p", "1"]);
+            rows.sort_by_key(Value::to_string);
+            rows
+        };
+        let (of_parquet, of_json) = (rows(&file), rows(&gzip));
+        assert!(of_json.len() > 50, "{recording}");
+        assert_eq!(of_parquet.len(), of_json.len(), "{recording}");
+        of_parquet.iter().zip(&of_json).for_each(|(a, b)| assert_eq!(a, b, "{recording}"));
+    }
+    let file = scratch.path("flows.parquet");
+    let shown = text(&flowlane(&["analyze", "-f", &file, "-p", "1000000", "-v"]).stdout);
+    assert!(shown.contains("connections of fewer than 1000000 packets") && shown.contains("noise"), "{shown}");
+    let host = objects(&["analyze", "-f", &file, "-p", "1"])[0]["src_addr"].as_str().expect("text").to_string();
+    let of_host = objects(&["analyze", "-f", &file, "-p", "1", "--match-host", &host]);
+    assert!(!of_host.is_empty() && of_host.iter().all(|r| r["src_addr"] == host || r["dst_addr"] == host));
+    // A line that is none is named; the others are read.
+    let lines = scratch.path("lines.json");
+    std::fs::write(&lines, "{\"1\": []}\n").expect("written");
+    let output = flowlane(&["analyze", "-f", &lines]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("line 1") && text(&output.stdout).contains("no flow"));
+    assert_eq!(flowlane(&["analyze", "-f", &scratch.path("nothing")]).status.code(), Some(1));
+}
+
+#[test]
+fn an_empty_answer_says_why_and_damage_is_named() {
+    let scratch = Scratch::new("empty");
+    let said = |args: &[&str]| {
+        let output = flowlane(args);
+        (output.status.code(), text(&output.stderr))
+    };
+    let folder = scratch.path("");
+    let (code, why) = said(&["series", "--in", &folder]);
+    assert!(code == Some(0) && why.contains("no Parquet"), "{why}");
+    scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    let (code, why) = said(&["connections", "--in", &folder, "last 1m"]);
+    assert!(code == Some(0) && why.contains("received from 2026-"), "{why}");
+    let (code, why) = said(&["top", "proto", "--in", &folder, "proto 3"]);
+    assert!(code == Some(0) && why.contains("holds for none of"), "{why}");
+    let (code, why) = said(&["top", "proto", "--in", &folder, "--scale", "--stats"]);
+    assert!(code == Some(0) && why.contains("row groups"), "{why}");
+    std::fs::write(scratch.path("broken.parquet"), b"PAR1 and no more").expect("written");
+    for question in [&["series"][..], &["top", "proto"], &["flows"], &["connections"], &["info"]] {
+        let place = if question == ["info"] { &[&folder[..]][..] } else { &["--in", &folder] };
+        let (code, why) = said(&[question, place].concat());
+        assert!(code == Some(1) && why.contains("broken.parquet"), "{question:?}: {why}");
+    }
+    let (code, why) = said(&["flows", "--in", &folder, "--format", "parquet", "--out", "/nowhere/x.parquet"]);
+    assert!(code == Some(1) && why.contains("/nowhere"), "{why}");
+}
+
+#[test]
+fn an_interrupted_question_shows_what_was_read() {
+    let scratch = Scratch::new("interrupted");
+    let file = scratch.decoded("demo/softflowd_v9", "0.parquet");
+    for i in 1..2500 {
+        std::fs::hard_link(&file, scratch.path(&format!("{i}.parquet"))).expect("linked");
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flowlane"));
+    command.args(["flows", "--in", &scratch.path(""), "--limit", "0", "--format", "csv"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it");
+    let mut out = std::io::BufReader::new(child.stdout.take().expect("an output"));
+    // It is in the midst of it.
+    let mut line = String::new();
+    for _ in 0..100 {
+        std::io::BufRead::read_line(&mut out, &mut line).expect("a line");
+    }
+    let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(interrupt.expect("kill").success());
+    let reading = std::thread::spawn(move || std::io::BufRead::lines(out).map_while(Result::ok).count());
+    let mut waited = 0;
+    while child.try_wait().expect("a status").is_none() && waited < 600 {
+        std::thread::sleep(Duration::from_millis(100));
+        waited += 1;
+    }
+    let _ = child.kill();
+    let output = child.wait_with_output().expect("it ends");
+    let rows = reading.join().expect("read");
+    assert_eq!(output.status.code(), Some(130));
+    assert!(text(&output.stderr).contains("stopped: "), "{}", text(&output.stderr));
+    assert!(rows < 2500 * 500, "{rows}");
+}
+
+#[test]
+fn the_language_of_filters_is_explained() {
+    let shown = text(&flowlane(&["help", "filter"]).stdout);
+    assert!(shown.contains("src net 10/8") && shown.contains("time_received"), "{shown}");
+    let output = flowlane(&["top", "src_addr", "--in", "/", "sorce port 80"]);
+    assert!(output.status.code() == Some(2) && text(&output.stderr).contains(">>>sorce"));
+}
