@@ -11,6 +11,8 @@ pub(super) struct Groups<const W: usize> {
     slots: Vec<Slot<W>>,
     // Of a hash, so many bits less are the place in `slots`: neighbours there are neighbours by hash.
     shift: u32,
+    // The first bits of hashes, which are the same for all keys.
+    common: u32,
     rows: Vec<Line>,
     hasher: SeedableRandomState,
     places: Vec<u32>,
@@ -40,13 +42,6 @@ pub(super) struct Values<'a> {
 }
 
 impl Values<'_> {
-    /// The sums of one row.
-    pub(super) fn row(&self, row: u32) -> Row {
-        let at = |values: &[i64]| values.get(row as usize).copied().unwrap_or(0);
-        let [bytes, packets, flows] = [self.bytes, self.packets, self.flows].map(|v| at(v).into());
-        Row { bytes, packets, flows, start: at(self.start), end: at(self.end) }
-    }
-
     /// Adds rows to one sum.
     pub(super) fn sum(&self, rows: &[u32], to: &mut Row) {
         for (values, sum) in [(self.bytes, &mut to.bytes), (self.packets, &mut to.packets), (self.flows, &mut to.flows)]
@@ -64,13 +59,25 @@ fn each<'a>(values: &'a [i64], rows: &'a [u32]) -> impl Iterator<Item = i64> + '
 
 impl<const W: usize> Groups<W> {
     pub(super) fn new() -> Self {
+        Self::of_part(0)
+    }
+
+    /// For keys whose hashes begin with the same bits, so many of them.
+    pub(super) fn of_part(common: u32) -> Self {
         Self {
+            common,
             slots: vec![Slot { key: [0; W], place: 0 }; 1 << FIRST_BITS],
             shift: u64::BITS - FIRST_BITS,
             rows: Vec::new(),
             hasher: SeedableRandomState::with_seed(0, SharedSeed::global_random()),
             places: Vec::new(),
         }
+    }
+
+    /// No groups, in the same memory.
+    pub(super) fn clear(&mut self) {
+        self.slots.fill(Slot { key: [0; W], place: 0 });
+        self.rows.clear();
     }
 
     pub(super) fn len(&self) -> usize {
@@ -134,7 +141,7 @@ impl<const W: usize> Groups<W> {
     }
 
     #[inline]
-    fn hash(&self, key: &[u64; W]) -> u64 {
+    pub(super) fn hash(&self, key: &[u64; W]) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         for word in key {
             hasher.write_u64(*word);
@@ -142,11 +149,16 @@ impl<const W: usize> Groups<W> {
         hasher.finish()
     }
 
+    #[inline]
+    fn home(&self, key: &[u64; W]) -> usize {
+        ((self.hash(key) << self.common) >> self.shift) as usize
+    }
+
     /// The place of a key's sums, which are made where they are not there.
     #[inline]
     fn place(&mut self, key: &[u64; W]) -> u32 {
         let mask = self.slots.len() - 1;
-        let mut at = (self.hash(key) >> self.shift) as usize;
+        let mut at = self.home(key);
         loop {
             let slot = &self.slots[at & mask];
             if slot.place == 0 {
@@ -178,7 +190,7 @@ impl<const W: usize> Groups<W> {
         self.shift -= 1;
         let mask = self.slots.len() - 1;
         for slot in old.into_iter().filter(|slot| slot.place != 0) {
-            let mut at = (self.hash(&slot.key) >> self.shift) as usize;
+            let mut at = self.home(&slot.key);
             while self.slots[at & mask].place != 0 {
                 at += 1;
             }

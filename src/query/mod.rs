@@ -8,6 +8,7 @@
 //!
 //! It sees columns only, never the wire: Parquet and Arrow files of this schema, and segments that are still hot.
 
+mod anonymise;
 mod arrow;
 mod connections;
 mod dedup;
@@ -17,6 +18,7 @@ mod field;
 mod filter;
 mod flow;
 mod greatest;
+mod group;
 mod groups;
 mod key;
 mod literal;
@@ -24,17 +26,20 @@ mod memory;
 mod names;
 mod netflow_json;
 mod pack;
+mod page;
 mod pairs;
 mod parts;
+mod prune;
 pub mod report;
 mod scan;
 mod series;
 mod span;
-mod spill;
+mod store;
 mod sums;
 mod top;
 mod value;
 
+pub use anonymise::{Anonymiser, KeyError};
 pub use connections::{Connection, Options as ConnectionOptions, Outcome as ConnectionOutcome, connections};
 pub use dedup::{By as DedupBy, Duplicates};
 pub use examples::EXAMPLES as FILTER_EXAMPLES;

@@ -14,6 +14,7 @@ use arrow_array::types::{
 use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, RecordBatch};
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Words of a key at most.
 pub(super) const WORDS: usize = 8;
@@ -52,37 +53,48 @@ enum Kind {
     Address,
     Ip6,
     Mac,
+    /// The number of a text, or of anything else that has no fixed length.
     Text,
+    /// The number of a whole key.
+    Whole,
 }
 
-/// Texts of keys, each once; keys have their numbers.
-#[derive(Clone, Debug, Default)]
+/// What has no fixed length, as bytes of a key, each once; keys have the numbers.
+#[derive(Debug, Default)]
 pub(super) struct Texts {
-    list: Vec<Box<str>>,
-    places: HashMap<Box<str>, u32, foldhash::fast::RandomState>,
+    list: Vec<Arc<[u8]>>,
+    places: HashMap<Arc<[u8]>, u32, foldhash::fast::RandomState>,
 }
 
 impl Texts {
-    fn place(&mut self, text: &str) -> u32 {
-        // As long as a key of bytes has room for.
-        let text = text.get(..text.floor_char_boundary(usize::from(u16::MAX))).unwrap_or(text);
-        if let Some(place) = self.places.get(text) {
+    fn place(&mut self, bytes: &[u8]) -> u32 {
+        if let Some(place) = self.places.get(bytes) {
             return *place;
         }
         let place = self.list.len() as u32;
-        self.list.push(text.into());
-        self.places.insert(text.into(), place);
+        let bytes: Arc<[u8]> = bytes.into();
+        self.list.push(bytes.clone());
+        self.places.insert(bytes, place);
         place
     }
 
-    fn text(&self, place: u64) -> &str {
-        self.list.get(place as usize).map_or("", |t| t)
+    fn bytes(&self, place: u64) -> &[u8] {
+        self.list.get(place as usize).map_or(&[], |t| t)
     }
 }
 
 impl Layout {
-    /// For columns by name; `narrow` where addresses are those of IPv4 only. `None` where they do not fit.
-    pub(super) fn new(columns: &[&str], narrow: bool) -> Option<Self> {
+    /// For columns by name; `narrow` where addresses are those of IPv4 only.
+    pub(super) fn new(columns: &[&str], narrow: bool) -> Self {
+        Self::of_parts(columns, narrow).unwrap_or_else(|| {
+            let field = |shift, bits| Field { word: 0, shift, bits };
+            let whole = Part { kind: Kind::Whole, present: field(32, 1), value: field(0, 32), more: None };
+            Self { parts: vec![whole], words: 1 }
+        })
+    }
+
+    /// `None` where the columns' values need more words than keys have.
+    fn of_parts(columns: &[&str], narrow: bool) -> Option<Self> {
         let mut taken: Vec<u32> = Vec::new();
         let mut field = |bits: u32| {
             let word = taken.iter().position(|t| t + bits <= u64::BITS).unwrap_or(taken.len());
@@ -93,19 +105,19 @@ impl Layout {
             taken[word] += bits;
             Field { word, shift, bits }
         };
-        let parts: Option<Vec<Part>> = columns
+        let parts: Vec<Part> = columns
             .iter()
             .map(|name| {
-                let (kind, bits) = kind(name)?;
+                let (kind, bits) = kind(name);
                 let (kind, bits) = if narrow && kind == Kind::Address { (Kind::Ip4, 32) } else { (kind, bits) };
                 let value = field(bits.min(64));
                 let more = (bits > 64).then(|| field(bits - 64));
                 let present = field(if kind == Kind::Address { 2 } else { 1 });
-                Some(Part { kind, present, value, more })
+                Part { kind, present, value, more }
             })
             .collect();
         let words = taken.len();
-        (words <= WORDS).then_some(Self { parts: parts?, words })
+        (words <= WORDS).then_some(Self { parts, words })
     }
 
     pub(super) fn words(&self) -> usize {
@@ -114,7 +126,7 @@ impl Layout {
 
     /// Whether a key has numbers of texts, which mean something in one list only.
     pub(super) fn has_texts(&self) -> bool {
-        self.parts.iter().any(|p| p.kind == Kind::Text)
+        self.parts.iter().any(|p| matches!(p.kind, Kind::Text | Kind::Whole))
     }
 
     /// Writes the keys of some rows of a batch.
@@ -123,12 +135,22 @@ impl Layout {
         batch: &RecordBatch,
         columns: &[&str],
         rows: &[u32],
-        texts: &mut Texts,
+        texts: &Mutex<Texts>,
         keys: &mut Vec<[u64; W]>,
     ) {
         keys.clear();
         keys.resize(rows.len(), [0; W]);
+        let mut texts = self.has_texts().then(|| texts.lock().unwrap_or_else(PoisonError::into_inner));
+        if let ([part @ Part { kind: Kind::Whole, .. }], Some(texts)) = (&*self.parts, texts.as_mut()) {
+            return part.put_bytes(batch, columns, rows, texts, keys);
+        }
         for (part, name) in self.parts.iter().zip(columns) {
+            if part.kind == Kind::Text {
+                if let Some(texts) = texts.as_mut() {
+                    part.put_texts(batch, name, rows, texts, keys);
+                }
+                continue;
+            }
             let mut arrays = columns_of(name).into_iter().map(|c| batch.column_by_name(&c));
             let (first, second) = (arrays.next().flatten(), arrays.next().flatten());
             let Some(array) = first.filter(|a| a.null_count() < a.len()) else {
@@ -146,7 +168,7 @@ impl Layout {
                     }
                 }
                 Kind::Ip6 | Kind::Mac => part.put_octets(array, rows, keys, 1),
-                Kind::Text => part.put_texts(array, rows, texts, keys),
+                Kind::Text | Kind::Whole => {}
             }
         }
     }
@@ -163,7 +185,7 @@ impl Layout {
                 (_, Kind::Ip4) | (1, Kind::Address) => key::append_ip4(to, value as u32),
                 (_, Kind::Ip6 | Kind::Address) => key::append_ip6(to, part.whole(words)),
                 (_, Kind::Mac) => key::append_octets(to, value.to_be_bytes().get(2..).unwrap_or(&[])),
-                (_, Kind::Text) => key::append_text(to, texts.text(value)),
+                (_, Kind::Text | Kind::Whole) => to.extend_from_slice(texts.bytes(value)),
             }
         }
     }
@@ -172,9 +194,8 @@ impl Layout {
     pub(super) fn order(&self, a: &[u64], b: &[u64], texts: &Texts) -> Ordering {
         let of = |part: &Part| match (part.present.of(a), part.present.of(b)) {
             (x, y) if x != y => x.cmp(&y),
-            _ if part.kind == Kind::Text => {
-                let (x, y) = (texts.text(part.value.of(a)), texts.text(part.value.of(b)));
-                x.len().cmp(&y.len()).then_with(|| x.cmp(y))
+            _ if matches!(part.kind, Kind::Text | Kind::Whole) => {
+                texts.bytes(part.value.of(a)).cmp(texts.bytes(part.value.of(b)))
             }
             _ => part.whole(a).cmp(&part.whole(b)),
         };
@@ -183,11 +204,11 @@ impl Layout {
 
     /// A key with the numbers that another list has for its texts.
     pub(super) fn renumber(&self, words: &mut [u64], from: &Texts, to: &mut Texts) {
-        for part in self.parts.iter().filter(|p| p.kind == Kind::Text) {
+        for part in self.parts.iter().filter(|p| matches!(p.kind, Kind::Text | Kind::Whole)) {
             if part.present.of(words) == 0 {
                 continue;
             }
-            let place = to.place(from.text(part.value.of(words)));
+            let place = to.place(from.bytes(part.value.of(words)));
             part.value.set(words, place.into());
         }
     }
@@ -280,33 +301,63 @@ impl Part {
         }
     }
 
-    fn put_texts<const W: usize>(&self, array: &ArrayRef, rows: &[u32], texts: &mut Texts, keys: &mut [[u64; W]]) {
-        if let Some(values) = array.as_string_opt::<i32>() {
-            for (key, &row) in keys.iter_mut().zip(rows).filter(|(_, row)| values.is_valid(**row as usize)) {
-                self.present.set(key, 1);
-                self.value.set(key, texts.place(values.value(row as usize)).into());
-            }
-        } else if let Some(dictionary) = array.as_dictionary_opt::<Int32Type>()
+    fn put_texts<const W: usize>(
+        &self,
+        batch: &RecordBatch,
+        name: &str,
+        rows: &[u32],
+        texts: &mut Texts,
+        keys: &mut [[u64; W]],
+    ) {
+        if let Some(array) = batch.column_by_name(name)
+            && let Some(dictionary) = array.as_dictionary_opt::<Int32Type>()
             && let Some(names) = dictionary.values().as_string_opt::<i32>()
         {
-            let places: Vec<u64> = names.iter().map(|n| texts.place(n.unwrap_or_default()).into()).collect();
-            let keys_of = dictionary.keys().values();
-            self.each(array, rows, keys, |row| {
-                let key = keys_of.get(row).map_or(0, |k| *k as usize);
-                places.get(key).copied().unwrap_or(0)
+            // Each entry once, whatever its rows.
+            let mut bytes = Vec::new();
+            let mut place = |name: Option<&str>| {
+                bytes.clear();
+                key::append_text(&mut bytes, name.unwrap_or_default());
+                u64::from(texts.place(&bytes))
+            };
+            let places: Vec<u64> = names.iter().map(&mut place).collect();
+            let numbers = dictionary.keys().values();
+            return self.each(array, rows, keys, |row| {
+                numbers.get(row).and_then(|n| places.get(*n as usize)).copied().unwrap_or(0)
             });
+        }
+        self.put_bytes(batch, &[name], rows, texts, keys);
+    }
+
+    /// Numbers of what some columns come to as bytes.
+    fn put_bytes<const W: usize>(
+        &self,
+        batch: &RecordBatch,
+        columns: &[&str],
+        rows: &[u32],
+        texts: &mut Texts,
+        keys: &mut [[u64; W]],
+    ) {
+        let names: Vec<String> = columns.iter().map(ToString::to_string).collect();
+        let parts: Vec<Bytes<'_>> = names.iter().map(|name| Bytes::of(batch, Some(name))).collect();
+        let mut bytes = Vec::new();
+        for (key, &row) in keys.iter_mut().zip(rows) {
+            bytes.clear();
+            parts.iter().for_each(|part| part.append(row as usize, &mut bytes));
+            self.present.set(key, 1);
+            self.value.set(key, texts.place(&bytes).into());
         }
     }
 }
 
-/// The kind of a column, and the bits of its values; `None` for those that only bytes can hold.
-fn kind(name: &str) -> Option<(Kind, u32)> {
+/// The kind of a column, and the bits of its values.
+fn kind(name: &str) -> (Kind, u32) {
     use ColumnType as T;
     if ADDRESSES.iter().any(|p| p.key == name) {
-        return Some((Kind::Address, 128));
+        return (Kind::Address, 128);
     }
-    let column = SCHEMA.iter().find(|c| c.name == name)?;
-    Some(match column.data_type {
+    let Some(column) = SCHEMA.iter().find(|c| c.name == name) else { return (Kind::Text, 32) };
+    match column.data_type {
         T::U8 if name == "proto" => (Kind::Protocol, 8),
         T::U8 => (Kind::Number, 8),
         T::U16 => (Kind::Number, 16),
@@ -317,9 +368,8 @@ fn kind(name: &str) -> Option<(Kind, u32)> {
         T::Timestamp => (Kind::Time, 64),
         T::Ip6 => (Kind::Ip6, 128),
         T::Mac => (Kind::Mac, 48),
-        T::Text => (Kind::Text, 32),
-        T::F64 | T::Octets | T::ListU32 => return None,
-    })
+        T::Text | T::F64 | T::Octets | T::ListU32 => (Kind::Text, 32),
+    }
 }
 
 /// Whether two rows' values of two columns are the same, or both are absent.

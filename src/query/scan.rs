@@ -1,14 +1,13 @@
 //! Reading what a question needs: the files, the row groups that may hold an answer, the columns that are named.
 
 use super::arrow;
-use super::filter::{Column, Expr, Filter, Set};
+use super::filter::Filter;
+use super::group::{Group, Looked};
+use super::prune::may_hold;
 use crate::keep;
 use arrow_array::RecordBatch;
 use arrow_buffer::BooleanBuffer;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
-use parquet::file::metadata::RowGroupMetaData;
-use parquet::file::statistics::Statistics;
+use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,19 +23,6 @@ pub enum Input {
     Arrow(PathBuf),
     /// A segment that its collector has not sealed yet.
     Hot(PathBuf),
-}
-
-impl Input {
-    /// A file by what it says it is.
-    fn of(path: PathBuf) -> Self {
-        if arrow::is_arrow(&path) {
-            return Self::Arrow(path);
-        }
-        match path.extension() {
-            Some(extension) if extension == "arrows" => Self::Hot(path),
-            _ => Self::Parquet(path),
-        }
-    }
 }
 
 /// The files of a path: itself, or those of a folder that `collect` or `decode` wrote, the oldest first.
@@ -60,6 +46,26 @@ pub fn inputs(path: &Path) -> io::Result<Vec<Input>> {
     flat.sort();
     let sealed = sealed.into_iter().map(|f| f.path);
     Ok(flat.into_iter().map(Input::of).chain(sealed.map(Input::Parquet)).chain(hot).collect())
+}
+
+impl Input {
+    /// A file by what it says it is.
+    fn of(path: PathBuf) -> Self {
+        if arrow::is_arrow(&path) {
+            return Self::Arrow(path);
+        }
+        match path.extension() {
+            Some(extension) if extension == "arrows" => Self::Hot(path),
+            _ => Self::Parquet(path),
+        }
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Parquet(path) | Self::Arrow(path) | Self::Hot(path) => path,
+        }
+    }
 }
 
 /// What a scan came to.
@@ -124,15 +130,15 @@ impl Watch {
     }
 }
 
-/// Rows of a batch.
-const BATCH: usize = 16_384;
-
 /// A part of a file that one thread reads.
 enum Work<'a> {
-    Group { path: &'a Path, metadata: ArrowReaderMetadata, group: usize },
+    Group(Group<'a>),
     Arrow(&'a Path),
     Hot(&'a Path),
 }
+
+/// Rows that a thread takes at once: several parts a group keep all threads busy to the end.
+const PART: usize = 1 << 18;
 
 impl Scan {
     /// Reads everything: each thread makes an answer by `begin`, adds rows by `add` (the batch and those of its rows for
@@ -145,20 +151,19 @@ impl Scan {
     ) -> ScanStats {
         let mut stats = ScanStats::default();
         let mut work = Vec::new();
-        for input in &self.inputs {
-            match input {
-                Input::Hot(path) => work.push(Work::Hot(path)),
-                Input::Arrow(path) => work.push(Work::Arrow(path)),
-                Input::Parquet(path) => match self.groups(path, &mut stats) {
-                    Ok(groups) => work.extend(groups),
-                    // Sealed files go when they are old.
-                    Err(Failed::Gone) => continue,
-                    Err(Failed::Damaged(error)) => stats.damaged.push((path.clone(), error)),
-                },
+        for (input, parts) in self.inputs.iter().zip(self.parts()) {
+            match parts {
+                Ok(parts) => {
+                    stats.groups += parts.groups;
+                    stats.pruned += parts.pruned;
+                    work.extend(parts.work);
+                }
+                // Sealed files go when they are old.
+                Err(Failed::Gone) => continue,
+                Err(Failed::Damaged(error)) => stats.damaged.push((input.path().to_path_buf(), error)),
             }
             stats.files += 1;
         }
-        stats.groups = work.len();
         self.watch.0.done.store(0, Relaxed);
         self.watch.0.all.store(work.len(), Relaxed);
         let (next, stop, stats) = (AtomicUsize::new(0), AtomicBool::new(false), Mutex::new(stats));
@@ -170,11 +175,12 @@ impl Scan {
                     work.get(next.fetch_add(1, Relaxed)).filter(|_| !stop.load(Relaxed) && !self.watch.is_stopped())
                 {
                     let mut sums = (0u64, 0u64, 0u64);
-                    let result = self.part(part, |batch| {
-                        let (holds, unknown) = self.filter.rows(batch);
-                        let matched = holds.count_set_bits();
-                        sums = (sums.0 + batch.num_rows() as u64, sums.1 + matched as u64, sums.2 + unknown as u64);
-                        if matched > 0 && !add(&mut answer, batch, &holds) {
+                    let result = self.part(part, &mut |looked| {
+                        let matched = looked.found.as_ref().map_or(0, |(_, holds)| holds.count_set_bits());
+                        sums = (sums.0 + looked.rows as u64, sums.1 + matched as u64, sums.2 + looked.unknown as u64);
+                        if let Some((batch, holds)) = looked.found.filter(|_| matched > 0)
+                            && !add(&mut answer, &batch, &holds)
+                        {
                             stop.store(true, Relaxed);
                         }
                         !stop.load(Relaxed) && !self.watch.is_stopped()
@@ -186,9 +192,14 @@ impl Scan {
                         stats.unknown += sums.2;
                         if let Err(error) = result {
                             let path = match part {
-                                Work::Group { path, .. } | Work::Arrow(path) | Work::Hot(path) => path.to_path_buf(),
+                                Work::Group(Group { path, .. }) | Work::Arrow(path) | Work::Hot(path) => {
+                                    path.to_path_buf()
+                                }
                             };
-                            stats.damaged.push((path, error));
+                            // Once, whatever its parts.
+                            if stats.damaged.iter().all(|d| d.0 != path) {
+                                stats.damaged.push((path, error));
+                            }
                         }
                     }
                 }
@@ -207,8 +218,42 @@ impl Scan {
         stats.into_inner().unwrap_or_default()
     }
 
+    /// What is to be read of each input: files say what is in them on all threads.
+    fn parts(&self) -> Vec<Result<Parts<'_>, Failed>> {
+        let next = AtomicUsize::new(0);
+        let look = || {
+            let mut found = Vec::new();
+            while let Some((at, input)) =
+                Some(next.fetch_add(1, Relaxed)).and_then(|at| Some((at, self.inputs.get(at)?)))
+            {
+                found.push((
+                    at,
+                    match input {
+                        Input::Hot(path) => Ok(Parts { work: vec![Work::Hot(path)], groups: 1, pruned: 0 }),
+                        Input::Arrow(path) => Ok(Parts { work: vec![Work::Arrow(path)], groups: 1, pruned: 0 }),
+                        Input::Parquet(path) => self.groups(path),
+                    },
+                ));
+            }
+            found
+        };
+        let mut found = std::thread::scope(|scope| {
+            let spawned: Vec<_> = (1..self.threads.min(self.inputs.len())).map(|_| scope.spawn(look)).collect();
+            let mut found = look();
+            for thread in spawned {
+                match thread.join() {
+                    Ok(more) => found.extend(more),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            found
+        });
+        found.sort_by_key(|f| f.0);
+        found.into_iter().map(|f| f.1).collect()
+    }
+
     /// The row groups of a file that may have rows for the filter.
-    fn groups<'a>(&self, path: &'a Path, stats: &mut ScanStats) -> Result<Vec<Work<'a>>, Failed> {
+    fn groups<'a>(&self, path: &'a Path) -> Result<Parts<'a>, Failed> {
         let file = match File::open(path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Failed::Gone),
@@ -216,47 +261,55 @@ impl Scan {
         };
         let metadata =
             ArrowReaderMetadata::load(&file, Default::default()).map_err(|e| Failed::Damaged(e.to_string()))?;
-        let mut work = Vec::new();
+        let mut parts = Parts { work: Vec::new(), groups: 0, pruned: 0 };
         for (group, about) in metadata.metadata().row_groups().iter().enumerate() {
-            if may_hold(&self.filter.expr, about) {
-                work.push(Work::Group { path, metadata: metadata.clone(), group });
-            } else {
-                stats.pruned += 1;
+            if !may_hold(&self.filter.expr, about) {
+                parts.pruned += 1;
+                continue;
+            }
+            parts.groups += 1;
+            let rows = usize::try_from(about.num_rows()).unwrap_or(0);
+            for start in (0..rows).step_by(PART) {
+                let rows = start..rows.min(start + PART);
+                parts.work.push(Work::Group(Group { path, metadata: metadata.clone(), group, rows }));
             }
         }
-        Ok(work)
+        Ok(parts)
     }
 
     /// The files of a segment that is gone.
-    fn sealed_since(&self, segment: &Path, take: &mut dyn FnMut(&RecordBatch) -> bool) -> Result<(), String> {
+    fn sealed_since(&self, segment: &Path, take: &mut dyn FnMut(Looked) -> bool) -> Result<(), String> {
         let id: Option<i64> = segment.file_stem().and_then(|s| s.to_str()?.parse().ok());
         let node = segment.parent().and_then(|f| f.file_name()?.to_str());
         let (Some(id), Some(node), Some(root)) = (id, node, segment.ancestors().nth(3)) else { return Ok(()) };
         let (sealed, _) = keep::sealed_files(root).map_err(|e| e.to_string())?;
         for file in sealed.iter().filter(|f| f.segment == id && f.node == node) {
-            let groups = match self.groups(&file.path, &mut ScanStats::default()) {
-                Ok(groups) => groups,
+            let parts = match self.groups(&file.path) {
+                Ok(parts) => parts,
                 Err(Failed::Gone) => continue,
                 Err(Failed::Damaged(error)) => return Err(error),
             };
-            for group in &groups {
-                self.part(group, &mut *take)?;
+            for part in &parts.work {
+                self.part(part, take)?;
             }
         }
         Ok(())
     }
 
-    fn part(&self, work: &Work<'_>, mut take: impl FnMut(&RecordBatch) -> bool) -> Result<(), String> {
+    fn part(&self, work: &Work<'_>, take: &mut dyn FnMut(Looked) -> bool) -> Result<(), String> {
         match work {
             Work::Hot(path) => {
                 let mut more = true;
                 let read = keep::read_segment(path, |batch| {
-                    more = more && take(&batch);
+                    if more {
+                        let (holds, unknown) = self.filter.rows(&batch);
+                        more = take(Looked { rows: batch.num_rows(), unknown, found: Some((batch, holds)) });
+                    }
                     Ok(())
                 });
                 match read {
                     // Sealed since the folder was listed: its rows are in files now.
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => self.sealed_since(path, &mut take),
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => self.sealed_since(path, take),
                     Err(e) => Err(e.to_string()),
                     Ok(()) => Ok(()),
                 }
@@ -264,83 +317,24 @@ impl Scan {
             Work::Arrow(path) => {
                 let needed = self.filter.columns();
                 let needed = |name: &str| needed.iter().chain(&self.columns).any(|c| c == name);
-                arrow::read(path, needed, take)
+                arrow::read(path, needed, |batch| {
+                    let (holds, unknown) = self.filter.rows(batch);
+                    take(Looked { rows: batch.num_rows(), unknown, found: Some((batch.clone(), holds)) })
+                })
             }
-            Work::Group { path, metadata, group } => {
-                let file = File::open(path).map_err(|e| e.to_string())?;
-                let schema = metadata.parquet_schema();
-                let needed = self.filter.columns();
-                let needed = |name: &str| needed.iter().chain(&self.columns).any(|c| c == name);
-                let roots: Vec<usize> = schema
-                    .root_schema()
-                    .get_fields()
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, field)| needed(field.name()))
-                    .map(|f| f.0)
-                    .collect();
-                let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
-                    .with_projection(ProjectionMask::roots(schema, roots))
-                    .with_row_groups(vec![*group])
-                    .with_batch_size(BATCH)
-                    .build()
-                    .map_err(|e| e.to_string())?;
-                for batch in reader {
-                    if !take(&batch.map_err(|e| e.to_string())?) {
-                        break;
-                    }
-                }
-                Ok(())
-            }
+            Work::Group(group) => group.read(&self.filter, &self.columns, take),
         }
     }
+}
+
+/// What is to be read of a file.
+struct Parts<'a> {
+    work: Vec<Work<'a>>,
+    groups: usize,
+    pruned: usize,
 }
 
 enum Failed {
     Gone,
     Damaged(String),
-}
-
-/// Whether the least and the greatest values of a row group leave room for a row.
-pub(super) fn may_hold(expr: &Expr, group: &RowGroupMetaData) -> bool {
-    match expr {
-        Expr::And(a, b) => may_hold(a, group) && may_hold(b, group),
-        Expr::Or(a, b) => may_hold(a, group) || may_hold(b, group),
-        // What statistics say of the inside says nothing of the outside.
-        Expr::Not(_) | Expr::All => true,
-        Expr::Test(Column::One(name, _), Set::Ranges(ranges)) => in_bounds(name, ranges, group),
-        Expr::Test(Column::Pair(v4, v6), Set::Addresses { v4: ranges, v6: ranges6 }) => {
-            let ranges: Vec<_> = ranges.iter().map(|r| (i128::from(r.0), i128::from(r.1))).collect();
-            in_bounds(v4, &ranges, group) && !ranges.is_empty() || !ranges6.is_empty() && has_values(v6, group)
-        }
-        Expr::Test(..) => true,
-    }
-}
-
-fn statistics<'a>(name: &str, group: &'a RowGroupMetaData) -> Option<&'a Statistics> {
-    group.columns().iter().find(|c| c.column_path().string() == name)?.statistics()
-}
-
-fn has_values(name: &str, group: &RowGroupMetaData) -> bool {
-    let Some(statistics) = statistics(name, group) else { return true };
-    statistics.null_count_opt().is_none_or(|nulls| nulls < u64::try_from(group.num_rows()).unwrap_or(u64::MAX))
-}
-
-fn in_bounds(name: &str, ranges: &[(i128, i128)], group: &RowGroupMetaData) -> bool {
-    if !has_values(name, group) {
-        return false;
-    }
-    let signed =
-        name.contains("time") || name.starts_with("flow_") || name.contains("packets") || name.contains("bytes");
-    let bounds = match statistics(name, group) {
-        Some(Statistics::Int32(s)) => s.min_opt().zip(s.max_opt()).map(|(a, b)| {
-            // 8, 16 and 32 bits without a sign.
-            (i128::from(a.cast_unsigned()), i128::from(b.cast_unsigned()))
-        }),
-        Some(Statistics::Int64(s)) if signed => {
-            s.min_opt().zip(s.max_opt()).map(|(a, b)| (i128::from(*a), i128::from(*b)))
-        }
-        _ => None,
-    };
-    bounds.is_none_or(|(min, max)| ranges.iter().any(|r| r.0 <= max && min <= r.1))
 }

@@ -1,7 +1,8 @@
 //! The stretch of time that a scan is about, without reading a row.
 
 use super::filter::{Column, Expr, Set};
-use super::scan::{Input, Scan, may_hold};
+use super::prune::may_hold;
+use super::scan::{Input, Scan};
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::file::statistics::Statistics;
 use std::fs::{self, File};

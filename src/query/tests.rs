@@ -405,3 +405,57 @@ fn a_flow_that_several_saw_counts_once() {
     // Among those for which the filter holds.
     assert_eq!(bytes(true, true, "exporter = 10.1.0.2"), 970);
 }
+
+#[test]
+fn more_groups_than_a_table_and_memory_have_room_for() {
+    use arrow_array::{Int64Array, StringArray, UInt16Array, UInt32Array};
+    let batch = |seed: u32| {
+        let n = 0..8_000u32;
+        // Some addresses come often, most once or twice.
+        let address = |i: u32| (seed * 8_000 + i).wrapping_mul(0x9e37_79b9) >> [8, 14, 30][i as usize % 3];
+        let addresses: UInt32Array = n.clone().map(|i| Some(address(i))).collect();
+        let ports: UInt16Array = n.clone().map(|i| (i % 9 != 0).then_some((i % 2) as u16)).collect();
+        let names: StringArray = n.clone().map(|i| Some(["a", "bc", ""][i as usize % 3])).collect();
+        let bytes: Int64Array = n.map(|i| Some(i64::from(i % 1000))).collect();
+        RecordBatch::try_from_iter([
+            ("src_ip4", Arc::new(addresses) as arrow_array::ArrayRef),
+            ("dst_port", Arc::new(ports)),
+            ("app_name", Arc::new(names)),
+            ("bytes", Arc::new(bytes)),
+        ])
+        .expect("columns")
+    };
+    let batches: Vec<RecordBatch> = (0..20).map(batch).collect();
+    for keys in [&["src_addr"][..], &["src_addr", "dst_port", "app_name"]] {
+        let mut expected = std::collections::HashMap::<Vec<String>, i128>::new();
+        for batch in &batches {
+            for row in 0..batch.num_rows() {
+                let key = keys.iter().map(|k| text(batch, k, row).unwrap_or_default()).collect();
+                *expected.entry(key).or_default() += number(batch, "bytes", row).unwrap_or(0);
+            }
+        }
+        let mut ranked: Vec<(Vec<String>, i128)> = expected.clone().into_iter().collect();
+        ranked.sort_by_key(|r| std::cmp::Reverse(r.1));
+        for (groups, strangers) in [(10_000_000, false), (30_000, false), (10_000_000, true), (30_000, true)] {
+            let options = TopOptions { keys: keys.iter().map(ToString::to_string).collect(), scale: false, groups };
+            let mut all = Top::new(options.clone());
+            for batches in batches.chunks(7) {
+                let mut part = if strangers { Top::new(options.clone()) } else { all.another() };
+                for batch in batches {
+                    part.add(batch, &arrow_buffer::BooleanBuffer::new_set(batch.num_rows()));
+                }
+                all.merge(part);
+            }
+            assert_eq!(all.spilled(), groups == 30_000, "{keys:?}");
+            let (first, others) = all.finish(Metric::Bytes, 50);
+            assert_eq!(all.failed(), None);
+            assert_eq!(all.len(), ranked.len());
+            let found: Vec<i128> = first.iter().map(|(_, row)| row.bytes).collect();
+            assert_eq!(found, ranked.iter().take(50).map(|r| r.1).collect::<Vec<_>>());
+            for (keys, row) in first {
+                assert_eq!(expected.get(&keys), Some(&row.bytes));
+            }
+            assert_eq!(others.expect("others").bytes, ranked.iter().skip(50).map(|r| r.1).sum::<i128>());
+        }
+    }
+}

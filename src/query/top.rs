@@ -4,19 +4,19 @@
 //! threads. Groups that memory has no room for wait in a temporary file, so the answer is exact whatever the bound.
 
 use super::greatest::Greatest;
-use super::groups::{Groups, Values};
-use super::key::{self, Part};
+use super::groups::Values;
+use super::key;
 use super::pack::{self, Layout, Texts};
-use super::spill::{ByKey, PARTS, Spill};
+use super::store::Store;
 use super::sums::{Metric, Row, Sums};
 use super::value::columns_of;
 use arrow_array::RecordBatch;
 use arrow_buffer::BooleanBuffer;
 use std::cmp::Ordering;
 use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What is summed, and how.
 #[derive(Clone, Debug)]
@@ -34,21 +34,17 @@ pub struct Top {
     options: Options,
     // The columns of a key: of each direction, where there are two.
     variants: Vec<Vec<String>>,
+    // One of our own, and those of other threads.
     narrow: Vec<Table>,
     wide: Vec<Table>,
-    texts: Texts,
-    // Keys that no layout has room for.
-    bytes: ByKey,
     total: Row,
     beyond: Row,
     totals: u64,
     rows: u64,
     unscaled: u64,
-    budget: Arc<Budget>,
+    shared: Arc<Shared>,
     // Groups of ours that the budget counts.
     counted: usize,
-    spills: Vec<Spill>,
-    own_spill: Option<Spill>,
     failed: Option<String>,
     len: Option<usize>,
 }
@@ -56,53 +52,51 @@ pub struct Top {
 /// A key as bytes.
 type Key = Box<[u8]>;
 
-/// What threads that work at one answer have room for.
-struct Budget {
+/// What threads that work at one answer share.
+struct Shared {
     limit: usize,
-    groups: AtomicUsize,
+    in_memory: AtomicUsize,
     folder: PathBuf,
+    texts: Mutex<Texts>,
 }
 
 impl Top {
     /// Nothing summed yet.
     pub fn new(options: Options) -> Self {
-        let budget = Budget { limit: options.groups.max(1), groups: AtomicUsize::new(0), folder: std::env::temp_dir() };
-        Self::with(options, Arc::new(budget))
+        let shared = Shared {
+            limit: options.groups.max(1),
+            in_memory: AtomicUsize::new(0),
+            folder: std::env::temp_dir(),
+            texts: Mutex::default(),
+        };
+        Self::with(options, Arc::new(shared))
     }
 
     /// Nothing summed yet, for another thread: it shares the memory that [`Options::groups`] allows.
     pub fn another(&self) -> Self {
-        Self::with(self.options.clone(), self.budget.clone())
+        Self::with(self.options.clone(), self.shared.clone())
     }
 
-    fn with(options: Options, budget: Arc<Budget>) -> Self {
+    fn with(options: Options, shared: Arc<Shared>) -> Self {
         let directions: Vec<Vec<String>> = options.keys.iter().map(|k| key::directions(k)).collect();
         // Both directions of the keys that have them; the others go with either.
         let variants: Vec<Vec<String>> = (0..directions.iter().map(Vec::len).max().unwrap_or(1))
             .map(|v| directions.iter().filter_map(|names| names.get(v).or(names.last()).cloned()).collect())
             .collect();
         let columns: Vec<&str> = variants.iter().flatten().map(String::as_str).take(options.keys.len()).collect();
-        let table = |narrow| Layout::new(&columns, narrow).map(Table::new);
-        let (narrow, wide) = match table(true).zip(table(false)) {
-            Some((narrow, wide)) => (vec![narrow], vec![wide]),
-            None => (Vec::new(), Vec::new()),
-        };
+        let table = |narrow| vec![Table::new(Layout::new(&columns, narrow))];
         Self {
+            narrow: table(true),
+            wide: table(false),
             options,
             variants,
-            narrow,
-            wide,
-            texts: Texts::default(),
-            bytes: ByKey::default(),
             total: Row::NONE,
             beyond: Row::NONE,
             totals: 0,
             rows: 0,
             unscaled: 0,
-            budget,
+            shared,
             counted: 0,
-            spills: Vec::new(),
-            own_spill: None,
             failed: None,
             len: None,
         }
@@ -156,82 +150,39 @@ impl Top {
             kept.extend(rows.iter().zip(same).filter(|(_, same)| !same).map(|(row, _)| *row));
             rows = &kept;
         }
-        match (self.narrow.first_mut(), self.wide.first_mut()) {
-            (Some(narrow), Some(wide)) => {
-                let (six, four) = pack::by_family(batch, &names, rows);
-                narrow.add(batch, &names, &four, values, &mut self.texts);
-                if !six.is_empty() {
-                    wide.add(batch, &names, &six, values, &mut self.texts);
-                }
-            }
-            _ => {
-                let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-                let parts: Vec<Part<'_>> = names.iter().map(|name| Part::of(batch, Some(name))).collect();
-                let mut key = Vec::new();
-                for &row in rows {
-                    key.clear();
-                    parts.iter().for_each(|p| p.append(row as usize, &mut key));
-                    match self.bytes.get_mut(key.as_slice()) {
-                        Some(group) => group.add(&values.row(row)),
-                        None => drop(self.bytes.insert(key.as_slice().into(), values.row(row))),
-                    }
-                }
+        let (six, four) = pack::by_family(batch, &names, rows);
+        for (tables, rows) in [(&mut self.narrow, four), (&mut self.wide, six)] {
+            if let Some(table) = tables.first_mut().filter(|_| !rows.is_empty()) {
+                table.add(batch, &names, &rows, values, &self.shared.texts);
             }
         }
     }
 
-    /// Groups in memory.
-    fn in_memory(&self) -> usize {
-        self.narrow.iter().chain(&self.wide).map(Table::len).sum::<usize>() + self.bytes.len()
+    fn tables(&self) -> impl Iterator<Item = &Table> {
+        self.narrow.iter().chain(&self.wide)
     }
 
     /// Tells the others how many groups there are, and empties memory where they are too many.
     fn account(&mut self) {
-        let now = self.in_memory();
-        let all = self.budget.groups.fetch_add(now.wrapping_sub(self.counted), Relaxed);
-        let all = all.wrapping_add(now.wrapping_sub(self.counted));
+        let now = self.tables().map(Table::in_memory).sum::<usize>();
+        let more = now.wrapping_sub(self.counted);
+        let all = self.shared.in_memory.fetch_add(more, Relaxed).wrapping_add(more);
         self.counted = now;
-        if all > self.budget.limit && now > 0 {
-            self.spill();
+        if all > self.shared.limit && now > 0 {
+            let mut beyond = Row::NONE;
+            for table in self.narrow.iter_mut().chain(&mut self.wide).filter(|t| t.in_memory() > 0) {
+                // Without a file, its groups are kept as one sum.
+                if let Err(error) = table.spill(&self.shared.folder) {
+                    let folder = self.shared.folder.display();
+                    let say = || format!("groups beyond the limit cannot be kept in {folder}: {error}");
+                    self.failed.get_or_insert_with(say);
+                    table.lose(&mut beyond);
+                }
+            }
+            self.beyond.add(&beyond);
+            self.shared.in_memory.fetch_sub(self.counted, Relaxed);
+            self.counted = 0;
         }
-    }
-
-    fn spill(&mut self) {
-        let spill = match self.own_spill.take() {
-            Some(spill) => Ok(spill),
-            None => Spill::create(&self.budget.folder),
-        };
-        let written = spill.and_then(|mut spill| {
-            let written = self.write(&mut spill);
-            self.own_spill = Some(spill);
-            written
-        });
-        if let Err(error) = written {
-            self.lose(&error);
-        }
-        self.narrow.iter_mut().chain(&mut self.wide).for_each(Table::clear);
-        self.bytes = ByKey::default();
-        self.texts = Texts::default();
-        self.budget.groups.fetch_sub(self.counted, Relaxed);
-        self.counted = 0;
-    }
-
-    fn write(&self, spill: &mut Spill) -> io::Result<()> {
-        spill.write(|put| {
-            self.narrow.iter().chain(&self.wide).for_each(|table| table.each(&self.texts, put));
-            self.bytes.iter().for_each(|(key, row)| put(key, row));
-        })
-    }
-
-    /// The groups in memory are kept as one sum: there is no file to take them.
-    fn lose(&mut self, error: &io::Error) {
-        let folder = self.budget.folder.display();
-        self.failed.get_or_insert_with(|| format!("groups beyond the limit cannot be kept in {folder}: {error}"));
-        let mut beyond = Row::NONE;
-        let mut add = |_: &[u8], row: &Row| beyond.add(row);
-        self.narrow.iter().chain(&self.wide).for_each(|table| table.each(&self.texts, &mut add));
-        self.bytes.values().for_each(|row| beyond.add(row));
-        self.beyond.add(&beyond);
     }
 
     /// Adds what another thread summed.
@@ -243,29 +194,30 @@ impl Top {
         self.rows += other.rows;
         self.unscaled += other.unscaled;
         self.failed = self.failed.take().or(other.failed.take());
-        self.spills.extend(other.own_spill.take());
-        self.spills.append(&mut other.spills);
-        for (mine, theirs) in [(&mut self.narrow, &mut other.narrow), (&mut self.wide, &mut other.wide)] {
-            for mut table in theirs.drain(..).filter(|t| t.len() > 0) {
-                table.renumber(&other.texts, &mut self.texts);
-                mine.push(table);
+        if Arc::ptr_eq(&self.shared, &other.shared) {
+            self.narrow.append(&mut other.narrow);
+            self.wide.append(&mut other.wide);
+            // Ours first, as it may be the one that rows are added to; what nothing was added to is no work.
+            for tables in [&mut self.narrow, &mut self.wide] {
+                let mut first = true;
+                tables.retain(|t| std::mem::take(&mut first) || !t.is_empty());
             }
-            // What nothing was added to is no work.
-            if mine.len() > 1 {
-                mine.retain(|t| t.len() > 0);
-            }
-        }
-        for (key, row) in other.bytes {
-            match self.bytes.get_mut(&key) {
-                Some(group) => group.add(&row),
-                None => drop(self.bytes.insert(key, row)),
-            }
-        }
-        if Arc::ptr_eq(&self.budget, &other.budget) {
             self.counted += other.counted;
-        } else {
-            self.account();
+            return;
         }
+        let theirs = other.shared.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failed = None;
+        for (mine, theirs_of) in [(&mut self.narrow, &other.narrow), (&mut self.wide, &other.wide)] {
+            let Some(mine) = mine.first_mut() else { continue };
+            let mut texts = self.shared.texts.lock().unwrap_or_else(PoisonError::into_inner);
+            for table in theirs_of {
+                if let Err(error) = mine.absorb(table, &theirs, &mut texts) {
+                    failed = Some(unreadable(&error));
+                }
+            }
+        }
+        self.failed = self.failed.take().or(failed);
+        self.account();
     }
 
     /// All rows, each once whatever its keys.
@@ -286,7 +238,7 @@ impl Top {
 
     /// Whether there were more groups than memory was allowed for, so that a file took some.
     pub fn spilled(&self) -> bool {
-        self.own_spill.is_some() || !self.spills.is_empty()
+        self.tables().any(Table::is_spilled)
     }
 
     /// Records whose counters are running totals, and are not summed.
@@ -328,30 +280,20 @@ impl Top {
 
     fn ranked(&mut self, metric: Metric, n: usize) -> (Vec<(Key, Row)>, Option<Row>) {
         let mut all = Greatest::new(metric, n);
-        let order: fn(&Key, &Key) -> Ordering = Ord::cmp;
-        if self.spilled() {
-            self.spill();
-            let spills: Vec<&Spill> = self.own_spill.iter().chain(&self.spills).collect();
-            let mut failed = None;
-            for part in 0..PARTS {
-                let mut groups = ByKey::default();
-                for spill in &spills {
-                    if let Err(error) = spill.read(part, &mut groups) {
-                        failed = Some(format!("groups that were kept in a file cannot be read again: {error}"));
-                    }
-                }
-                groups.into_iter().for_each(|(key, row)| all.add(key, &row, order));
+        let texts = self.shared.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        for tables in [&self.narrow, &self.wide] {
+            if let Err(error) = Table::greatest(tables, &texts, &mut all) {
+                self.failed.get_or_insert_with(|| unreadable(&error));
             }
-            self.failed = self.failed.take().or(failed);
-        } else {
-            for tables in [&self.narrow, &self.wide] {
-                Table::greatest(tables, &self.texts, &mut all);
-            }
-            self.bytes.iter().for_each(|(key, row)| all.add(key.clone(), row, order));
         }
         self.len = Some(all.groups());
+        let order: fn(&Key, &Key) -> Ordering = Ord::cmp;
         all.finish(order)
     }
+}
+
+fn unreadable(error: &io::Error) -> String {
+    format!("groups that were kept in a file cannot be read again: {error}")
 }
 
 /// Groups whose keys have one layout.
@@ -362,19 +304,19 @@ struct Table {
 
 /// By the words of a key.
 enum Sized {
-    One(Groups<1>),
-    Two(Groups<2>),
-    Four(Groups<4>),
-    Eight(Groups<8>),
+    One(Store<1>),
+    Two(Store<2>),
+    Four(Store<4>),
+    Eight(Store<8>),
 }
 
 macro_rules! of_any_size {
-    ($sized:expr, $groups:ident => $do:expr) => {
+    ($sized:expr, $store:ident => $do:expr) => {
         match $sized {
-            Sized::One($groups) => $do,
-            Sized::Two($groups) => $do,
-            Sized::Four($groups) => $do,
-            Sized::Eight($groups) => $do,
+            Sized::One($store) => $do,
+            Sized::Two($store) => $do,
+            Sized::Four($store) => $do,
+            Sized::Eight($store) => $do,
         }
     };
 }
@@ -382,67 +324,76 @@ macro_rules! of_any_size {
 impl Table {
     fn new(layout: Layout) -> Self {
         let groups = match layout.words() {
-            0 | 1 => Sized::One(Groups::new()),
-            2 => Sized::Two(Groups::new()),
-            3 | 4 => Sized::Four(Groups::new()),
-            _ => Sized::Eight(Groups::new()),
+            0 | 1 => Sized::One(Store::new()),
+            2 => Sized::Two(Store::new()),
+            3 | 4 => Sized::Four(Store::new()),
+            _ => Sized::Eight(Store::new()),
         };
         Self { layout, groups }
     }
 
-    fn len(&self) -> usize {
-        of_any_size!(&self.groups, groups => groups.len())
+    fn in_memory(&self) -> usize {
+        of_any_size!(&self.groups, store => store.in_memory())
     }
 
-    fn clear(&mut self) {
-        *self = Self::new(self.layout.clone());
+    fn is_spilled(&self) -> bool {
+        of_any_size!(&self.groups, store => store.is_spilled())
     }
 
-    fn add(&mut self, batch: &RecordBatch, names: &[&str], rows: &[u32], values: &Values<'_>, texts: &mut Texts) {
-        of_any_size!(&mut self.groups, groups => {
+    fn is_empty(&self) -> bool {
+        self.in_memory() == 0 && !self.is_spilled()
+    }
+
+    fn add(&mut self, batch: &RecordBatch, names: &[&str], rows: &[u32], values: &Values<'_>, texts: &Mutex<Texts>) {
+        of_any_size!(&mut self.groups, store => {
             let mut keys = Vec::new();
             self.layout.pack(batch, names, rows, texts, &mut keys);
-            groups.add(&keys, rows, values);
+            store.add(&keys, rows, values);
         });
     }
 
-    /// Every group, its key as bytes.
-    fn each(&self, texts: &Texts, put: &mut dyn FnMut(&[u8], &Row)) {
-        let mut bytes = Vec::new();
-        of_any_size!(&self.groups, groups => {
-            for (key, row) in groups.iter() {
-                bytes.clear();
-                self.layout.bytes(key, texts, &mut bytes);
-                put(&bytes, row);
-            }
+    fn spill(&mut self, folder: &Path) -> io::Result<()> {
+        of_any_size!(&mut self.groups, store => store.spill(folder))
+    }
+
+    /// Adds all groups in memory to one sum, and forgets them.
+    fn lose(&mut self, sum: &mut Row) {
+        of_any_size!(&mut self.groups, store => {
+            store.each(&mut |_, row| sum.add(row));
+            store.clear();
         });
     }
 
-    fn renumber(&mut self, from: &Texts, to: &mut Texts) {
-        if !self.layout.has_texts() {
-            return;
+    /// Adds the groups of another table of the same layout, which has texts of its own.
+    fn absorb(&mut self, other: &Self, from: &Texts, to: &mut Texts) -> io::Result<()> {
+        macro_rules! of {
+            ($mine:expr, $theirs:expr) => {
+                $theirs.all(&mut |key, row| {
+                    let mut key = *key;
+                    self.layout.renumber(&mut key, from, to);
+                    $mine.add_row(&key, row);
+                })
+            };
         }
-        of_any_size!(&mut self.groups, groups => {
-            let mut renumbered = Groups::new();
-            for (key, row) in groups.iter() {
-                let mut key = *key;
-                self.layout.renumber(&mut key, from, to);
-                renumbered.add_row(&key, row);
-            }
-            *groups = renumbered;
-        });
+        match (&mut self.groups, &other.groups) {
+            (Sized::One(a), Sized::One(b)) => of!(a, b),
+            (Sized::Two(a), Sized::Two(b)) => of!(a, b),
+            (Sized::Four(a), Sized::Four(b)) => of!(a, b),
+            (Sized::Eight(a), Sized::Eight(b)) => of!(a, b),
+            _ => Err(io::Error::other("keys of other columns")),
+        }
     }
 
     /// The greatest groups of tables of one layout, which may share keys.
-    fn greatest(tables: &[Self], texts: &Texts, all: &mut Greatest<Key>) {
-        let Some(first) = tables.first() else { return };
+    fn greatest(tables: &[Self], texts: &Texts, all: &mut Greatest<Key>) -> io::Result<()> {
+        let Some(first) = tables.first() else { return Ok(()) };
         macro_rules! of {
             ($size:ident) => {{
-                let groups = tables.iter().filter_map(|t| match &t.groups {
-                    Sized::$size(groups) => Some(groups),
+                let stores = tables.iter().filter(|t| !t.is_empty()).filter_map(|t| match &t.groups {
+                    Sized::$size(store) => Some(store),
                     _ => None,
                 });
-                merged(&groups.collect::<Vec<_>>(), &first.layout, texts, all);
+                Store::greatest(&stores.collect::<Vec<_>>(), &first.layout, texts, all)
             }};
         }
         match &first.groups {
@@ -451,51 +402,5 @@ impl Table {
             Sized::Four(_) => of!(Four),
             Sized::Eight(_) => of!(Eight),
         }
-    }
-}
-
-/// Fewer groups than this are not worth a thread.
-const FEW: usize = 20_000;
-/// Ranges of hashes that are merged by themselves, as a power of two.
-const RANGES: u32 = 6;
-
-/// The greatest groups of several tables, a range of hashes at a time.
-fn merged<const W: usize>(tables: &[&Groups<W>], layout: &Layout, texts: &Texts, all: &mut Greatest<Key>) {
-    let few = tables.iter().map(|t| t.len()).sum::<usize>() < FEW;
-    let (bits, threads) = if few { (0, 1) } else { (RANGES, tables.len()) };
-    let order = |a: &[u64; W], b: &[u64; W]| layout.order(a, b, texts);
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut found = all.empty();
-        loop {
-            let part = next.fetch_add(1, Relaxed);
-            if part >= 1 << bits {
-                return found;
-            }
-            if let [one] = tables {
-                one.part(part, bits).for_each(|(key, row)| found.add(*key, row, order));
-                continue;
-            }
-            let mut groups = Groups::new();
-            tables.iter().flat_map(|t| t.part(part, bits)).for_each(|(key, row)| groups.add_row(key, row));
-            groups.iter().for_each(|(key, row)| found.add(*key, row, order));
-        }
-    };
-    let found: Vec<Greatest<[u64; W]>> = std::thread::scope(|scope| {
-        let spawned: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let mut found = vec![work()];
-        found.extend(spawned.into_iter().map(|thread| match thread.join() {
-            Ok(found) => found,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }));
-        found
-    });
-    for part in found {
-        let key = |key: [u64; W]| {
-            let mut bytes = Vec::new();
-            layout.bytes(&key, texts, &mut bytes);
-            bytes.into_boxed_slice()
-        };
-        all.merge(part, key, |a, b| a.cmp(b));
     }
 }

@@ -36,15 +36,27 @@ pub struct Args {
     /// Multiply counters by the sampling rate
     #[arg(long)]
     scale: bool,
-    /// Groups to keep in memory at most, about 120 bytes each; further ones wait in a file in the temporary folder (TMPDIR)
-    #[arg(long, value_name = "N", default_value_t = 4_000_000)]
-    groups: usize,
+    /// Groups to keep in memory at most, about 120 bytes each; further ones wait in a file in the temporary folder (TMPDIR),
+    /// and the answer is the same [default: what a quarter of the free memory has room for]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    groups: Option<u64>,
+}
+
+/// Groups that memory has room for.
+fn groups(asked: Option<u64>) -> usize {
+    let free = || {
+        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+        let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+    };
+    let room = || free().map_or(4_000_000, |kib| (kib * 1024 / 4 / 120).max(100_000));
+    usize::try_from(asked.unwrap_or_else(room)).unwrap_or(usize::MAX)
 }
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let keys: Vec<String> = args.keys.split(',').map(|k| k.trim().to_string()).collect();
     check_columns(keys.iter(), &["addr", "port", "as", "if"])?;
-    let options = TopOptions { keys: keys.clone(), scale: args.scale, groups: args.groups };
+    let options = TopOptions { keys: keys.clone(), scale: args.scale, groups: groups(args.groups) };
     let empty = Top::new(options);
     let scan = args.from.scan(&args.filter, empty.columns())?;
     let mut all = empty.another();
