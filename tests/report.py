@@ -385,7 +385,7 @@ def pictures(page, flowlane, folder, into):
     with open(os.path.join(folder, "flows", "ledger", "border-2026-11-25.ndjson"), "w") as f:
         f.write(json.dumps({"from": BEGIN * 10**6, "to": (BEGIN + 86460) * 10**6, "total": {"datagrams": messages}}) + "\n")
     subprocess.run([flowlane, "report", "--out", "day.html", "--title", "Border routers"], cwd=folder, check=True, capture_output=True, timeout=60)
-    page.size(1280, 1010)
+    page.size(1200, 900)
     for scheme in ("light", "dark"):
         page.prefers(scheme)
         page.open(os.path.join(folder, "day.html"))

@@ -32,6 +32,7 @@ Examples:
   flowlane demo                          see flows within seconds, no router needed
   flowlane collect                       receive on UDP 2055, write Parquet files into flows/
   flowlane top src_addr 'last 1h'        who sent most bytes in the last hour
+  flowlane report                        charts of the last day, as one HTML page
   flowlane decode capture.pcap           print the flows of a capture
   flowlane help                          how NetFlow gets from a router into a file";
 
