@@ -30,6 +30,9 @@ const ACCOUNT: &[(&str, &str)] = &[
     ("sets_dropped", "/held_sets/dropped"),
     ("limited", "/datagrams/limited"),
     ("refused", "/datagrams/refused"),
+    ("connections_malformed", "/connections/malformed"),
+    ("connections_failed", "/connections/failed"),
+    ("connections_limited", "/connections/limited"),
 ];
 /// The same of the whole.
 const WHOLE: &[(&str, &str)] = &[

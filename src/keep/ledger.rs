@@ -28,6 +28,9 @@ pub const LOST: &[&str] = &[
     "limited",
     "truncated",
     "refused",
+    "connections_malformed",
+    "connections_failed",
+    "connections_limited",
 ];
 
 /// A stretch of time, and what was counted in it. As JSON it is a line of the file.

@@ -31,9 +31,20 @@ const CAUSES: &[(&str, &str, &str)] = &[
         "Let the exporter repeat its templates more often, or wait longer: --hold.",
     ),
     ("sets_dropped", "sets dropped while they waited for a template", "Give them more room: --hold-bytes."),
-    ("limited", "datagrams of exporters over the limit", "Raise --max-exporters, or name who may send: --allow."),
+    (
+        "limited",
+        "datagrams over a limit",
+        "Of exporters beyond --max-exporters, or above --exporter-rate: raise it, or name who may send: --allow.",
+    ),
     ("truncated", "datagrams too long to be received", "Let the exporter send shorter ones."),
     ("refused", "datagrams refused", "Of senders that --allow does not name."),
+    ("connections_malformed", "connections with malformed messages", "What came over them was no IPFIX."),
+    (
+        "connections_failed",
+        "connections that broke",
+        "On the way, or the two could not agree on TLS: see the collector's log.",
+    ),
+    ("connections_limited", "connections too many", "More at once than the collector takes."),
 ];
 
 /// All of it; `received` is the time of the flows beside it.
