@@ -2,11 +2,70 @@
 //!
 //! ```text
 //! Filter::parse("proto tcp and dst port 443 and src net 10/8")
-//!   -> Scan        files, row groups that statistics do not rule out, columns that are asked for, all cores
-//!   -> Top, rows   what remains, summed or shown
+//!   -> Scan          files, row groups that statistics do not rule out, columns that are asked for, all cores
+//!   -> Top           sums by any columns, the greatest first
+//!   -> series        sums by time, of the greatest groups
+//!   -> connections   both directions of conversations, joined
+//!   -> flows         rows, one after the other
 //! ```
 //!
 //! It sees columns only, never the wire: Parquet and Arrow files of this schema, and segments that are still hot.
+//!
+//! Every answer can be made in two ways: by a function that scans ([`series()`], [`connections()`], [`flows()`]), or by a
+//! value that batches are added to one after the other ([`Top`], [`Series`]), which also takes batches that were never on
+//! disk. A [`Watch`] shows how far a scan is and ends it; [`ScanStats`] says what was read, and which files could not be.
+//!
+//! ```
+//! use flowlane::query::{self, Filter, Metric, Scan, SeriesOptions, Top, TopOptions, Watch};
+//! # use flowlane::{Config, Decoder, Timestamp, sink::{Format, Writer}, source::Source};
+//! # let folder = std::env::temp_dir().join(format!("flowlane-doc-{}", std::process::id()));
+//! # std::fs::create_dir_all(&folder)?;
+//! # let mut source = Source::open(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/demo/softflowd_v9.pcap").as_ref())?;
+//! # let mut decoder = Decoder::new(Config::default());
+//! # while let Some(Ok(datagram)) = source.next() {
+//! #     decoder.decode(datagram.bytes, datagram.exporter, Timestamp(datagram.received_us));
+//! # }
+//! # let batches: Vec<_> = decoder.flush().into_iter().map(std::sync::Arc::new).collect();
+//! # let mut writer = Writer::to_file(Format::Parquet, &folder.join("flows.parquet"))?;
+//! # writer.write_ordered(&batches)?;
+//! # writer.finish()?;
+//!
+//! let now_us = 1_795_453_700_000_000;
+//! let mut scan = Scan {
+//!     inputs: query::inputs(&folder)?,
+//!     filter: Filter::parse("proto tcp and port https and last 1d", now_us)?,
+//!     columns: Vec::new(),
+//!     threads: 2,
+//!     watch: Watch::default(),
+//! };
+//!
+//! // Who sent most bytes.
+//! let options = TopOptions { keys: vec!["src_addr".to_string()], scale: false, groups: 1_000_000 };
+//! let empty = Top::new(options);
+//! let mut top = empty.another();
+//! scan.columns = top.columns();
+//! let add = |part: &mut Top, batch: &_, rows: &_| {
+//!     part.add(batch, rows);
+//!     true
+//! };
+//! let stats = scan.run(|| empty.another(), add, |part| top.merge(part));
+//! let (greatest, _) = top.finish(Metric::Bytes, 3);
+//! assert_eq!(greatest.len(), 3);
+//! assert!(stats.damaged.is_empty() && stats.matched > 0);
+//!
+//! // Bits a second over time, of everything that the filter holds for.
+//! let every_10s = SeriesOptions { interval_us: 10_000_000, ..SeriesOptions::default() };
+//! let (timeline, _) = query::series(&scan, &every_10s, Metric::Bps, 0, 0);
+//! println!("95th percentile: {:.0} bit/s", timeline.total.p95(Metric::Bps));
+//! assert_eq!(timeline.total.sum().bytes, top.total().bytes);
+//!
+//! // Who talked to whom.
+//! let mut conversations = Vec::new();
+//! query::connections(&scan, &Default::default(), |connection| conversations.push(connection));
+//! assert_eq!(conversations.iter().map(|c| i128::from(c.both().bytes)).sum::<i128>(), top.total().bytes);
+//! # std::fs::remove_dir_all(&folder)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod anonymise;
 mod arrow;

@@ -6,7 +6,6 @@ use crate::cli::usage;
 use arrow_array::RecordBatch;
 use arrow_buffer::BooleanBuffer;
 use flowlane::query;
-use std::cmp::Reverse;
 use std::process::ExitCode;
 use std::sync::Mutex;
 
@@ -35,7 +34,7 @@ pub struct Args {
     /// Rows at most; 0 for all
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
-    /// The greatest first, by a column of numbers or times
+    /// The greatest first, by a column of numbers or times; the rows up to --limit are kept in memory
     #[arg(long, value_name = "COLUMN")]
     order: Option<String>,
 }
@@ -76,17 +75,20 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         answer.finish()?;
         return Ok(args.from.end(&scan, &stats));
     };
+    // Of equals, whichever thread read them, the same are shown.
+    let greatest =
+        |a: &(Option<i128>, Vec<String>), b: &(Option<i128>, Vec<String>)| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1));
     let mut all: Vec<(Option<i128>, Vec<String>)> = Vec::new();
     let add = |rows: &mut Vec<(Option<i128>, Vec<String>)>, batch: &RecordBatch, chosen: &BooleanBuffer| {
         rows.extend(chosen.set_indices().map(|row| (query::number(batch, order, row), cells(batch, row))));
         if rows.len() > limit.saturating_mul(4).max(65_536) {
-            rows.sort_by_key(|r| Reverse(r.0));
+            rows.sort_unstable_by(greatest);
             rows.truncate(limit);
         }
         true
     };
     let stats = watched(&scan.watch, || scan.run(Vec::new, add, |rows| all.extend(rows)));
-    all.sort_by_key(|r| Reverse(r.0));
+    all.sort_unstable_by(greatest);
     let mut answer = answer;
     for (_, row) in all.into_iter().take(limit) {
         answer.row(row)?;
