@@ -1,10 +1,13 @@
 //! Prints how fast flowlane is, as a ratio to what else does the same in the same run.
 
+mod history;
+mod instructions;
 mod receive;
 mod report;
 
 use bench::{Workload, workloads};
 use report::{Report, Row, Target};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -19,6 +22,11 @@ Options:
   --no-peers    Without other crates and nfcapd
   --only TEXT   Workloads whose name contains the text: v5, v9, IPFIX, variable, IPv6, recordings
   --bench NAME  Only decode, rows (and v5's views), or receive
+  --keep FILE   Three passes; append the ratios, their noise, the machine and the commit to a file, an object a line
+  --compare FILE  Three passes; say which ratios changed beyond the noise since the last run that --keep wrote
+  --instructions FILE  Only count instructions a datagram (valgrind's callgrind) and hold them against the file; exit code 1 where
+                they grew by more than 5 % and no commit since the file's last has a line `Instructions: why`
+  --write       With --instructions: write the file anew
   --help        This text
 
 receive starts flowlane, a bare receive loop and, where it is installed, nfcapd on one core of loopback and flowgen on
@@ -30,10 +38,14 @@ struct Options {
     peers: bool,
     only: String,
     bench: Option<String>,
+    keep: Option<PathBuf>,
+    compare: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
-    let mut options = Options { quick: false, json: false, peers: true, only: String::new(), bench: None };
+    let mut options =
+        Options { quick: false, json: false, peers: true, only: String::new(), bench: None, keep: None, compare: None };
+    let (mut counted, mut write) = (None, false);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
@@ -42,6 +54,12 @@ fn main() -> ExitCode {
             "--quick" => options.quick = true,
             "--json" => options.json = true,
             "--no-peers" => options.peers = false,
+            "--keep" => options.keep = args.next().map(PathBuf::from),
+            "--compare" => options.compare = args.next().map(PathBuf::from),
+            "--instructions" => counted = args.next().map(PathBuf::from),
+            "--write" => write = true,
+            // The process that instructions are counted of.
+            "count" => return instructions::child(&args.next().unwrap_or_default()),
             // The other process of the receive bench.
             "bare-loop" => return receive::bare_loop(args),
             "--help" | "-h" => {
@@ -59,6 +77,28 @@ fn main() -> ExitCode {
         eprintln!("bench: there are decode, rows and receive");
         return ExitCode::from(2);
     }
+    if let Some(file) = counted {
+        return instructions::hold(&file, write);
+    }
+    if options.keep.is_none() && options.compare.is_none() {
+        pass(&options);
+        return ExitCode::SUCCESS;
+    }
+    let run = history::Run::of((0..3).map(|_| pass(&options)).collect());
+    let compared = options.compare.as_deref().map_or(Ok(()), |file| run.compare(file));
+    let kept = options.keep.as_deref().map_or(Ok(()), |file| run.keep(file));
+    match compared.and(kept) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("bench: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// All that was asked for, once; gives the ratios.
+fn pass(options: &Options) -> Vec<(String, f64)> {
+    let asked = |name: &str| options.bench.as_ref().is_none_or(|b| b == name);
     let report = Report::new(options.json);
     let memory = if options.quick { 4 * 1024 } else { 128 * 1024 };
     for (place, datagrams) in [("cache", 256), ("memory", memory)] {
@@ -68,13 +108,13 @@ fn main() -> ExitCode {
             continue;
         }
         for w in workloads(datagrams, &options.only) {
-            measure(&w, place, &options, asked("decode"), rows, &report);
+            measure(&w, place, options, asked("decode"), rows, &report);
         }
     }
     if asked("receive") && options.only.is_empty() {
         receive::measure(options.quick, options.peers, &report);
     }
-    ExitCode::SUCCESS
+    report.ratios()
 }
 
 /// The best rate over rounds that fill the budget, in records a second.

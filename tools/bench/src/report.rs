@@ -1,6 +1,7 @@
 //! What was measured, as a table or as JSON.
 
 use flowlane::columns::gather::Kernel;
+use std::cell::RefCell;
 
 /// What a ratio has to reach.
 #[derive(Clone, Copy, Debug)]
@@ -32,9 +33,10 @@ pub struct Row<'a> {
     pub target: Option<Target>,
 }
 
-/// Prints rows as they come.
+/// Prints rows as they come, and keeps their ratios.
 pub struct Report {
     json: bool,
+    ratios: RefCell<Vec<(String, f64)>>,
 }
 
 impl Report {
@@ -46,13 +48,21 @@ impl Report {
                 "bench", "workload", "place", "flowlane", "", "against", "", "ratio"
             );
         }
-        Self { json }
+        Self { json, ratios: RefCell::default() }
+    }
+
+    /// The ratios so far, each with the name of its row.
+    pub fn ratios(&self) -> Vec<(String, f64)> {
+        self.ratios.borrow().clone()
     }
 
     /// Prints a row.
     pub fn row(&self, row: &Row<'_>) {
         let Row { bench, template, place, unit, value, against, against_value, target } = row;
         let ratio = value / against_value;
+        if !against.is_empty() {
+            self.ratios.borrow_mut().push((format!("{bench}, {template}, {place}, of {against}"), ratio));
+        }
         let (limit, met) = match *target {
             Some(Target::AtLeast(limit)) => (Some(limit), ratio >= limit),
             Some(Target::AtMost(limit)) => (Some(limit), ratio <= limit),

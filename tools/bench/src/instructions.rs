@@ -1,0 +1,129 @@
+//! Instructions a datagram, which repeat themselves where times do not: counted by valgrind's callgrind, held against the numbers of
+//! a file.
+
+use super::history::says;
+use bench::{Workload, decoder, flowlane, workloads};
+use flowlane::columns::gather::Kernel;
+use flowlane::decode::Decoder;
+use serde_json::{Map, Value, json};
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+/// Datagrams of a workload, and how often all of them are decoded while it counts.
+const DATAGRAMS: usize = 1024;
+const ROUNDS: usize = 2;
+/// They may grow by this share.
+const GROWTH: f64 = 0.05;
+/// The line in a commit that says why they grew by more.
+const REASON: &str = "Instructions:";
+
+/// What is counted. Never inlined: valgrind finds it by its name.
+#[inline(never)]
+fn counted_decoding(workload: &Workload, decoder: &mut Decoder) -> u64 {
+    (0..ROUNDS).map(|_| flowlane(workload, decoder)).sum()
+}
+
+/// The process that valgrind runs: decodes one workload.
+pub fn child(name: &str) -> ExitCode {
+    let Some(workload) = workloads(DATAGRAMS, name).into_iter().find(|w| w.name == name) else {
+        eprintln!("bench: there is no workload {name}");
+        return ExitCode::from(2);
+    };
+    let mut decoder = decoder(&workload);
+    // Until every table has its size.
+    flowlane(&workload, &mut decoder);
+    println!("{}", counted_decoding(&workload, &mut decoder));
+    ExitCode::SUCCESS
+}
+
+/// Counts every workload, prints, and holds against a file, or writes it.
+pub fn hold(file: &Path, write: bool) -> ExitCode {
+    let result = count().and_then(|counts| if write { put(file, &counts) } else { against(file, &counts) });
+    match result {
+        Ok(code) => code,
+        Err(why) => {
+            eprintln!("bench: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Counts = Vec<(&'static str, f64)>;
+
+fn count() -> Result<Counts, String> {
+    let this = std::env::current_exe().map_err(|e| e.to_string())?;
+    let one = |workload: Workload| {
+        let output = Command::new("valgrind")
+            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--collect-atstart=no"])
+            .arg("--toggle-collect=*counted_decoding*")
+            .arg(&this)
+            .args(["count", workload.name])
+            .output()
+            .map_err(|e| format!("valgrind (Debian: apt install valgrind): {e}"))?;
+        let text = String::from_utf8_lossy(&output.stderr);
+        let collected = text.lines().find_map(|l| l.split_once("Collected :")?.1.trim().parse::<f64>().ok());
+        let collected =
+            collected.filter(|n| *n > 0.0).ok_or_else(|| format!("{}: no count in {text}", workload.name))?;
+        Ok((workload.name, (collected / (DATAGRAMS * ROUNDS) as f64).round()))
+    };
+    workloads(DATAGRAMS, "").into_iter().map(one).collect()
+}
+
+/// What the numbers depend on beside the code.
+fn setting() -> Value {
+    json!({ "kernel": Kernel::chosen().to_string(), "rustc": says("rustc", &["--version"]) })
+}
+
+fn put(file: &Path, counts: &Counts) -> Result<ExitCode, String> {
+    let numbers: Map<String, Value> = counts.iter().map(|(name, n)| ((*name).to_owned(), json!(n))).collect();
+    let whole = json!({ "setting": setting(), "instructions_per_datagram": numbers });
+    let text = serde_json::to_string_pretty(&whole).map_err(|e| e.to_string())?;
+    std::fs::write(file, text + "\n").map_err(|e| format!("{}: {e}", file.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn against(file: &Path, counts: &Counts) -> Result<ExitCode, String> {
+    let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let whole: Value = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", file.display()))?;
+    let is_same = whole["setting"] == setting();
+    let mut grown = Vec::new();
+    for (name, now) in counts {
+        match whole["instructions_per_datagram"][name].as_f64() {
+            Some(then) => {
+                let change = now / then - 1.0;
+                println!("{name:<18} {then:>9.0} then {now:>9.0} now {:+.1} %", 100.0 * change);
+                if change > GROWTH {
+                    grown.push(*name);
+                }
+            }
+            None => println!("{name:<18} {now:>9.0} now, not in the file"),
+        }
+    }
+    if grown.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !is_same {
+        println!("another compiler or kernel than the file's ({}): nothing is held against it", whole["setting"]);
+        return Ok(ExitCode::SUCCESS);
+    }
+    match reason(file) {
+        Some(line) => {
+            println!("more than {:.0} % more in {}; {line}", 100.0 * GROWTH, grown.join("; "));
+            Ok(ExitCode::SUCCESS)
+        }
+        None => Err(format!(
+            "instructions grew by more than {:.0} % in {}, and no commit since {} has a line {REASON:?} that says why",
+            100.0 * GROWTH,
+            grown.join("; "),
+            file.display()
+        )),
+    }
+}
+
+/// The line of a commit since the file's last one that says why.
+fn reason(file: &Path) -> Option<String> {
+    let last = says("git", &["log", "-1", "--format=%H", "--", &file.display().to_string()]);
+    let range = if last.is_empty() { "HEAD".to_owned() } else { format!("{last}..HEAD") };
+    let messages = says("git", &["log", "--format=%B", &range]);
+    messages.lines().find(|line| line.starts_with(REASON) && line.len() > REASON.len() + 1).map(str::to_owned)
+}
