@@ -5,7 +5,7 @@ use super::gather::places::Places;
 use super::gather::window::Slots;
 use super::joined::Joined;
 use super::layout::{ColumnDef, ColumnType, Layout};
-use super::run::{Run, RunMeta};
+use super::run::{Run, RunMeta, Runs};
 use std::sync::Arc;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -119,7 +119,7 @@ pub struct Batch {
     pub(super) validity: Box<[Option<Bitmap>]>,
     // Bitmaps of rows that were forgotten, for their memory.
     spare_bits: Vec<Bitmap>,
-    pub(super) runs: Vec<Run>,
+    pub(super) runs: Runs,
     spills: Vec<Spill>,
     spill_octets: VarBuf,
     pub(super) spilled: Vec<Spilled>,
@@ -145,7 +145,7 @@ impl Batch {
     pub fn new(layout: Arc<Layout>, limit: usize) -> Self {
         let limit = limit.clamp(1, 1 << 20);
         let capacity = limit.min(FIRST_ROWS);
-        let places = Places::new(&layout.widths, capacity);
+        let places = Places::new(&layout.frame, capacity);
         let storage = layout.columns.iter().enumerate().map(|(i, c)| match c.data_type {
             ColumnType::Bool => Storage::Bits(Bitmap::default()),
             ColumnType::ListU32 => Storage::Var(VarBuf::of_words()),
@@ -161,7 +161,7 @@ impl Batch {
             places,
             validity: vec![None; layout.columns.len()].into(),
             spare_bits: Vec::new(),
-            runs: Vec::new(),
+            runs: Runs::default(),
             spills: Vec::new(),
             spill_octets: VarBuf::default(),
             spilled: Vec::new(),
@@ -184,7 +184,7 @@ impl Batch {
 
     /// The runs, in the order of their rows; together they cover all rows.
     pub fn runs(&self) -> &[Run] {
-        &self.runs
+        self.runs.as_slice()
     }
 
     /// The columns that readers see: the schema's in its order, those that were joined, extras after them.
@@ -220,7 +220,7 @@ impl Batch {
         self.arena.capacity()
             + storage.sum::<usize>()
             + self.validity.iter().flatten().map(Bitmap::capacity).sum::<usize>()
-            + self.runs.capacity() * size_of::<Run>()
+            + self.runs.memory()
             + self.spills.capacity() * size_of::<Spill>()
             + self.spill_octets.capacity()
             + self.spilled.iter().map(|s| s.numbers.capacity() + s.octets.capacity()).sum::<usize>()
@@ -283,7 +283,7 @@ impl Batch {
             capacity *= 4;
         }
         let capacity = capacity.min(self.limit).max(need);
-        let places = Places::new(&self.layout.widths, capacity);
+        let places = Places::new(&self.layout.frame, capacity);
         let mut arena = AlignedBuf::zeroed(places.len());
         for (i, (storage, def)) in self.storage.iter_mut().zip(&self.layout.columns).enumerate() {
             if let Storage::Fixed(old) = storage {
@@ -345,7 +345,7 @@ impl Batch {
             let start = places.start(usize::from(c));
             start..start.saturating_add(rows * width)
         });
-        Some((&self.runs, self.arena.as_mut_bytes().get_disjoint_mut(ranges).ok()?))
+        Some((self.runs.as_slice(), self.arena.as_mut_bytes().get_disjoint_mut(ranges).ok()?))
     }
 
     /// A column of varying length, to append to.
@@ -425,14 +425,16 @@ impl Batch {
         self.spill_octets.push(if number.is_some() { &[] } else { bytes });
     }
 
-    /// Makes the `n` rows that were written part of the batch, as one run.
+    /// Begins a run of `n` rows, whose columns are to be filled and then taken by [`commit`](Self::commit). What the
+    /// rows share is copied from `meta`, to be changed where it then stands.
     #[inline(always)]
-    pub(crate) fn commit(&mut self, n: usize, meta: &RunMeta, time_source: u8) {
-        self.runs.push(Run { first_row: self.rows as u32, rows: n as u32, meta: *meta });
-        // Written after the copy, which is one of whole words then.
-        if let Some(run) = self.runs.last_mut() {
-            run.meta.time_source = time_source;
-        }
+    pub(crate) fn begin(&mut self, n: usize, meta: &RunMeta) -> Option<&mut RunMeta> {
+        self.runs.push(self.rows as u32, n as u32, meta).map(|run| &mut run.meta)
+    }
+
+    /// Makes the `n` rows of the run that was begun part of the batch.
+    #[inline(always)]
+    pub(crate) fn commit(&mut self, n: usize) {
         self.rows += n;
     }
 

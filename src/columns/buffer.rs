@@ -77,7 +77,7 @@ impl AlignedBuf {
     }
 
     /// The bytes in use, to write.
-    #[inline]
+    #[inline(always)]
     pub fn as_mut_bytes(&mut self) -> &mut [u8] {
         &mut self.blocks.as_mut_bytes()[..self.len]
     }

@@ -1,7 +1,7 @@
 //! What a batch's columns are: types, definitions, and the steps that finish a batch.
 
 use super::derive::Derive;
-use super::gather::places::Widths;
+use super::gather::places::Frame;
 use std::sync::Arc;
 
 /// The type of a column's values.
@@ -87,7 +87,7 @@ pub enum Family {
 #[derive(Debug)]
 pub struct Layout {
     pub(crate) columns: Box<[ColumnDef]>,
-    pub(crate) widths: Widths,
+    pub(crate) frame: Frame,
     // The visible columns: the schema's in its order, then extras.
     pub(crate) order: Box<[u16]>,
     pub(crate) derive: Box<[Derive]>,

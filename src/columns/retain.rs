@@ -35,7 +35,7 @@ impl Batch {
         self.joined.iter_mut().for_each(|joined| joined.retain(&ranges));
         let mut left = ranges.iter().copied().peekable();
         let mut first = 0;
-        for run in &mut self.runs {
+        for run in self.runs.as_mut_slice() {
             let end = (run.first_row + run.rows) as usize;
             let mut here = 0;
             // A range may go on into the next run.

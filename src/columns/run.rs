@@ -140,3 +140,57 @@ pub struct Run {
     /// What they share.
     pub meta: RunMeta,
 }
+
+/// Runs in the order of their rows.
+///
+/// Those that were forgotten keep their memory: a new one is copied into it from where it stands, without a stop on the
+/// stack.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Runs {
+    slots: Vec<Run>,
+    // INVARIANT: at most slots.len().
+    len: usize,
+}
+
+impl Runs {
+    pub(super) fn as_slice(&self) -> &[Run] {
+        self.slots.get(..self.len).unwrap_or(&[])
+    }
+
+    pub(super) fn as_mut_slice(&mut self) -> &mut [Run] {
+        self.slots.get_mut(..self.len).unwrap_or(&mut [])
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// Forgets the runs that are not kept.
+    pub(super) fn retain(&mut self, keep: impl FnMut(&Run) -> bool) {
+        self.slots.truncate(self.len);
+        self.slots.retain(keep);
+        self.len = self.slots.len();
+    }
+
+    /// Bytes allocated.
+    pub(super) fn memory(&self) -> usize {
+        self.slots.capacity() * size_of::<Run>()
+    }
+
+    /// Adds a run, and shows where it stands.
+    #[inline(always)]
+    pub(super) fn push(&mut self, first_row: u32, rows: u32, meta: &RunMeta) -> Option<&mut Run> {
+        if self.len == self.slots.len() {
+            self.grow(meta);
+        }
+        let run = self.slots.get_mut(self.len)?;
+        self.len += 1;
+        (run.first_row, run.rows, run.meta) = (first_row, rows, *meta);
+        Some(run)
+    }
+
+    #[cold]
+    fn grow(&mut self, meta: &RunMeta) {
+        self.slots.push(Run { first_row: 0, rows: 0, meta: *meta });
+    }
+}

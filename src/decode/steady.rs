@@ -9,6 +9,7 @@ use super::plans::Slot;
 use super::stats::Outcome;
 use super::stream::{Sender, Target};
 use super::{Decoder, Timestamp};
+use crate::columns::RunMeta;
 use crate::wire::Message;
 
 impl Decoder {
@@ -72,22 +73,56 @@ impl Decoder {
         *used_us = received_at.0;
         *all += records as u64;
         (stream.last_us, known.last_us) = (received_at.0, received_at.0);
-        meta.received_at = received_at;
-        meta.export_time = Timestamp(message.export_time_us());
-        meta.sequence = number;
-        meta.uptime_ms = message.uptime_ms();
-        meta.template_id = set.id;
-        meta.init_time_ms = stream.init_time_ms;
-        (meta.sampling_rate, meta.sampling_source) = header_rate(message.header(), stream.sampling);
-        meta.order = work.order;
+        let (sampling_rate, sampling_source) = header_rate(message.header(), stream.sampling);
+        let fresh = Fresh {
+            received_at,
+            export_time: Timestamp(message.export_time_us()),
+            sequence: number,
+            uptime_ms: message.uptime_ms(),
+            template_id: set.id,
+            sampling_rate,
+            sampling_source,
+        };
+        // Copied before it is written to: a copy of what was just stored piece by piece waits for all the stores.
+        if let Some(run) = batch.begin(records, meta) {
+            fresh.write(run);
+            run.time_source = plan.time_source(meta);
+            run.order = work.order;
+        }
+        fresh.write(meta);
         work.order += 1;
         plan.run_found(set.body, found, meta, &Known { exporter: known, meta }, batch);
         if version != 1 {
             let units = if version == 9 { 1 } else { records as u32 };
-            stream.sequence.next(number, units, meta.uptime_ms);
+            stream.sequence.next(number, units, fresh.uptime_ms);
         }
         known.stats.add_one_set(records as u64, bytes);
         (outcome.records, outcome.sets, outcome.sets_decoded) = (records as u32, 1, 1);
         Some(())
+    }
+}
+
+/// What changes from one message of a stream to the next.
+#[derive(Clone, Copy)]
+struct Fresh {
+    received_at: Timestamp,
+    export_time: Timestamp,
+    sequence: u32,
+    uptime_ms: Option<u32>,
+    template_id: u16,
+    sampling_rate: f64,
+    sampling_source: u8,
+}
+
+impl Fresh {
+    #[inline(always)]
+    fn write(&self, meta: &mut RunMeta) {
+        meta.received_at = self.received_at;
+        meta.export_time = self.export_time;
+        meta.sequence = self.sequence;
+        meta.uptime_ms = self.uptime_ms;
+        meta.template_id = self.template_id;
+        meta.sampling_rate = self.sampling_rate;
+        meta.sampling_source = self.sampling_source;
     }
 }

@@ -156,12 +156,17 @@ impl Streams {
     }
 
     /// The place of a stream.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&mut self, id: &StreamId) -> Option<u32> {
         if self.places.get(self.last as usize).is_none_or(|p| p.0 != *id) {
-            self.last = *self.by_id.get(id)?;
+            self.last = self.look_up(*id)?;
         }
         Some(self.last)
+    }
+
+    #[inline(never)]
+    fn look_up(&self, id: StreamId) -> Option<u32> {
+        self.by_id.get(&id).copied()
     }
 
     /// Adds a stream that is not there.

@@ -4,7 +4,6 @@ use super::time::TimeKind;
 use super::{Convert, Fractions, Op, Plan, SamplingOps, Source, TimeRule};
 use crate::columns::derive::{Derive, FamilyOf};
 use crate::columns::gather::Kernel;
-use crate::columns::gather::places::Widths;
 use crate::columns::gather::window::Simd;
 use crate::columns::icmp::IcmpSources;
 use crate::columns::schema::{COLUMNS, SchemaColumn, rank};
@@ -118,8 +117,8 @@ impl Plan {
             Source::Fixed { segment, rel, .. } => (segment, rel),
             Source::Varying(v) => (v, usize::MAX),
         });
-        let widths = Widths::new(c.columns.iter().map(|(_, def)| def.data_type.place_width()));
-        let groups = super::windows::group(&mut c.ops, &segments, &widths, Simd::new(kernel));
+        let widths: Vec<u8> = c.columns.iter().map(|(_, def)| def.data_type.place_width()).collect();
+        let (groups, frame) = super::windows::group(&mut c.ops, &segments, &widths, Simd::new(kernel));
         let columns: Box<[ColumnDef]> = c.columns.into_iter().map(|(_, def)| def).collect();
         let layout = Layout {
             has_var: columns.iter().any(|d| d.data_type.width().is_none()),
@@ -129,7 +128,7 @@ impl Plan {
             derive: c.derive.into(),
             spill_keys: c.fields.iter().map(|f| (f.key.clone(), f.data_type.is_none_or(|t| !is_bytes(t)))).collect(),
             columns,
-            widths,
+            frame,
             first_family,
             first_next_hop,
             first_bgp_next_hop,

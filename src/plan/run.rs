@@ -93,9 +93,22 @@ impl Plan {
     pub fn run(&self, body: &[u8], limit: usize, meta: &RunMeta, lookups: &dyn Lookups, batch: &mut Batch) -> Ran {
         let ran = self.find(body, batch.room().min(limit), batch);
         if ran.records > 0 {
+            if let Some(run) = batch.begin(ran.records, meta) {
+                run.time_source = self.time_source(meta);
+            }
             self.run_found(body, ran, meta, lookups, batch);
         }
         ran
+    }
+
+    /// Where the times of records without a column of their own for it come from.
+    #[inline(always)]
+    pub(crate) fn time_source(&self, meta: &RunMeta) -> u8 {
+        match self.time {
+            TimeRule::Always(code) => code,
+            TimeRule::ByInitTime if meta.init_time_ms.is_some() => TimeSource::UptimeInitInOptions as u8,
+            TimeRule::ByInitTime => TimeSource::UptimeNoBase as u8,
+        }
     }
 
     /// Finds the first records of `body`, at most `most`; where they vary in length the batch notes their places.
@@ -108,7 +121,8 @@ impl Plan {
         Ran { records, consumed: records * self.min_len, overrun: false }
     }
 
-    /// Appends the records that [`find`](Self::find) just found, of which there are some and for which there is room.
+    /// Appends the records that [`find`](Self::find) just found, of which there are some and for which there is room, to
+    /// the run that was begun for them.
     #[inline(always)]
     pub(crate) fn run_found(&self, body: &[u8], ran: Ran, meta: &RunMeta, lookups: &dyn Lookups, batch: &mut Batch) {
         let Some(bytes) = body.get(..ran.consumed) else { return };
@@ -208,13 +222,8 @@ impl Plan {
         if !self.ops.is_empty() {
             run_all(&self.ops, view, meta, lookups, batch);
         }
-        let time_source = match self.time {
-            TimeRule::Always(code) => code,
-            TimeRule::ByInitTime if meta.init_time_ms.is_some() => TimeSource::UptimeInitInOptions as u8,
-            TimeRule::ByInitTime => TimeSource::UptimeNoBase as u8,
-        };
         let first = batch.rows();
-        batch.commit(view.n, meta, time_source);
+        batch.commit(view.n);
         if let Some(sampling) = &self.sampling {
             sampling.fill(first, meta, lookups, batch);
         }

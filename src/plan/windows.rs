@@ -2,7 +2,7 @@
 
 use super::{Convert, Group, Op, Source};
 use crate::columns::ColumnType;
-use crate::columns::gather::places::Widths;
+use crate::columns::gather::places::Frame;
 use crate::columns::gather::window::{Field, Lane, Simd, Windows};
 use std::collections::BTreeMap;
 
@@ -32,9 +32,9 @@ fn wide(width: usize) -> Lane {
     if width > 4 { Lane::Wide } else { Lane::Widen }
 }
 
-/// Takes the operations that windows do out of `ops`.
-pub(super) fn group(ops: &mut Vec<Op>, segments: &[usize], widths: &Widths, simd: Option<Simd>) -> Box<[Group]> {
-    let Some(simd) = simd else { return Box::default() };
+/// Takes the operations that windows do out of `ops`; the columns' values have `widths` bytes.
+pub(super) fn group(ops: &mut Vec<Op>, segments: &[usize], widths: &[u8], simd: Option<Simd>) -> (Box<[Group]>, Frame) {
+    let Some(simd) = simd else { return (Box::default(), Windows::pack(&[], widths).1) };
     let mut by_segment: BTreeMap<u16, Vec<(Op, Field, bool)>> = BTreeMap::new();
     ops.retain(|op| match (lane(op), op.source) {
         (Some((field, check)), Source::Fixed { segment, .. }) => {
@@ -43,11 +43,14 @@ pub(super) fn group(ops: &mut Vec<Op>, segments: &[usize], widths: &Widths, simd
         }
         _ => true,
     });
-    let groups = by_segment.into_iter().map(|(segment, taken)| {
-        let fields: Vec<Field> = taken.iter().map(|t| t.1).collect();
-        let windows = Windows::pack(&fields, segments.get(usize::from(segment)).copied().unwrap_or(0), widths);
+    let fields = by_segment.iter().map(|(&segment, taken)| {
+        let len = segments.get(usize::from(segment)).copied().unwrap_or(0);
+        (taken.iter().map(|t| t.1).collect(), len)
+    });
+    let (windows, frame) = Windows::pack(&fields.collect::<Vec<_>>(), widths);
+    let groups = by_segment.into_iter().zip(windows).map(|((segment, taken), windows)| {
         let raw = taken.iter().filter(|t| t.2).map(|t| t.0).collect();
         Group { simd, segment, windows, ops: taken.iter().map(|t| t.0).collect(), raw }
     });
-    groups.collect()
+    (groups.collect(), frame)
 }

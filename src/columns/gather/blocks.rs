@@ -6,14 +6,23 @@
 
 use super::window::{At, Clock, Fitting, Lane, SHAPES, SLACK, WHOLE, Window};
 
+/// Records of a half block.
+pub(super) const HALF: usize = 4;
 /// Records of a block.
-pub(super) const BLOCK: usize = 8;
-const _: () = assert!(BLOCK <= SLACK);
+pub(super) const BLOCK: usize = 2 * HALF;
+/// Records of a large block.
+pub(super) const LARGE: usize = 2 * BLOCK;
+const _: () = assert!(HALF <= SLACK);
+
+/// The addresses of a window in the records of a half block.
+pub(super) type Four = [*const u8; HALF];
 
 /// Instructions on vectors.
 pub(super) trait Vectors {
     /// What is the same for all blocks of a window.
     type Constants;
+    /// Whether [`large`](Self::large) is there.
+    const HAS_LARGE: bool = false;
 
     /// The constants of a window.
     ///
@@ -21,17 +30,30 @@ pub(super) trait Vectors {
     /// The machine has the instructions.
     unsafe fn constants(window: &Window, clock: Clock) -> Self::Constants;
 
-    /// Eight records' windows to rows `i..i + 8`, by the lanes of the shape.
+    /// Four records' windows to four rows, by the lanes of the shape.
     ///
     /// # Safety
-    /// The machine has the instructions; sixteen bytes at each address of `from`; slots for the rows at the addresses
-    /// of `to` that the lanes use.
-    unsafe fn block<const SHAPE: usize>(
-        from: [*const u8; BLOCK],
-        constants: &Self::Constants,
-        to: &[[*mut u8; 4]; 4],
-        i: usize,
-    );
+    /// The machine has the instructions; sixteen bytes at each address of `from`; slots for the rows at `to`.
+    unsafe fn half<const SHAPE: usize>(from: Four, constants: &Self::Constants, to: To);
+
+    /// Eight records' windows to eight rows.
+    ///
+    /// # Safety
+    /// As for [`half`](Self::half).
+    unsafe fn block<const SHAPE: usize>(from: [Four; 2], constants: &Self::Constants, to: To);
+
+    /// Sixteen records' windows to sixteen rows, where vectors are long enough.
+    ///
+    /// # Safety
+    /// As for [`half`](Self::half).
+    #[inline(always)]
+    unsafe fn large<const SHAPE: usize>(from: [Four; 4], constants: &Self::Constants, to: To) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            Self::block::<SHAPE>([from[0], from[1]], constants, to);
+            Self::block::<SHAPE>([from[2], from[3]], constants, to.at(BLOCK));
+        }
+    }
 
     /// Copies sixteen bytes.
     ///
@@ -43,8 +65,8 @@ pub(super) trait Vectors {
 /// The kernel of a shape.
 ///
 /// # Safety
-/// To call it the machine must have its instructions; the window stays in the bytes for all records.
-pub(super) type Fill<P> = unsafe fn(&Window, P, &Out<'_>);
+/// To call it the machine must have its instructions; the window stays in the bytes for all records, and its slots in the arena.
+pub(super) type Fill<P> = unsafe fn(&Window, P, *const Out);
 /// The kernel of each shape.
 pub(super) type Fills<P> = [Fill<P>; SHAPES.len() + 1];
 
@@ -74,18 +96,10 @@ pub(super) unsafe fn run(
     records: &Fitting<'_>,
     clock: Clock,
 ) {
-    let (slots, last) = (&records.slots, records.n - 1);
+    let slots = &records.slots;
     let bytes = records.rows.bytes.as_ptr();
-    // A block of few records reads the last one again in place of those that are not there.
-    let mut few = [0; BLOCK];
-    if records.n < BLOCK {
-        few = match records.rows.at {
-            At::Stride(stride) => [0, 1, 2, 3, 4, 5, 6, 7].map(|i: usize| i.min(last) * stride),
-            At::Starts(starts) => std::array::from_fn(|i| starts.get(i.min(last)).map_or(0, |&s| s as usize)),
-        };
-    }
-    let (n, first, starts) = (records.n, slots.first, &slots.places.starts);
-    let out = Out { n, clock, arena: slots.arena, starts, first, few: &few };
+    let (arena, offsets) = (slots.arena, slots.places.offsets.as_ptr());
+    let out = Out { n: records.n, clock, to: To { arena, offsets, row: slots.first } };
     for window in windows {
         // SAFETY: the caller promises the instructions. By the invariants of `Fitting` reads stay in the bytes, and
         // writes in the arena.
@@ -94,57 +108,73 @@ pub(super) unsafe fn run(
             match records.rows.at {
                 At::Stride(stride) => {
                     let kernel = strided.get(window.shape).unwrap_or(&strided[0]);
-                    kernel(window, Strided { bytes, stride }, &out);
+                    kernel(window, Strided { bytes, stride }, &raw const out);
                 }
                 At::Starts(starts) => {
                     let kernel = listed.get(window.shape).unwrap_or(&listed[0]);
-                    kernel(window, Listed { bytes, starts: starts.as_ptr() }, &out);
+                    kernel(window, Listed { bytes, starts: starts.as_ptr() }, &raw const out);
                 }
             }
         }
     }
 }
 
-/// Where values go.
-pub(super) struct Out<'a> {
+/// Where values go, and how many.
+///
+/// Kernels get its address, not a reference: of what is known to be there the compiler loads more at once than was
+/// stored at once, and such a load waits for the stores.
+pub(super) struct Out {
     n: usize,
     clock: Clock,
-    arena: *mut u8,
-    starts: &'a [usize],
-    first: usize,
-    /// The offsets of the records where they are fewer than a block.
-    few: &'a [usize; BLOCK],
+    to: To,
 }
 
-impl Out<'_> {
-    /// The first row's slot in a column of values of `bytes`.
+/// Where the values of a row go.
+///
+/// The offsets are read when they are used: a window fills more columns than there are registers.
+#[derive(Clone, Copy)]
+pub(super) struct To {
+    arena: *mut u8,
+    // Of the window's first slot, others after it.
+    offsets: *const usize,
+    row: usize,
+}
+
+impl Out {
+    /// Where the first row of a window goes.
     ///
     /// # Safety
-    /// The column is one of a packed window, where it has this width.
+    /// It is one of the windows that the kernels were called for.
     #[inline(always)]
-    unsafe fn column(&self, column: u16, bytes: usize) -> *mut u8 {
-        // SAFETY: by the invariants of `Windows` and `Places` it is a column, and its slots are in the arena.
-        unsafe { self.arena.add(self.first * bytes + *self.starts.get_unchecked(usize::from(column))) }
+    unsafe fn of(&self, window: &Window) -> To {
+        // SAFETY: by the invariant of `Windows` its slots have offsets.
+        To { offsets: unsafe { self.to.offsets.add(window.slot) }, ..self.to }
+    }
+}
+
+impl To {
+    /// The row's value of a slot whose values have `bytes` bytes.
+    ///
+    /// # Safety
+    /// It is a slot of a packed window, of this width, and the row is there.
+    #[inline(always)]
+    pub(super) unsafe fn slot(self, slot: usize, bytes: usize) -> *mut u8 {
+        // SAFETY: by the invariants of `Windows` and `Places` the slot has an offset, and its rows are in the arena.
+        unsafe { self.arena.add(self.row * bytes).add(*self.offsets.add(slot)) }
     }
 
-    /// The first row's slots of the values of a lane.
-    ///
-    /// # Safety
-    /// As for [`column`](Self::column).
+    /// Rows further.
     #[inline(always)]
-    unsafe fn lane(&self, window: &Window, lane: Lane, place: usize) -> [*mut u8; 4] {
-        let (n, bytes, at) = (lane.values(), lane.bytes(), 4 * place);
-        let none = std::ptr::null_mut();
-        // SAFETY: as the caller promises.
-        unsafe {
-            [
-                if n > 0 { self.column(window.columns[at], bytes) } else { none },
-                if n > 1 { self.column(window.columns[at + 1], bytes) } else { none },
-                if n > 2 { self.column(window.columns[at + 2], bytes) } else { none },
-                if n > 3 { self.column(window.columns[at + 3], bytes) } else { none },
-            ]
-        }
+    fn at(self, i: usize) -> Self {
+        Self { row: self.row + i, ..self }
     }
+}
+
+/// The first slot of each lane of a shape.
+pub(super) const fn slots<const SHAPE: usize>() -> [usize; 4] {
+    let lanes = lanes::<SHAPE>();
+    let (a, b, c) = (lanes[0].values(), lanes[1].values(), lanes[2].values());
+    [0, a, a + b, a + b + c]
 }
 
 /// Addresses of a window in each record.
@@ -155,17 +185,31 @@ pub(super) trait Place: Copy {
     /// It is there.
     unsafe fn one(self, i: usize) -> *const u8;
 
+    /// In four records from `i` on.
+    ///
+    /// # Safety
+    /// They are there.
+    unsafe fn four(self, i: usize) -> Four;
+
     /// In eight records from `i` on.
     ///
     /// # Safety
     /// They are there.
-    unsafe fn eight(self, i: usize) -> [*const u8; BLOCK];
+    #[inline(always)]
+    unsafe fn eight(self, i: usize) -> [Four; 2] {
+        // SAFETY: as the caller promises.
+        unsafe { [self.four(i), self.four(i + HALF)] }
+    }
 
-    /// In records fewer than eight, the last one standing in for others.
+    /// In sixteen records from `i` on.
     ///
     /// # Safety
-    /// These are their offsets.
-    unsafe fn few(self, offsets: &[usize; BLOCK]) -> [*const u8; BLOCK];
+    /// They are there.
+    #[inline(always)]
+    unsafe fn sixteen(self, i: usize) -> [Four; 4] {
+        // SAFETY: as the caller promises.
+        unsafe { [self.four(i), self.four(i + 4), self.four(i + 8), self.four(i + 12)] }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -182,20 +226,12 @@ impl Place for Strided {
     }
 
     #[inline(always)]
-    unsafe fn eight(self, i: usize) -> [*const u8; BLOCK] {
+    unsafe fn four(self, i: usize) -> Four {
         // SAFETY: within the records.
         unsafe {
             let p = self.bytes.add(i * self.stride);
-            let q = p.add(4 * self.stride);
-            let (s, t) = (self.stride, 3 * self.stride);
-            [p, p.add(s), p.add(2 * s), p.add(t), q, q.add(s), q.add(2 * s), q.add(t)]
+            [p, p.add(self.stride), p.add(2 * self.stride), p.add(3 * self.stride)]
         }
-    }
-
-    #[inline(always)]
-    unsafe fn few(self, offsets: &[usize; BLOCK]) -> [*const u8; BLOCK] {
-        // SAFETY: as the caller promises.
-        unsafe { few(self.bytes, offsets) }
     }
 }
 
@@ -213,29 +249,9 @@ impl Place for Listed {
     }
 
     #[inline(always)]
-    unsafe fn eight(self, i: usize) -> [*const u8; BLOCK] {
+    unsafe fn four(self, i: usize) -> Four {
         // SAFETY: within the starts.
-        unsafe {
-            let at = |j: usize| self.one(i + j);
-            [at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)]
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn few(self, offsets: &[usize; BLOCK]) -> [*const u8; BLOCK] {
-        // SAFETY: as the caller promises.
-        unsafe { few(self.bytes, offsets) }
-    }
-}
-
-/// # Safety
-/// Each offset is one of a record.
-#[inline(always)]
-unsafe fn few(bytes: *const u8, offsets: &[usize; BLOCK]) -> [*const u8; BLOCK] {
-    // SAFETY: as the caller promises.
-    unsafe {
-        let at = |j: usize| bytes.add(offsets[j]);
-        [at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)]
+        unsafe { [self.one(i), self.one(i + 1), self.one(i + 2), self.one(i + 3)] }
     }
 }
 
@@ -244,7 +260,7 @@ unsafe fn few(bytes: *const u8, offsets: &[usize; BLOCK]) -> [*const u8; BLOCK] 
 /// # Safety
 /// As for [`Fill`]; inlined into a function with the target feature.
 #[inline(always)]
-pub(super) unsafe fn fill<V: Vectors, const SHAPE: usize, P: Place>(window: &Window, place: P, out: &Out<'_>) {
+pub(super) unsafe fn fill<V: Vectors, const SHAPE: usize, P: Place>(window: &Window, place: P, out: *const Out) {
     // SAFETY: as the caller promises.
     unsafe {
         if SHAPE == WHOLE {
@@ -263,11 +279,11 @@ pub(super) const fn lanes<const SHAPE: usize>() -> [Lane; 4] {
 /// # Safety
 /// As for [`fill`].
 #[inline(always)]
-unsafe fn whole<V: Vectors, P: Place>(window: &Window, place: P, out: &Out<'_>) {
+unsafe fn whole<V: Vectors, P: Place>(window: &Window, place: P, out: *const Out) {
     // SAFETY: the records are there, and so are their slots.
     unsafe {
-        let to = out.column(window.columns[0], 16);
-        for i in 0..out.n {
+        let to = (*out).of(window).slot(0, 16);
+        for i in 0..(*out).n {
             V::copy(place.one(i), to.add(16 * i));
         }
     }
@@ -276,33 +292,44 @@ unsafe fn whole<V: Vectors, P: Place>(window: &Window, place: P, out: &Out<'_>) 
 /// # Safety
 /// As for [`fill`].
 #[inline(always)]
-unsafe fn blocks<V: Vectors, const SHAPE: usize, P: Place>(window: &Window, place: P, out: &Out<'_>) {
-    let lanes = const { lanes::<SHAPE>() };
-    // SAFETY: the window is a packed one, and these are its lanes.
-    let to = unsafe {
-        [
-            out.lane(window, lanes[0], 0),
-            out.lane(window, lanes[1], 1),
-            out.lane(window, lanes[2], 2),
-            out.lane(window, lanes[3], 3),
-        ]
-    };
-    // SAFETY: the caller promises the instructions.
-    let constants = unsafe { V::constants(window, out.clock) };
+unsafe fn blocks<V: Vectors, const SHAPE: usize, P: Place>(window: &Window, place: P, out: *const Out) {
+    // SAFETY: the window is a packed one, which has slots; the caller promises the instructions.
+    let (n, to, constants) = unsafe { ((*out).n, (*out).of(window), V::constants(window, (*out).clock)) };
     let mut i = 0;
-    while i + BLOCK <= out.n {
+    if V::HAS_LARGE {
+        while i + LARGE <= n {
+            // SAFETY: sixteen more records, and their slots.
+            unsafe { V::large::<SHAPE>(place.sixteen(i), &constants, to.at(i)) };
+            i += LARGE;
+        }
+        if n - i > BLOCK + HALF && n >= LARGE {
+            // SAFETY: the last sixteen, some of which are done.
+            unsafe { V::large::<SHAPE>(place.sixteen(n - LARGE), &constants, to.at(n - LARGE)) };
+            return;
+        }
+    }
+    while i + BLOCK <= n {
         // SAFETY: eight more records, and their slots.
-        unsafe { V::block::<SHAPE>(place.eight(i), &constants, &to, i) };
+        unsafe { V::block::<SHAPE>(place.eight(i), &constants, to.at(i)) };
         i += BLOCK;
     }
-    if i == out.n {
-        return;
-    }
-    if out.n >= BLOCK {
-        // SAFETY: the last eight records, some of which were done before, and their slots.
-        unsafe { V::block::<SHAPE>(place.eight(out.n - BLOCK), &constants, &to, out.n - BLOCK) };
-    } else {
-        // SAFETY: fewer than eight records, and slots for eight, the last ones in the slack.
-        unsafe { V::block::<SHAPE>(place.few(out.few), &constants, &to, 0) };
+    // SAFETY: the last records, some of which may be done, and their slots; fewer than four have slots for four, the
+    // others in the slack.
+    unsafe {
+        match n - i {
+            0 => {}
+            1..=HALF if n >= HALF => V::half::<SHAPE>(place.four(n - HALF), &constants, to.at(n - HALF)),
+            _ if n >= BLOCK => V::block::<SHAPE>(place.eight(n - BLOCK), &constants, to.at(n - BLOCK)),
+            5.. => {
+                V::half::<SHAPE>(place.four(0), &constants, to);
+                V::half::<SHAPE>(place.four(n - HALF), &constants, to.at(n - HALF));
+            }
+            few => {
+                // The last one stands in for those that are not there.
+                let last = few - 1;
+                let records = [place.one(0), place.one(last.min(1)), place.one(last), place.one(last)];
+                V::half::<SHAPE>(records, &constants, to);
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Windows with NEON: eight records at a time, as two halves of four.
 #![expect(unsafe_code, reason = "vector loads and stores")]
 
-use super::blocks::{self, BLOCK, Fills, Listed, Out, Place, Strided, Vectors, kernels};
+use super::blocks::{self, Fills, Four, Listed, Out, Place, Strided, To, Vectors, kernels};
 use super::window::{Clock, Fitting, Kernel, Lane, Window};
 use std::arch::aarch64::*;
 
@@ -28,7 +28,7 @@ static LISTED: Fills<Listed> = kernels!();
 /// # Safety
 /// NEON; the window stays in the bytes for all records.
 #[target_feature(enable = "neon")]
-unsafe fn fill<const SHAPE: usize, P: Place>(window: &Window, place: P, out: &Out<'_>) {
+unsafe fn fill<const SHAPE: usize, P: Place>(window: &Window, place: P, out: *const Out) {
     // SAFETY: as the caller promises.
     unsafe { blocks::fill::<Neon, SHAPE, P>(window, place, out) }
 }
@@ -62,27 +62,52 @@ impl Vectors for Neon {
     }
 
     #[inline(always)]
-    unsafe fn block<const SHAPE: usize>(from: [*const u8; BLOCK], c: &Constants, to: &[[*mut u8; 4]; 4], i: usize) {
-        let lanes = const { blocks::lanes::<SHAPE>() };
+    unsafe fn half<const SHAPE: usize>(from: Four, c: &Constants, to: To) {
+        let (lanes, slots) = const { (blocks::lanes::<SHAPE>(), blocks::slots::<SHAPE>()) };
         // SAFETY: as the caller promises.
         unsafe {
-            let load = |p: *const u8| vreinterpretq_u32_u8(vqtbl1q_u8(vld1q_u8(p), c.mask));
-            let r = [load(from[0]), load(from[1]), load(from[2]), load(from[3])];
-            let s = [load(from[4]), load(from[5]), load(from[6]), load(from[7])];
+            let [r0, r1, r2, r3] = load(from, c);
             // Lanes 0 and 2, and lanes 1 and 3, of pairs of records; half of them is not used beside a wide lane.
+            let (even0, even1) = (vtrn1q_u32(r0, r1), vtrn1q_u32(r2, r3));
+            let (odd0, odd1) = (vtrn2q_u32(r0, r1), vtrn2q_u32(r2, r3));
+            if matches!(lanes[0], Lane::Wide) {
+                wide([first(r0, r1), first(r2, r3)], to.slot(slots[0], 8));
+            } else {
+                store_four(lanes[0], first(even0, even1), c, to, slots[0]);
+                store_four(lanes[1], first(odd0, odd1), c, to, slots[1]);
+            }
+            if matches!(lanes[2], Lane::Wide) {
+                wide([second(r0, r1), second(r2, r3)], to.slot(slots[2], 8));
+            } else {
+                store_four(lanes[2], second(even0, even1), c, to, slots[2]);
+                store_four(lanes[3], second(odd0, odd1), c, to, slots[3]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn block<const SHAPE: usize>(from: [Four; 2], c: &Constants, to: To) {
+        let (lanes, slots) = const { (blocks::lanes::<SHAPE>(), blocks::slots::<SHAPE>()) };
+        // SAFETY: as the caller promises.
+        unsafe {
+            let (r, s) = (load(from[0], c), load(from[1], c));
             let even = [vtrn1q_u32(r[0], r[1]), vtrn1q_u32(r[2], r[3]), vtrn1q_u32(s[0], s[1]), vtrn1q_u32(s[2], s[3])];
             let odd = [vtrn2q_u32(r[0], r[1]), vtrn2q_u32(r[2], r[3]), vtrn2q_u32(s[0], s[1]), vtrn2q_u32(s[2], s[3])];
             if matches!(lanes[0], Lane::Wide) {
-                wide([first(r[0], r[1]), first(r[2], r[3]), first(s[0], s[1]), first(s[2], s[3])], to[0][0], i);
+                let to = to.slot(slots[0], 8);
+                wide([first(r[0], r[1]), first(r[2], r[3])], to);
+                wide([first(s[0], s[1]), first(s[2], s[3])], to.add(32));
             } else {
-                store(lanes[0], [first(even[0], even[1]), first(even[2], even[3])], c, &to[0], i);
-                store(lanes[1], [first(odd[0], odd[1]), first(odd[2], odd[3])], c, &to[1], i);
+                store(lanes[0], [first(even[0], even[1]), first(even[2], even[3])], c, to, slots[0]);
+                store(lanes[1], [first(odd[0], odd[1]), first(odd[2], odd[3])], c, to, slots[1]);
             }
             if matches!(lanes[2], Lane::Wide) {
-                wide([second(r[0], r[1]), second(r[2], r[3]), second(s[0], s[1]), second(s[2], s[3])], to[2][0], i);
+                let to = to.slot(slots[2], 8);
+                wide([second(r[0], r[1]), second(r[2], r[3])], to);
+                wide([second(s[0], s[1]), second(s[2], s[3])], to.add(32));
             } else {
-                store(lanes[2], [second(even[0], even[1]), second(even[2], even[3])], c, &to[2], i);
-                store(lanes[3], [second(odd[0], odd[1]), second(odd[2], odd[3])], c, &to[3], i);
+                store(lanes[2], [second(even[0], even[1]), second(even[2], even[3])], c, to, slots[2]);
+                store(lanes[3], [second(odd[0], odd[1]), second(odd[2], odd[3])], c, to, slots[3]);
             }
         }
     }
@@ -114,76 +139,137 @@ unsafe fn second(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t {
     unsafe { vreinterpretq_u32_u64(vtrn2q_u64(vreinterpretq_u64_u32(a), vreinterpretq_u64_u32(b))) }
 }
 
-/// Eight rows of 64 bits, two a vector.
+/// The lanes of four records.
 ///
 /// # Safety
-/// NEON; eight slots of 8 bytes from row `i` on.
+/// NEON; sixteen bytes at each address.
 #[inline(always)]
-unsafe fn wide(rows: [uint32x4_t; 4], to: *mut u8, i: usize) {
+unsafe fn load(from: Four, c: &Constants) -> [uint32x4_t; 4] {
     // SAFETY: as the caller promises.
     unsafe {
-        let to = to.add(8 * i).cast::<u32>();
-        vst1q_u32(to, rows[0]);
-        vst1q_u32(to.add(4), rows[1]);
-        vst1q_u32(to.add(8), rows[2]);
-        vst1q_u32(to.add(12), rows[3]);
+        let one = |p: *const u8| vreinterpretq_u32_u8(vqtbl1q_u8(vld1q_u8(p), c.mask));
+        [one(from[0]), one(from[1]), one(from[2]), one(from[3])]
+    }
+}
+
+/// Four rows of 64 bits, two a vector.
+///
+/// # Safety
+/// NEON; four slots of 8 bytes.
+#[inline(always)]
+unsafe fn wide(rows: [uint32x4_t; 2], to: *mut u8) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        vst1q_u32(to.cast(), rows[0]);
+        vst1q_u32(to.cast::<u32>().add(4), rows[1]);
+    }
+}
+
+/// Four rows, each with zeros above.
+///
+/// # Safety
+/// NEON; four slots of 8 bytes.
+#[inline(always)]
+unsafe fn widen(rows: uint32x4_t, to: *mut u8) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        vst1q_u64(to.cast(), vmovl_u32(vget_low_u32(rows)));
+        vst1q_u64(to.cast::<u64>().add(2), vmovl_high_u32(rows));
+    }
+}
+
+/// Four uptimes as times. Signed: right across the wrap of the clock, and for times just after it.
+///
+/// # Safety
+/// NEON; four slots of 8 bytes.
+#[inline(always)]
+unsafe fn times(rows: uint32x4_t, c: &Constants, to: *mut u8) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let ago = vreinterpretq_s32_u32(vsubq_u32(c.uptime, rows));
+        vst1q_s64(to.cast(), vmlsl_n_s32(c.export, vget_low_s32(ago), 1000));
+        vst1q_s64(to.cast::<i64>().add(2), vmlsl_high_n_s32(c.export, ago, 1000));
     }
 }
 
 /// Eight rows of a lane.
 ///
 /// # Safety
-/// NEON; eight slots from row `i` on at each address that the lane uses.
+/// NEON; eight rows of each slot of the lane, the first of which is `slot`.
 #[inline(always)]
-unsafe fn store(lane: Lane, rows: Rows, c: &Constants, to: &[*mut u8; 4], i: usize) {
+unsafe fn store(lane: Lane, rows: Rows, c: &Constants, to: To, slot: usize) {
     // SAFETY: as the caller promises.
     unsafe {
         match lane {
             Lane::Empty | Lane::Wide => {}
-            Lane::Word => {
-                let to = to[0].add(4 * i).cast::<u32>();
-                vst1q_u32(to, rows[0]);
-                vst1q_u32(to.add(4), rows[1]);
-            }
+            Lane::Word => wide(rows, to.slot(slot, 4)),
             Lane::Widen => {
-                let to = to[0].add(8 * i).cast::<u64>();
-                vst1q_u64(to, vmovl_u32(vget_low_u32(rows[0])));
-                vst1q_u64(to.add(2), vmovl_high_u32(rows[0]));
-                vst1q_u64(to.add(4), vmovl_u32(vget_low_u32(rows[1])));
-                vst1q_u64(to.add(6), vmovl_high_u32(rows[1]));
+                let to = to.slot(slot, 8);
+                widen(rows[0], to);
+                widen(rows[1], to.add(32));
             }
             Lane::Uptime => {
-                let to = to[0].add(8 * i).cast::<i64>();
-                // Signed: right across the wrap of the clock, and for times just after it.
-                let ago = rows.map(|r| vreinterpretq_s32_u32(vsubq_u32(c.uptime, r)));
-                vst1q_s64(to, vmlsl_n_s32(c.export, vget_low_s32(ago[0]), 1000));
-                vst1q_s64(to.add(2), vmlsl_high_n_s32(c.export, ago[0], 1000));
-                vst1q_s64(to.add(4), vmlsl_n_s32(c.export, vget_low_s32(ago[1]), 1000));
-                vst1q_s64(to.add(6), vmlsl_high_n_s32(c.export, ago[1], 1000));
+                let to = to.slot(slot, 8);
+                times(rows[0], c, to);
+                times(rows[1], c, to.add(32));
             }
             Lane::Pair => {
                 let [a, b] = rows.map(|r| vreinterpretq_u16_u32(r));
-                vst1q_u16(to[0].add(2 * i).cast(), vuzp1q_u16(a, b));
-                vst1q_u16(to[1].add(2 * i).cast(), vuzp2q_u16(a, b));
+                vst1q_u16(to.slot(slot, 2).cast(), vuzp1q_u16(a, b));
+                vst1q_u16(to.slot(slot + 1, 2).cast(), vuzp2q_u16(a, b));
             }
             Lane::WidenPair => {
-                let (low, high) = (to[0].add(4 * i).cast::<u32>(), to[1].add(4 * i).cast::<u32>());
                 let mask = vdupq_n_u32(0xffff);
-                vst1q_u32(low, vandq_u32(rows[0], mask));
-                vst1q_u32(low.add(4), vandq_u32(rows[1], mask));
-                vst1q_u32(high, vshrq_n_u32::<16>(rows[0]));
-                vst1q_u32(high.add(4), vshrq_n_u32::<16>(rows[1]));
+                wide(rows.map(|r| vandq_u32(r, mask)), to.slot(slot, 4));
+                wide(rows.map(|r| vshrq_n_u32::<16>(r)), to.slot(slot + 1, 4));
             }
             Lane::Quad => {
                 let [a, b] = rows.map(|r| vreinterpretq_u8_u32(r));
                 // Bytes 0 and 2 of all rows, and bytes 1 and 3.
                 let (even, odd) = (vuzp1q_u8(a, b), vuzp2q_u8(a, b));
                 let (lower, upper) = (vuzp1q_u8(even, odd), vuzp2q_u8(even, odd));
-                vst1_u8(to[0].add(i), vget_low_u8(lower));
-                vst1_u8(to[1].add(i), vget_high_u8(lower));
-                vst1_u8(to[2].add(i), vget_low_u8(upper));
-                vst1_u8(to[3].add(i), vget_high_u8(upper));
+                vst1_u8(to.slot(slot, 1), vget_low_u8(lower));
+                vst1_u8(to.slot(slot + 1, 1), vget_high_u8(lower));
+                vst1_u8(to.slot(slot + 2, 1), vget_low_u8(upper));
+                vst1_u8(to.slot(slot + 3, 1), vget_high_u8(upper));
             }
         }
     }
 }
+
+/// Four rows of a lane.
+///
+/// # Safety
+/// NEON; four rows of each slot of the lane, the first of which is `slot`.
+#[inline(always)]
+unsafe fn store_four(lane: Lane, rows: uint32x4_t, c: &Constants, to: To, slot: usize) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        match lane {
+            Lane::Empty | Lane::Wide => {}
+            Lane::Word => vst1q_u32(to.slot(slot, 4).cast(), rows),
+            Lane::Widen => widen(rows, to.slot(slot, 8)),
+            Lane::Uptime => times(rows, c, to.slot(slot, 8)),
+            Lane::Pair => {
+                let both = vreinterpretq_u16_u32(rows);
+                vst1_u16(to.slot(slot, 2).cast(), vget_low_u16(vuzp1q_u16(both, both)));
+                vst1_u16(to.slot(slot + 1, 2).cast(), vget_low_u16(vuzp2q_u16(both, both)));
+            }
+            Lane::WidenPair => {
+                vst1q_u32(to.slot(slot, 4).cast(), vandq_u32(rows, vdupq_n_u32(0xffff)));
+                vst1q_u32(to.slot(slot + 1, 4).cast(), vshrq_n_u32::<16>(rows));
+            }
+            Lane::Quad => {
+                let all = vreinterpretq_u8_u32(rows);
+                let all = vreinterpretq_u32_u8(vqtbl1q_u8(all, vld1q_u8(TRANSPOSED.as_ptr())));
+                to.slot(slot, 1).cast::<u32>().write_unaligned(vgetq_lane_u32::<0>(all));
+                to.slot(slot + 1, 1).cast::<u32>().write_unaligned(vgetq_lane_u32::<1>(all));
+                to.slot(slot + 2, 1).cast::<u32>().write_unaligned(vgetq_lane_u32::<2>(all));
+                to.slot(slot + 3, 1).cast::<u32>().write_unaligned(vgetq_lane_u32::<3>(all));
+            }
+        }
+    }
+}
+
+/// Four bytes of four rows the other way round.
+const TRANSPOSED: [u8; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];

@@ -3,18 +3,27 @@
 use super::window::SLACK;
 use std::sync::Arc;
 
-/// The bytes of a value of each column of a layout; 0 where they vary.
+/// What the columns of a layout are to the windows that fill them.
 #[derive(Clone, Debug)]
-pub(crate) struct Widths(Arc<[u8]>);
+pub(crate) struct Frame(Arc<Inner>);
 
-impl Widths {
-    pub(crate) fn new(widths: impl IntoIterator<Item = u8>) -> Self {
-        Self(widths.into_iter().collect())
-    }
+#[derive(Debug)]
+struct Inner {
+    // The bytes of a value of each column; 0 where they vary.
+    widths: Box<[u8]>,
+    // The column of each slot, window after window.
+    // INVARIANT: each is a column, whose width is not 0.
+    slots: Box<[u16]>,
+}
 
-    /// The width of a column; 0 where there is none.
-    pub(crate) fn of(&self, column: u16) -> usize {
-        self.0.get(usize::from(column)).map_or(0, |&w| usize::from(w))
+impl Frame {
+    /// Columns of values of so many bytes, 0 where they vary, and the columns that windows fill one after the other.
+    ///
+    /// # Panics
+    /// Where there is no such column, or it has no width.
+    pub(super) fn new(widths: &[u8], slots: Vec<u16>) -> Self {
+        assert!(slots.iter().all(|&c| widths.get(usize::from(c)).is_some_and(|&w| w > 0)), "{slots:?} of {widths:?}");
+        Self(Arc::new(Inner { widths: widths.into(), slots: slots.into() }))
     }
 
     /// Whether both are of one layout.
@@ -27,9 +36,11 @@ impl Widths {
 /// Where each column of a layout starts in memory for so many rows.
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
-    pub(super) widths: Widths,
+    pub(super) frame: Frame,
     // INVARIANT: as many as widths, and starts[c] + (rows + SLACK) * widths[c] <= len for every column c.
-    pub(super) starts: Box<[usize]>,
+    starts: Box<[usize]>,
+    // INVARIANT: as many as slots, and offsets[s] == starts[slots[s]].
+    pub(super) offsets: Box<[usize]>,
     pub(super) rows: usize,
     pub(super) len: usize,
 }
@@ -37,9 +48,9 @@ pub(crate) struct Places {
 impl Places {
     /// Columns that start at the same offset modulo 4096 would share the sets of an L1 cache, so each starts 192 bytes
     /// further than the one before it would, on a boundary of 64.
-    pub(crate) fn new(widths: &Widths, rows: usize) -> Self {
+    pub(crate) fn new(frame: &Frame, rows: usize) -> Self {
         let mut len = 0usize;
-        let starts = widths.0.iter().enumerate().map(|(i, &width)| {
+        let starts = frame.0.widths.iter().enumerate().map(|(i, &width)| {
             if width == 0 {
                 return 0;
             }
@@ -48,8 +59,9 @@ impl Places {
             len = start + usize::from(width) * (rows + SLACK);
             start
         });
-        let starts = starts.collect();
-        Self { widths: widths.clone(), starts, rows, len }
+        let starts: Box<[usize]> = starts.collect();
+        let offsets = frame.0.slots.iter().map(|&c| starts[usize::from(c)]).collect();
+        Self { frame: frame.clone(), starts, offsets, rows, len }
     }
 
     /// Where a column starts.

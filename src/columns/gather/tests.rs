@@ -1,6 +1,6 @@
 //! One table of cases for every kernel that this machine has, against plain arithmetic.
 
-use super::places::{Places, Widths};
+use super::places::Places;
 use super::window::{At, Clock, Field, Kernel, Lane, Rows, SLACK, Simd, Slots, WIDTH, Windows};
 
 const CLOCK: Clock = Clock { export_us: 1_700_000_000_000_000, uptime_ms: 40_000 };
@@ -35,18 +35,18 @@ fn expected(record: &[u8], field: &Field) -> Vec<u8> {
 /// Runs windows over records and compares every byte of the memory that they may write and of what is beside it.
 fn check(simd: Simd, bytes: &[u8], starts: &[u32], stride: Option<usize>, len: usize, fields: &[Field]) {
     let (n, first) = (starts.len(), 3);
-    let widths = Widths::new(fields.iter().map(|f| f.lane.map_or(WIDTH, Lane::bytes) as u8));
-    let places = Places::new(&widths, first + n);
+    let widths: Vec<u8> = fields.iter().map(|f| f.lane.map_or(WIDTH, Lane::bytes) as u8).collect();
+    let (windows, frame) = Windows::pack(&[(fields.to_vec(), len)], &widths);
+    let places = Places::new(&frame, first + n);
     let mut arena = vec![0xa5u8; places.len()];
-    let windows = Windows::pack(fields, len, &widths);
     let at = stride.map_or(At::Starts(starts), At::Stride);
-    let done = windows.run(simd, Rows { bytes, at }, n, CLOCK, Slots::new(&mut arena, &places, first));
+    let done = windows[0].run(simd, Rows { bytes, at }, n, CLOCK, Slots::new(&mut arena, &places, first));
     // Only records whose window would leave the bytes are left to others.
     let safe = starts.iter().take_while(|&&s| s as usize + len.max(WIDTH) <= bytes.len()).count();
     assert!((safe..=n).contains(&done), "{done} of {n}, {safe} at least");
     let mut touched = vec![false; arena.len()];
     for (c, field) in fields.iter().enumerate() {
-        let width = widths.of(c as u16);
+        let width = usize::from(widths[c]);
         for (i, &start) in starts.iter().enumerate().take(done) {
             let slot = places.start(c) + (first + i) * width;
             assert_eq!(
@@ -67,12 +67,19 @@ fn starts(n: usize, stride: usize) -> Vec<u32> {
 
 #[test]
 fn machines_with_vectors_use_them() {
-    let best = if cfg!(target_arch = "aarch64") { Kernel::Neon } else { Kernel::Avx2 };
-    let there = cfg!(all(target_arch = "aarch64", target_endian = "little"));
+    let mut there = vec![Kernel::Scalar];
+    if cfg!(all(target_arch = "aarch64", target_endian = "little")) {
+        there.push(Kernel::Neon);
+    }
     #[cfg(target_arch = "x86_64")]
-    let there = there || is_x86_feature_detected!("avx2");
-    assert_eq!(Kernel::best(), if there { best } else { Kernel::Scalar });
-    assert_eq!(kernels().count(), usize::from(there));
+    if is_x86_feature_detected!("avx2") {
+        there.push(Kernel::Avx2);
+        if is_x86_feature_detected!("avx512vbmi") && is_x86_feature_detected!("avx512vl") {
+            there.push(Kernel::Avx512);
+        }
+    }
+    assert_eq!(Some(Kernel::best()), there.last().copied());
+    assert_eq!(kernels().count(), there.len() - 1);
 }
 
 #[test]
@@ -151,19 +158,18 @@ fn records_that_end_at_the_end_of_memory() {
 fn starts_in_any_order_and_past_the_end() {
     let bytes = noise(400);
     let field = Field { rel: 2, width: 4, lane: Some(Lane::Word), column: 0 };
-    let widths = Widths::new([4]);
-    let windows = Windows::pack(&[field], 31, &widths);
+    let (windows, frame) = Windows::pack(&[(vec![field], 31)], &[4]);
     for simd in kernels() {
         let starts: Vec<u32> = (0..40).map(|i| i * 37 % 369).chain([370, 100_000, u32::MAX]).collect();
-        let places = Places::new(&widths, starts.len());
+        let places = Places::new(&frame, starts.len());
         let mut arena = vec![0; places.len()];
         let rows = Rows { bytes: &bytes, at: At::Starts(&starts) };
-        let done = windows.run(simd, rows, starts.len(), CLOCK, Slots::new(&mut arena, &places, 0));
+        let done = windows[0].run(simd, rows, starts.len(), CLOCK, Slots::new(&mut arena, &places, 0));
         assert_eq!(done, 41);
         // A batch of another layout is not written to.
-        let other = Places::new(&Widths::new([4]), starts.len());
+        let other = Places::new(&Windows::pack(&[(vec![field], 31)], &[4]).1, starts.len());
         let rows = Rows { bytes: &bytes, at: At::Starts(&starts) };
-        assert_eq!(windows.run(simd, rows, 40, CLOCK, Slots::new(&mut arena, &other, 0)), 0);
+        assert_eq!(windows[0].run(simd, rows, 40, CLOCK, Slots::new(&mut arena, &other, 0)), 0);
     }
 }
 

@@ -7,7 +7,7 @@
 //!
 //! Kernels write whole vectors: up to [`SLACK`] rows after the last are scratch, and every column has room for them.
 
-use super::places::{Places, Widths};
+use super::places::{Frame, Places};
 use super::vectors::Runner;
 use std::marker::PhantomData;
 use std::sync::LazyLock;
@@ -16,8 +16,6 @@ use std::sync::LazyLock;
 pub(crate) const WIDTH: usize = 16;
 /// Rows after the last one that a kernel may write to.
 pub(crate) const SLACK: usize = 8;
-/// Columns that a window can fill.
-const SLOTS: usize = 16;
 
 /// An instruction set that the kernels are written for.
 ///
@@ -34,17 +32,19 @@ pub enum Kernel {
     Scalar,
     /// AVX2, on x86-64.
     Avx2,
+    /// AVX-512, on x86-64.
+    Avx512,
     /// NEON, on aarch64.
     Neon,
 }
 
 impl Kernel {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Neon];
+    pub const ALL: [Self; 4] = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Neon];
 
     /// The fastest that this machine has.
     pub fn best() -> Self {
-        let vectors = [Self::Avx2, Self::Neon].into_iter().find(|k| k.is_available());
+        let vectors = [Self::Avx512, Self::Avx2, Self::Neon].into_iter().find(|k| k.is_available());
         vectors.unwrap_or(Self::Scalar)
     }
 
@@ -61,11 +61,12 @@ impl Kernel {
         self == Self::Scalar || Simd::new(self).is_some()
     }
 
-    /// Its name: `scalar`, `avx2` or `neon`.
+    /// Its name: `scalar`, `avx2`, `avx512` or `neon`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
             Self::Neon => "neon",
         }
     }
@@ -91,7 +92,7 @@ pub struct UnknownKernel;
 
 impl std::fmt::Display for UnknownKernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("unknown kernel: there are scalar, avx2 and neon")
+        f.write_str("unknown kernel: there are scalar, avx2, avx512 and neon")
     }
 }
 
@@ -218,43 +219,35 @@ pub(crate) struct Window {
     pub(super) mask: [u8; WIDTH],
     // INVARIANT: at most WHOLE.
     pub(super) shape: usize,
-    /// The column of each value: four places a lane. A lane that is not full repeats a value.
-    pub(super) columns: [u16; SLOTS],
+    /// The first of its slots among those of all windows; as many follow as its lanes have values.
+    pub(super) slot: usize,
 }
 
 /// The windows over one run of bytes of each record.
 #[derive(Clone, Debug)]
 pub(crate) struct Windows {
-    // INVARIANT: every column that a window fills has the width that its lane writes.
+    // INVARIANT: every slot of a window is one of the frame's, and its column has the width that its lane writes.
     windows: Box<[Window]>,
-    widths: Widths,
+    frame: Frame,
     // INVARIANT: every window's rel + WIDTH is at most this.
     reach: usize,
 }
 
 impl Windows {
-    /// Windows for all fields of a segment of `len` bytes, which they do not leave if it is long enough.
+    /// Windows for the fields of each segment, of which the second number is the length: windows do not leave it if it
+    /// is long enough. `widths` are the bytes of the columns' values, 0 where they vary.
     ///
     /// # Panics
     /// Where a field's lane writes values of another width than its column's.
-    pub(crate) fn pack(fields: &[Field], len: usize, widths: &Widths) -> Self {
-        let mut fields: Vec<Field> = fields.to_vec();
-        for field in &fields {
-            assert_eq!(widths.of(field.column), field.lane.map_or(WIDTH, Lane::bytes), "{field:?}");
-        }
-        fields.sort_by_key(|f| f.rel);
-        let mut windows = Vec::new();
-        while let Some(first) = fields.first() {
-            let rel = first.rel.min(len.saturating_sub(WIDTH));
-            let mut packing = Packing::default();
-            fields.retain(|f| !(f.rel >= rel && f.rel + f.width <= rel + WIDTH && packing.take(f)));
-            match packing.window(rel) {
-                Some(window) => windows.push(window),
-                None => break,
-            }
-        }
-        let reach = windows.iter().map(|w| w.rel + WIDTH).max().unwrap_or(0);
-        Self { windows: windows.into(), widths: widths.clone(), reach }
+    pub(crate) fn pack(segments: &[(Vec<Field>, usize)], widths: &[u8]) -> (Vec<Self>, Frame) {
+        let mut slots = Vec::new();
+        let packed: Vec<_> = segments.iter().map(|(fields, len)| pack(fields, *len, widths, &mut slots)).collect();
+        let frame = Frame::new(widths, slots);
+        let windows = packed.into_iter().map(|windows| {
+            let reach = windows.iter().map(|w| w.rel + WIDTH).max().unwrap_or(0);
+            Self { windows, frame: frame.clone(), reach }
+        });
+        (windows.collect(), frame)
     }
 
     /// How many windows there are.
@@ -282,7 +275,7 @@ impl Windows {
                 }
             }
         };
-        let fits = slots.places.widths.same(&self.widths)
+        let fits = slots.places.frame.same(&self.frame)
             && slots.first + n <= slots.places.rows
             && slots.len >= slots.places.len;
         if !fits {
@@ -293,6 +286,27 @@ impl Windows {
         }
         n
     }
+}
+
+/// The windows of a segment, whose slots are added to those there are.
+fn pack(fields: &[Field], len: usize, widths: &[u8], slots: &mut Vec<u16>) -> Box<[Window]> {
+    let mut fields: Vec<Field> = fields.to_vec();
+    for field in &fields {
+        let width = widths.get(usize::from(field.column)).copied().map(usize::from);
+        assert_eq!(width, Some(field.lane.map_or(WIDTH, Lane::bytes)), "{field:?}");
+    }
+    fields.sort_by_key(|f| f.rel);
+    let mut windows = Vec::new();
+    while let Some(first) = fields.first() {
+        let rel = first.rel.min(len.saturating_sub(WIDTH));
+        let mut packing = Packing::default();
+        fields.retain(|f| !(f.rel >= rel && f.rel + f.width <= rel + WIDTH && packing.take(f)));
+        match packing.window(rel, slots) {
+            Some(window) => windows.push(window),
+            None => break,
+        }
+    }
+    windows.into()
 }
 
 /// Whether no number is above `most`, or 31 bits.
@@ -343,10 +357,11 @@ impl Packing {
         free
     }
 
-    fn window(mut self, rel: usize) -> Option<Window> {
+    fn window(mut self, rel: usize, slots: &mut Vec<u16>) -> Option<Window> {
+        let slot = slots.len();
         if let Some(field) = self.whole {
-            let columns = [field.column; SLOTS];
-            return Some(Window { rel: field.rel, mask: std::array::from_fn(|i| i as u8), shape: WHOLE, columns });
+            slots.push(field.column);
+            return Some(Window { rel: field.rel, mask: std::array::from_fn(|i| i as u8), shape: WHOLE, slot });
         }
         if self.lanes.is_empty() {
             return None;
@@ -357,13 +372,14 @@ impl Packing {
         let empty = 4 - wide - self.lanes.len();
         let mut lanes = self.lanes.into_iter();
         let mut shape = [Lane::Empty; 4];
-        let (mut mask, mut columns) = ([0x80; WIDTH], [0; SLOTS]);
+        let mut mask = [0x80; WIDTH];
         let places = (0..wide).map(|i| 2 * i).chain(2 * wide + empty..4);
         for (place, (lane, fields)) in places.zip(lanes.by_ref()) {
             shape[place] = lane;
             for value in 0..lane.values() {
+                // A lane that is not full repeats a value.
                 let field = fields.get(value).or(fields.last())?;
-                columns[4 * place + value] = field.column;
+                slots.push(field.column);
                 for byte in 0..field.width {
                     // The last byte of the field is the lowest of the value.
                     mask[4 * place + lane.room() * value + byte] = (field.rel - rel + field.width - 1 - byte) as u8;
@@ -371,7 +387,7 @@ impl Packing {
             }
         }
         let shape = SHAPES.iter().position(|s| *s == shape)?;
-        Some(Window { rel, mask, shape, columns })
+        Some(Window { rel, mask, shape, slot })
     }
 }
 

@@ -1,24 +1,33 @@
-//! Windows with AVX2: eight records at a time.
+//! Windows with AVX2: eight records at a time, or four.
 #![expect(unsafe_code, reason = "vector loads and stores")]
 
-use super::blocks::{self, BLOCK, Fills, Listed, Out, Place, Strided, Vectors, kernels};
+use super::avx512;
+use super::blocks::{self, Fills, Four, Listed, Out, Place, Strided, To, Vectors, kernels};
 use super::window::{Clock, Fitting, Kernel, Lane, Window};
 use std::arch::x86_64::*;
 
-/// AVX2, which this machine was seen to have.
+/// AVX2 or AVX-512, which this machine was seen to have.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Runner(());
+pub(super) struct Runner {
+    // INVARIANT: kernels for instructions that this machine was seen to have.
+    strided: &'static Fills<Strided>,
+    listed: &'static Fills<Listed>,
+}
 
 impl Runner {
     pub(super) fn new(kernel: Kernel) -> Option<Self> {
-        (kernel == Kernel::Avx2 && is_x86_feature_detected!("avx2")).then_some(Self(()))
+        match kernel {
+            Kernel::Avx2 if is_x86_feature_detected!("avx2") => Some(Self { strided: &STRIDED, listed: &LISTED }),
+            Kernel::Avx512 if avx512::is_there() => Some(Self { strided: &avx512::STRIDED, listed: &avx512::LISTED }),
+            _ => None,
+        }
     }
 
     /// Fills the columns of the windows.
     #[inline(always)]
     pub(super) fn run(self, windows: &[Window], records: &Fitting<'_>, clock: Clock) {
-        // SAFETY: AVX2 was detected by `new`.
-        unsafe { blocks::run(&STRIDED, &LISTED, windows, records, clock) }
+        // SAFETY: detected by `new`.
+        unsafe { blocks::run(self.strided, self.listed, windows, records, clock) }
     }
 }
 
@@ -28,16 +37,16 @@ static LISTED: Fills<Listed> = kernels!();
 /// # Safety
 /// AVX2; the window stays in the bytes for all records.
 #[target_feature(enable = "avx2")]
-unsafe fn fill<const SHAPE: usize, P: Place>(window: &Window, place: P, out: &Out<'_>) {
+unsafe fn fill<const SHAPE: usize, P: Place>(window: &Window, place: P, out: *const Out) {
     // SAFETY: as the caller promises.
     unsafe { blocks::fill::<Avx2, SHAPE, P>(window, place, out) }
 }
 
 // What follows is inlined into `fill`, whose instructions it may then use.
 
-struct Avx2;
+pub(super) struct Avx2;
 
-struct Constants {
+pub(super) struct Constants {
     mask: __m256i,
     uptime: __m256i,
     export: __m256i,
@@ -59,28 +68,56 @@ impl Vectors for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn block<const SHAPE: usize>(from: [*const u8; BLOCK], c: &Constants, to: &[[*mut u8; 4]; 4], i: usize) {
-        let lanes = const { blocks::lanes::<SHAPE>() };
+    unsafe fn half<const SHAPE: usize>(from: Four, c: &Constants, to: To) {
+        let (lanes, slots) = const { (blocks::lanes::<SHAPE>(), blocks::slots::<SHAPE>()) };
+        // SAFETY: as the caller promises.
+        unsafe {
+            let mask = _mm256_castsi256_si128(c.mask);
+            let r0 = _mm_shuffle_epi8(_mm_loadu_si128(from[0].cast()), mask);
+            let r1 = _mm_shuffle_epi8(_mm_loadu_si128(from[1].cast()), mask);
+            let r2 = _mm_shuffle_epi8(_mm_loadu_si128(from[2].cast()), mask);
+            let r3 = _mm_shuffle_epi8(_mm_loadu_si128(from[3].cast()), mask);
+            if matches!(lanes[0], Lane::Wide) {
+                four_wide(_mm_unpacklo_epi64(r0, r1), _mm_unpacklo_epi64(r2, r3), to.slot(slots[0], 8));
+            } else {
+                let (low, high) = (_mm_unpacklo_epi32(r0, r1), _mm_unpacklo_epi32(r2, r3));
+                store_four(lanes[0], _mm_unpacklo_epi64(low, high), c, to, slots[0]);
+                store_four(lanes[1], _mm_unpackhi_epi64(low, high), c, to, slots[1]);
+            }
+            if matches!(lanes[2], Lane::Wide) {
+                four_wide(_mm_unpackhi_epi64(r0, r1), _mm_unpackhi_epi64(r2, r3), to.slot(slots[2], 8));
+            } else {
+                let (low, high) = (_mm_unpackhi_epi32(r0, r1), _mm_unpackhi_epi32(r2, r3));
+                store_four(lanes[2], _mm_unpacklo_epi64(low, high), c, to, slots[2]);
+                store_four(lanes[3], _mm_unpackhi_epi64(low, high), c, to, slots[3]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn block<const SHAPE: usize>(from: [Four; 2], c: &Constants, to: To) {
+        let (lanes, slots) = const { (blocks::lanes::<SHAPE>(), blocks::slots::<SHAPE>()) };
+        let [first, second] = from;
         // SAFETY: as the caller promises.
         unsafe {
             // Records 0 and 4, 1 and 5, ...: unpacking works in halves of 128 bits, so they end up in order.
-            let r0 = _mm256_shuffle_epi8(_mm256_loadu2_m128i(from[4].cast(), from[0].cast()), c.mask);
-            let r1 = _mm256_shuffle_epi8(_mm256_loadu2_m128i(from[5].cast(), from[1].cast()), c.mask);
-            let r2 = _mm256_shuffle_epi8(_mm256_loadu2_m128i(from[6].cast(), from[2].cast()), c.mask);
-            let r3 = _mm256_shuffle_epi8(_mm256_loadu2_m128i(from[7].cast(), from[3].cast()), c.mask);
+            let r0 = _mm256_shuffle_epi8(_mm256_loadu2_m128i(second[0].cast(), first[0].cast()), c.mask);
+            let r1 = _mm256_shuffle_epi8(_mm256_loadu2_m128i(second[1].cast(), first[1].cast()), c.mask);
+            let r2 = _mm256_shuffle_epi8(_mm256_loadu2_m128i(second[2].cast(), first[2].cast()), c.mask);
+            let r3 = _mm256_shuffle_epi8(_mm256_loadu2_m128i(second[3].cast(), first[3].cast()), c.mask);
             if matches!(lanes[0], Lane::Wide) {
-                wide(_mm256_unpacklo_epi64(r0, r1), _mm256_unpacklo_epi64(r2, r3), to[0][0], i);
+                wide(_mm256_unpacklo_epi64(r0, r1), _mm256_unpacklo_epi64(r2, r3), to.slot(slots[0], 8));
             } else {
                 let (low, high) = (_mm256_unpacklo_epi32(r0, r1), _mm256_unpacklo_epi32(r2, r3));
-                store(lanes[0], _mm256_unpacklo_epi64(low, high), c, &to[0], i);
-                store(lanes[1], _mm256_unpackhi_epi64(low, high), c, &to[1], i);
+                store(lanes[0], _mm256_unpacklo_epi64(low, high), c, to, slots[0]);
+                store(lanes[1], _mm256_unpackhi_epi64(low, high), c, to, slots[1]);
             }
             if matches!(lanes[2], Lane::Wide) {
-                wide(_mm256_unpackhi_epi64(r0, r1), _mm256_unpackhi_epi64(r2, r3), to[2][0], i);
+                wide(_mm256_unpackhi_epi64(r0, r1), _mm256_unpackhi_epi64(r2, r3), to.slot(slots[2], 8));
             } else {
                 let (low, high) = (_mm256_unpackhi_epi32(r0, r1), _mm256_unpackhi_epi32(r2, r3));
-                store(lanes[2], _mm256_unpacklo_epi64(low, high), c, &to[2], i);
-                store(lanes[3], _mm256_unpackhi_epi64(low, high), c, &to[3], i);
+                store(lanes[2], _mm256_unpacklo_epi64(low, high), c, to, slots[2]);
+                store(lanes[3], _mm256_unpackhi_epi64(low, high), c, to, slots[3]);
             }
         }
     }
@@ -95,51 +132,71 @@ impl Vectors for Avx2 {
 /// Rows 0, 1, 4, 5 and 2, 3, 6, 7 of 64 bits each.
 ///
 /// # Safety
-/// AVX2; eight slots of 8 bytes from row `i` on.
+/// AVX2; eight slots of 8 bytes.
 #[inline(always)]
-unsafe fn wide(low: __m256i, high: __m256i, to: *mut u8, i: usize) {
+unsafe fn wide(low: __m256i, high: __m256i, to: *mut u8) {
     // SAFETY: as the caller promises.
     unsafe {
-        eight_wide(_mm256_permute2x128_si256::<0x20>(low, high), _mm256_permute2x128_si256::<0x31>(low, high), to, i);
+        eight_wide(_mm256_permute2x128_si256::<0x20>(low, high), _mm256_permute2x128_si256::<0x31>(low, high), to);
     }
 }
 
 /// # Safety
-/// AVX2; eight slots of 8 bytes from row `i` on.
+/// AVX2; eight slots of 8 bytes.
 #[inline(always)]
-unsafe fn eight_wide(low: __m256i, high: __m256i, to: *mut u8, i: usize) {
+unsafe fn eight_wide(low: __m256i, high: __m256i, to: *mut u8) {
     // SAFETY: as the caller promises.
     unsafe {
-        let to = to.add(8 * i).cast::<__m256i>();
-        _mm256_storeu_si256(to, low);
-        _mm256_storeu_si256(to.add(1), high);
+        _mm256_storeu_si256(to.cast(), low);
+        _mm256_storeu_si256(to.cast::<__m256i>().add(1), high);
+    }
+}
+
+/// # Safety
+/// Four slots of 8 bytes.
+#[inline(always)]
+unsafe fn four_wide(low: __m128i, high: __m128i, to: *mut u8) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        _mm_storeu_si128(to.cast(), low);
+        _mm_storeu_si128(to.cast::<__m128i>().add(1), high);
+    }
+}
+
+/// Four uptimes as times. Signed: right across the wrap of the clock, and for times just after it.
+///
+/// # Safety
+/// AVX2.
+#[inline(always)]
+unsafe fn times(ago: __m128i, c: &Constants) -> __m256i {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let us = _mm256_mul_epi32(_mm256_cvtepi32_epi64(ago), _mm256_set1_epi64x(1000));
+        _mm256_sub_epi64(c.export, us)
     }
 }
 
 /// Eight rows of a lane.
 ///
 /// # Safety
-/// AVX2; eight slots from row `i` on at each address that the lane uses.
+/// AVX2; eight rows of each slot of the lane, the first of which is `slot`.
 #[inline(always)]
-unsafe fn store(lane: Lane, rows: __m256i, c: &Constants, to: &[*mut u8; 4], i: usize) {
+unsafe fn store(lane: Lane, rows: __m256i, c: &Constants, to: To, slot: usize) {
     // SAFETY: as the caller promises.
     unsafe {
         match lane {
             Lane::Empty | Lane::Wide => {}
-            Lane::Word => _mm256_storeu_si256(to[0].add(4 * i).cast(), rows),
+            Lane::Word => _mm256_storeu_si256(to.slot(slot, 4).cast(), rows),
             Lane::Widen => {
                 let low = _mm256_cvtepu32_epi64(_mm256_castsi256_si128(rows));
                 let high = _mm256_cvtepu32_epi64(_mm256_extracti128_si256::<1>(rows));
-                eight_wide(low, high, to[0], i);
+                eight_wide(low, high, to.slot(slot, 8));
             }
             Lane::Uptime => {
-                // Signed: right across the wrap of the clock, and for times just after it.
                 let ago = _mm256_sub_epi32(c.uptime, rows);
-                let low = _mm256_cvtepi32_epi64(_mm256_castsi256_si128(ago));
-                let high = _mm256_cvtepi32_epi64(_mm256_extracti128_si256::<1>(ago));
-                let low = _mm256_sub_epi64(c.export, _mm256_mul_epi32(low, _mm256_set1_epi64x(1000)));
-                let high = _mm256_sub_epi64(c.export, _mm256_mul_epi32(high, _mm256_set1_epi64x(1000)));
-                eight_wide(low, high, to[0], i);
+                let low = times(_mm256_castsi256_si128(ago), c);
+                let high = times(_mm256_extracti128_si256::<1>(ago), c);
+                eight_wide(low, high, to.slot(slot, 8));
             }
             Lane::Pair => {
                 let order = _mm256_setr_epi8(
@@ -147,13 +204,13 @@ unsafe fn store(lane: Lane, rows: __m256i, c: &Constants, to: &[*mut u8; 4], i: 
                     14, 15,
                 );
                 let both = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_shuffle_epi8(rows, order));
-                _mm_storeu_si128(to[0].add(2 * i).cast(), _mm256_castsi256_si128(both));
-                _mm_storeu_si128(to[1].add(2 * i).cast(), _mm256_extracti128_si256::<1>(both));
+                _mm_storeu_si128(to.slot(slot, 2).cast(), _mm256_castsi256_si128(both));
+                _mm_storeu_si128(to.slot(slot + 1, 2).cast(), _mm256_extracti128_si256::<1>(both));
             }
             Lane::WidenPair => {
                 let low = _mm256_and_si256(rows, _mm256_set1_epi32(0xffff));
-                _mm256_storeu_si256(to[0].add(4 * i).cast(), low);
-                _mm256_storeu_si256(to[1].add(4 * i).cast(), _mm256_srli_epi32::<16>(rows));
+                _mm256_storeu_si256(to.slot(slot, 4).cast(), low);
+                _mm256_storeu_si256(to.slot(slot + 1, 4).cast(), _mm256_srli_epi32::<16>(rows));
             }
             Lane::Quad => {
                 let order = _mm256_setr_epi8(
@@ -163,10 +220,48 @@ unsafe fn store(lane: Lane, rows: __m256i, c: &Constants, to: &[*mut u8; 4], i: 
                 let order_of_rows = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
                 let all = _mm256_permutevar8x32_epi32(_mm256_shuffle_epi8(rows, order), order_of_rows);
                 let (low, high) = (_mm256_castsi256_si128(all), _mm256_extracti128_si256::<1>(all));
-                _mm_storel_epi64(to[0].add(i).cast(), low);
-                _mm_storeh_pd(to[1].add(i).cast(), _mm_castsi128_pd(low));
-                _mm_storel_epi64(to[2].add(i).cast(), high);
-                _mm_storeh_pd(to[3].add(i).cast(), _mm_castsi128_pd(high));
+                _mm_storel_epi64(to.slot(slot, 1).cast(), low);
+                _mm_storeh_pd(to.slot(slot + 1, 1).cast(), _mm_castsi128_pd(low));
+                _mm_storel_epi64(to.slot(slot + 2, 1).cast(), high);
+                _mm_storeh_pd(to.slot(slot + 3, 1).cast(), _mm_castsi128_pd(high));
+            }
+        }
+    }
+}
+
+/// Four rows of a lane.
+///
+/// # Safety
+/// AVX2; four rows of each slot of the lane, the first of which is `slot`.
+#[inline(always)]
+unsafe fn store_four(lane: Lane, rows: __m128i, c: &Constants, to: To, slot: usize) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        match lane {
+            Lane::Empty | Lane::Wide => {}
+            Lane::Word => _mm_storeu_si128(to.slot(slot, 4).cast(), rows),
+            Lane::Widen => _mm256_storeu_si256(to.slot(slot, 8).cast(), _mm256_cvtepu32_epi64(rows)),
+            Lane::Uptime => {
+                let ago = _mm_sub_epi32(_mm256_castsi256_si128(c.uptime), rows);
+                _mm256_storeu_si256(to.slot(slot, 8).cast(), times(ago, c));
+            }
+            Lane::Pair => {
+                let order = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+                let both = _mm_shuffle_epi8(rows, order);
+                _mm_storel_epi64(to.slot(slot, 2).cast(), both);
+                _mm_storeh_pd(to.slot(slot + 1, 2).cast(), _mm_castsi128_pd(both));
+            }
+            Lane::WidenPair => {
+                _mm_storeu_si128(to.slot(slot, 4).cast(), _mm_and_si128(rows, _mm_set1_epi32(0xffff)));
+                _mm_storeu_si128(to.slot(slot + 1, 4).cast(), _mm_srli_epi32::<16>(rows));
+            }
+            Lane::Quad => {
+                let order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+                let all = _mm_shuffle_epi8(rows, order);
+                to.slot(slot, 1).cast::<i32>().write_unaligned(_mm_extract_epi32::<0>(all));
+                to.slot(slot + 1, 1).cast::<i32>().write_unaligned(_mm_extract_epi32::<1>(all));
+                to.slot(slot + 2, 1).cast::<i32>().write_unaligned(_mm_extract_epi32::<2>(all));
+                to.slot(slot + 3, 1).cast::<i32>().write_unaligned(_mm_extract_epi32::<3>(all));
             }
         }
     }
