@@ -90,6 +90,25 @@ fn series_add_up_to_the_flows() {
 }
 
 #[test]
+fn what_came_back_counts_where_it_is_asked_for() {
+    let scratch = Scratch::new("both");
+    let file = scratch.decoded("softflowd_ipfix_bidirectional", "flows.parquet");
+    let flows = objects(&["flows", "--in", &file, "--limit", "0", "--fields", "bytes,rev_bytes,packets,rev_packets"]);
+    let (forth, back) = (sum(&flows, "bytes"), sum(&flows, "rev_bytes"));
+    let packets = sum(&flows, "packets") + sum(&flows, "rev_packets");
+    assert!(forth > 0 && back > 0);
+    for question in [&["top", "proto"][..], &["series", "--every", "1h", "--group", "proto"]] {
+        let ask = |more: &[&str]| {
+            let rows = objects(&[question, &["--in", &file], more].concat());
+            rows.into_iter().filter(|r| r["proto"] == "(total)").collect::<Vec<Value>>()
+        };
+        assert_eq!(sum(&ask(&[]), "bytes"), forth);
+        let both = ask(&["--both"]);
+        assert_eq!((sum(&both, "bytes_both"), sum(&both, "packets_both")), (forth + back, packets));
+    }
+}
+
+#[test]
 fn answers_in_every_form_have_the_same_columns() {
     let scratch = Scratch::new("forms");
     let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");

@@ -40,7 +40,7 @@
 //! };
 //!
 //! // Who sent most bytes.
-//! let options = TopOptions { keys: vec!["src_addr".to_string()], scale: false, groups: 1_000_000 };
+//! let options = TopOptions { keys: vec!["src_addr".to_string()], scale: false, both: false, groups: 1_000_000 };
 //! let empty = Top::new(options);
 //! let mut top = empty.another();
 //! scan.columns = top.columns();

@@ -48,6 +48,8 @@ pub struct Options {
     pub keys: Vec<String>,
     /// Whether counters are multiplied by the sampling rate, where it is known.
     pub scale: bool,
+    /// Whether what came back counts too, where a record tells of both directions.
+    pub both: bool,
     /// Intervals of an answer at most. Where flows lie further apart, the stretch with most of them is shown, and what
     /// is outside is summed apart: exporters' clocks can be anywhere.
     pub intervals: usize,
@@ -56,7 +58,14 @@ pub struct Options {
 impl Default for Options {
     /// The total by the minute, spread.
     fn default() -> Self {
-        Self { interval_us: 60_000_000, at: At::Spread, keys: Vec::new(), scale: false, intervals: 100_000 }
+        Self {
+            interval_us: 60_000_000,
+            at: At::Spread,
+            keys: Vec::new(),
+            scale: false,
+            both: false,
+            intervals: 100_000,
+        }
     }
 }
 
@@ -178,7 +187,8 @@ pub fn series(scan: &Scan, options: &Options, metric: Metric, n: usize, groups: 
     let mut scan = scan.clone();
     let mut chosen = Vec::new();
     if !options.keys.is_empty() {
-        let empty = Top::new(TopOptions { keys: options.keys.clone(), scale: options.scale, groups });
+        let empty =
+            Top::new(TopOptions { keys: options.keys.clone(), scale: options.scale, both: options.both, groups });
         let mut all = empty.another();
         scan.columns = all.columns();
         let add = |top: &mut Top, batch: &RecordBatch, rows: &BooleanBuffer| {
@@ -241,13 +251,14 @@ impl Series {
         };
         let sums = ["bytes", "packets", "flows", "counters_are_total"];
         let rate = self.options.scale.then_some("sampling_rate");
-        let names = times.iter().copied().chain(sums).chain(rate).map(String::from);
+        let back = if self.options.both { &["rev_bytes", "rev_packets"][..] } else { &[] };
+        let names = times.iter().copied().chain(sums).chain(rate).chain(back.iter().copied()).map(String::from);
         self.keys.iter().flatten().flat_map(|k| columns_of(k)).chain(names).collect()
     }
 
     /// Adds the chosen rows of a batch.
     pub fn add(&mut self, batch: &RecordBatch, chosen: &BooleanBuffer) {
-        let sums = Sums::of(batch, self.options.scale);
+        let sums = Sums::of(batch, self.options.scale).and_back(batch, self.options.both);
         let times = Times::of(batch, self.options.at);
         let mut keys = Keys::of(batch, &self.keys);
         let interval = self.options.interval_us;

@@ -95,6 +95,8 @@ pub(super) struct Sums<'a> {
     end: Option<&'a TimestampMicrosecondArray>,
     total: Option<&'a BooleanArray>,
     rate: Option<&'a Float64Array>,
+    // Bytes and packets that came back, where they count.
+    back: [Option<&'a Int64Array>; 2],
     scale: bool,
 }
 
@@ -114,8 +116,15 @@ impl<'a> Sums<'a> {
             // Where no row is one, none is looked at.
             total: total.filter(|t| t.true_count() > 0),
             rate: rate.filter(|_| scale),
+            back: [None; 2],
             scale,
         }
+    }
+
+    /// The same, where `both` is set with what came back.
+    pub(super) fn and_back(self, batch: &'a RecordBatch, both: bool) -> Self {
+        let number = |name: &str| batch.column_by_name(name).and_then(|a| a.as_primitive_opt::<Int64Type>());
+        if both { Self { back: ["rev_bytes", "rev_packets"].map(number), ..self } } else { self }
     }
 
     /// A counter of the row times its sampling rate.
@@ -141,16 +150,21 @@ impl<'a> Sums<'a> {
     /// Bytes, packets, flows, start and end of every row; what adds nothing where a row lacks one.
     pub(super) fn columns(&self, rows: usize) -> [Cow<'a, [i64]>; 5] {
         [
-            self.counter(self.bytes, rows),
-            self.counter(self.packets, rows),
+            self.counter(self.bytes, self.back[0], rows),
+            self.counter(self.packets, self.back[1], rows),
             column(self.flows, rows, 1),
             column(self.start, rows, i64::MAX),
             column(self.end, rows, i64::MIN),
         ]
     }
 
-    fn counter(&self, array: Option<&'a Int64Array>, rows: usize) -> Cow<'a, [i64]> {
+    fn counter(&self, array: Option<&'a Int64Array>, back: Option<&'a Int64Array>, rows: usize) -> Cow<'a, [i64]> {
         let mut values = column(array, rows, 0);
+        if let Some(back) = back.filter(|b| b.null_count() < b.len()) {
+            for (value, back) in values.to_mut().iter_mut().zip(back) {
+                *value = value.saturating_add(back.unwrap_or(0));
+            }
+        }
         if let Some(rates) = self.rate {
             for (value, rate) in values.to_mut().iter_mut().zip(rates) {
                 // What is beyond 63 bits stays at their end.
@@ -167,9 +181,10 @@ impl<'a> Sums<'a> {
     pub(super) fn row(&self, row: usize) -> Row {
         let number = |array: Option<&Int64Array>| array.filter(|a| a.is_valid(row)).map(|a| a.value(row));
         let time = |array: Option<&TimestampMicrosecondArray>| array.filter(|a| a.is_valid(row)).map(|a| a.value(row));
+        let sum = |forth, back| number(forth).unwrap_or(0).saturating_add(number(back).unwrap_or(0));
         Row {
-            bytes: self.scaled(row, number(self.bytes).unwrap_or(0)),
-            packets: self.scaled(row, number(self.packets).unwrap_or(0)),
+            bytes: self.scaled(row, sum(self.bytes, self.back[0])),
+            packets: self.scaled(row, sum(self.packets, self.back[1])),
             flows: number(self.flows).unwrap_or(1).into(),
             start: time(self.start).unwrap_or(i64::MAX),
             end: time(self.end).unwrap_or(i64::MIN),

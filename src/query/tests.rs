@@ -205,7 +205,8 @@ fn sums_by_any_key() {
     let scratch = Scratch::new("top");
     write(&scratch.0.join("flows.parquet"));
     let top = |keys: &[&str], filter: &str, groups: usize| {
-        let options = TopOptions { keys: keys.iter().map(ToString::to_string).collect(), scale: false, groups };
+        let options =
+            TopOptions { keys: keys.iter().map(ToString::to_string).collect(), scale: false, both: false, groups };
         let scan = Scan {
             inputs: inputs(&scratch.0).expect("a path"),
             filter: Filter::parse(filter, 0).expect("a filter"),
@@ -437,7 +438,8 @@ fn more_groups_than_a_table_and_memory_have_room_for() {
         let mut ranked: Vec<(Vec<String>, i128)> = expected.clone().into_iter().collect();
         ranked.sort_by_key(|r| std::cmp::Reverse(r.1));
         for (groups, strangers) in [(10_000_000, false), (30_000, false), (10_000_000, true), (30_000, true)] {
-            let options = TopOptions { keys: keys.iter().map(ToString::to_string).collect(), scale: false, groups };
+            let options =
+                TopOptions { keys: keys.iter().map(ToString::to_string).collect(), scale: false, both: false, groups };
             let mut all = Top::new(options.clone());
             for batches in batches.chunks(7) {
                 let mut part = if strangers { Top::new(options.clone()) } else { all.another() };

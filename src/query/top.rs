@@ -25,6 +25,8 @@ pub struct Options {
     pub keys: Vec<String>,
     /// Whether counters are multiplied by the sampling rate, where it is known.
     pub scale: bool,
+    /// Whether what came back counts too, where a record tells of both directions.
+    pub both: bool,
     /// Groups in memory at most, about 120 bytes each; further ones go to a file.
     pub groups: usize,
 }
@@ -106,12 +108,14 @@ impl Top {
     pub fn columns(&self) -> Vec<String> {
         let sums = ["bytes", "packets", "flows", "flow_start", "flow_end", "counters_are_total"].map(String::from);
         let rate = self.options.scale.then(|| "sampling_rate".to_string());
-        self.variants.iter().flatten().flat_map(|k| columns_of(k)).chain(sums).chain(rate).collect()
+        let back = if self.options.both { &["rev_bytes", "rev_packets"][..] } else { &[] };
+        let back = back.iter().map(ToString::to_string);
+        self.variants.iter().flatten().flat_map(|k| columns_of(k)).chain(sums).chain(rate).chain(back).collect()
     }
 
     /// Adds the chosen rows of a batch.
     pub fn add(&mut self, batch: &RecordBatch, chosen: &BooleanBuffer) {
-        let sums = Sums::of(batch, self.options.scale);
+        let sums = Sums::of(batch, self.options.scale).and_back(batch, self.options.both);
         let all = chosen.count_set_bits() == batch.num_rows();
         let mut rows: Vec<u32> = if all {
             (0..batch.num_rows() as u32).collect()

@@ -210,6 +210,11 @@ fn say_unscaled(scale: bool, rows: u64, unscaled: u64) {
     }
 }
 
+/// The name of a counter's column, by what it counts.
+fn counter(name: &str, both: bool) -> String {
+    if both { format!("{name}_both") } else { name.to_string() }
+}
+
 /// Microseconds since 1970 as text.
 fn time(us: i64) -> String {
     let mut text = Vec::new();

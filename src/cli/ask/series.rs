@@ -2,7 +2,7 @@
 
 use super::answer::{Answer, Column, Kind};
 use super::draw::{bar, has_blocks, sparkline};
-use super::{FILTERS, From, check_columns, metric, say_unscaled, time, watched::watched};
+use super::{FILTERS, From, check_columns, counter, metric, say_unscaled, time, watched::watched};
 use crate::cli::output::Span;
 use crate::cli::say;
 use clap::ValueEnum;
@@ -45,6 +45,9 @@ pub struct Args {
     /// Every interval, or one row a series with its mean, 95th percentile and maximum [default: both on a terminal, else points]
     #[arg(long, value_enum)]
     show: Option<Show>,
+    /// Count what came back too, where a record tells of both directions
+    #[arg(long)]
+    both: bool,
     /// Multiply counters by the sampling rate
     #[arg(long)]
     scale: bool,
@@ -84,6 +87,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         at: args.at,
         keys: args.group.clone(),
         scale: args.scale,
+        both: args.both,
         ..SeriesOptions::default()
     };
     let (timeline, stats) = watched(&scan.watch, || query::series(&scan, &options, args.by, args.n, args.groups));
@@ -135,8 +139,8 @@ fn keys(args: &Args) -> impl Iterator<Item = Column> + '_ {
 fn points(args: &Args, timeline: &Timeline) -> anyhow::Result<()> {
     let columns = [Column::new("time", Kind::Time)].into_iter().chain(keys(args)).chain([
         Column::new("flows", Kind::Whole).spare(2),
-        Column::new("packets", Kind::Whole).spare(3),
-        Column::new("bytes", Kind::Whole).spare(1),
+        Column::new(counter("packets", args.both), Kind::Whole).spare(3),
+        Column::new(counter("bytes", args.both), Kind::Whole).spare(1),
         Column::new("bps", Kind::Number),
         Column::new("pps", Kind::Number).spare(4),
         Column::new("bpp", Kind::Number).spare(5),
@@ -171,8 +175,8 @@ fn summary(args: &Args, timeline: &Timeline, headed: bool) -> anyhow::Result<()>
     }
     let columns = keys(args).chain([
         Column::new("flows", Kind::Whole).spare(3),
-        Column::new("packets", Kind::Whole).spare(4),
-        Column::new("bytes", Kind::Whole).spare(2),
+        Column::new(counter("packets", args.both), Kind::Whole).spare(4),
+        Column::new(counter("bytes", args.both), Kind::Whole).spare(2),
         Column::new("mean", Kind::Number),
         Column::new("p95", Kind::Number),
         Column::new("max", Kind::Number),

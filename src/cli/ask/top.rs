@@ -2,7 +2,7 @@
 
 use super::answer::{Answer, Column, Kind};
 use super::draw::{bar, has_blocks};
-use super::{FILTERS, From, check_columns, metric, say_unscaled, watched::watched};
+use super::{FILTERS, From, check_columns, counter, metric, say_unscaled, watched::watched};
 use crate::cli::say;
 use arrow_array::RecordBatch;
 use arrow_buffer::BooleanBuffer;
@@ -33,6 +33,9 @@ pub struct Args {
     /// Groups to show
     #[arg(short, value_name = "N", default_value_t = 10)]
     n: usize,
+    /// Count what came back too, where a record tells of both directions
+    #[arg(long)]
+    both: bool,
     /// Multiply counters by the sampling rate
     #[arg(long)]
     scale: bool,
@@ -56,7 +59,7 @@ fn groups(asked: Option<u64>) -> usize {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let keys: Vec<String> = args.keys.split(',').map(|k| k.trim().to_string()).collect();
     check_columns(keys.iter(), &["addr", "port", "as", "if"])?;
-    let options = TopOptions { keys: keys.clone(), scale: args.scale, groups: groups(args.groups) };
+    let options = TopOptions { keys: keys.clone(), scale: args.scale, both: args.both, groups: groups(args.groups) };
     let empty = Top::new(options);
     let scan = args.from.scan(&args.filter, empty.columns())?;
     let mut all = empty.another();
@@ -69,8 +72,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // Others and total stand among the keys: these are text.
     let columns = keys.iter().map(|k| Column::new(k, Kind::Text)).chain([
         Column::new("flows", Kind::Whole).spare(2),
-        Column::new("packets", Kind::Whole).spare(1),
-        Column::new("bytes", Kind::Whole),
+        Column::new(counter("packets", args.both), Kind::Whole).spare(1),
+        Column::new(counter("bytes", args.both), Kind::Whole),
         Column::new("bps", Kind::Number).spare(3),
         Column::new("pps", Kind::Number).spare(4),
         Column::new("bpp", Kind::Number).spare(5),

@@ -33,7 +33,7 @@ impl Sums {
     fn new(options: &Options) -> Self {
         let top = |view: &View| {
             let keys = view.keys.iter().map(|k| (*k).to_string()).collect();
-            Top::new(TopOptions { keys, scale: options.scale, groups: options.groups })
+            Top::new(TopOptions { keys, scale: options.scale, both: false, groups: options.groups })
         };
         Self { tops: views().map(top).collect(), names: Names::default(), received: None }
     }
@@ -179,7 +179,8 @@ impl Gathered {
             let one = |(view, groups): &(&View, Vec<Box<[u8]>>)| {
                 let keys = view.keys.iter().map(|k| (*k).to_string()).collect();
                 let intervals = usize::try_from(2 * INTERVALS).unwrap_or(usize::MAX);
-                let options = SeriesOptions { interval_us, at: options.at, keys, scale: options.scale, intervals };
+                let options =
+                    SeriesOptions { interval_us, at: options.at, keys, scale: options.scale, both: false, intervals };
                 Series::of_groups(options, groups.clone())
             };
             chosen.iter().map(one).collect()
