@@ -7,7 +7,7 @@
 use crate::peer::Peer;
 use crate::process::pin;
 use crate::table::{Table, number};
-use crate::trial::{Arena, FEW, Held};
+use crate::trial::{Arena, FEW, Files, Held};
 use crate::workload::{Load, Workload};
 use anyhow::{Context, anyhow};
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg};
@@ -72,7 +72,7 @@ pub fn run(arena: &Arena, peer: &dyn Peer, workload: &Workload, asked: Asked) ->
     let seconds = 2.0 + hostile as f64 / asked.hostile_rate;
     let time = Duration::from_secs_f64(seconds);
     let load = Load { rate: asked.rate, time, trains: false, core: arena.cores.sender, distinct: FEW };
-    let held = arena.hold(peer, None, |place, _| {
+    let held = arena.hold(peer, Files::default(), |place, _| {
         let to = SocketAddrV4::new(Ipv4Addr::LOCALHOST, place.port);
         std::thread::scope(|scope| {
             let honest = scope.spawn(|| workload.send(to.into(), load, || Ok(())));

@@ -47,7 +47,7 @@ pub struct Latency {
 /// It does not run.
 pub fn measure(arena: &Arena, peer: &dyn Peer, rate: f64, seconds: f64) -> anyhow::Result<Option<Latency>> {
     let scratch = Scratch::new(&arena.base, peer.name())?;
-    let place = Place { port: free_port()?, folder: scratch.path().to_owned(), rotate: None };
+    let place = Place { port: free_port()?, folder: scratch.path().to_owned(), rotate: None, keep_bytes: None };
     std::fs::create_dir_all(place.kept())?;
     let echo = UdpSocket::bind("127.0.0.1:0")?;
     echo.set_nonblocking(true)?;

@@ -196,7 +196,7 @@ mod tests {
         let raw = r#"{"kind":"machine","processor":"p","cores":2,"kernel":"k","commit":"c","time":1,"peers":{},"missing":{"x":"y"}}
 {"kind":"loss_free","workload":"v5","peer":"flowlane","sender":"plain","datagrams_per_second":1000.0,"flows_per_second":30000.0,"is_sender_limit":false,"trials":3}
 {"kind":"latency","peer":"flowlane","rate":1.0,"sent":2,"lost":0,"from_due_us":[[0.5,1.0],[0.9,2.0],[1.0,3.0]],"from_sent_us":[[0.5,1.0],[0.9,2.0],[1.0,3.0]]}
-{"kind":"soak","workload":"v5","peer":"flowlane","rate":1.0,"seconds":2.0,"sent":[1,1,1],"kept":[1,1,1],"kernel_drops":0,"resident_kib":[[0.0,1000],[1.0,1010]]}"#;
+{"kind":"soak","workload":"v5","peer":"flowlane","rate":1.0,"seconds":2.0,"sent":1,"kept":1,"kernel_drops":0,"resident_kib":[[0.0,1000],[1.0,1010]]}"#;
         let entries = raw.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let report = Report::new(entries);
         let names: Vec<_> = report.charts().into_iter().map(|c| c.0).collect();

@@ -12,7 +12,7 @@ use crate::process::Running;
 use crate::rate::{self, Search};
 use crate::raw::Raw;
 use crate::table::{Table, median, number};
-use crate::trial::{Arena, FEW};
+use crate::trial::{Arena, FEW, Files};
 use crate::workload::{Load, Traffic, Workload};
 use flowgen::{Plan, Protocol};
 use serde::{Deserialize, Serialize};
@@ -128,7 +128,7 @@ fn stages(arena: &Arena, workload: &Workload, seconds: f64) -> anyhow::Result<St
     let time = Duration::from_secs_f64(seconds);
     let load = Load { rate: 40_000.0, time, trains: false, core: arena.cores.sender, distinct: FEW };
     let (mut stages, mut send) = (Stages::default(), 0.0);
-    arena.hold(&Flowlane { threads: 1 }, Some(1), |place, running| {
+    arena.hold(&Flowlane { threads: 1 }, Files { rotate: Some(1), keep_bytes: None }, |place, running| {
         let to = SocketAddr::from(([127, 0, 0, 1], place.port));
         let mut before = Vec::new();
         let marked: &Running = running;

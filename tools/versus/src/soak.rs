@@ -2,7 +2,7 @@
 
 use crate::peer::Peer;
 use crate::table::{Table, number};
-use crate::trial::{Arena, FEW, Held};
+use crate::trial::{Arena, FEW, Files, Held};
 use crate::workload::{Load, Workload};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -31,10 +31,10 @@ pub struct Soak {
     pub rate: f64,
     /// How long it lasted.
     pub seconds: f64,
-    /// Flow records sent, and their bytes and packets.
-    pub sent: [u64; 3],
-    /// The same of what was kept.
-    pub kept: [u64; 3],
+    /// Flow records sent.
+    pub sent: u64,
+    /// Flow records written, those included whose files made room for others since.
+    pub kept: u64,
     /// Datagrams that found the receive buffer full.
     pub kernel_drops: u64,
     /// Resident memory after warming up: seconds, and KiB.
@@ -45,6 +45,8 @@ pub struct Soak {
 pub const FLAT: f64 = 0.05;
 /// A new file this often, so that sealing and removing are part of it.
 const ROTATE: u32 = 10;
+/// And the oldest are removed beyond so many bytes: a long run at a high rate would fill any disk.
+const KEEP: u64 = 1 << 30;
 
 impl Soak {
     /// Whether all that was sent was kept.
@@ -74,7 +76,7 @@ pub fn run(arena: &Arena, peer: &dyn Peer, workload: &Workload, asked: Asked) ->
     let mut resident_kib = Vec::new();
     let time = Duration::from_secs_f64(asked.seconds);
     let load = Load { rate: asked.rate, time, trains: false, core: arena.cores.sender, distinct: FEW };
-    let held = arena.hold(peer, Some(ROTATE), |place, running| {
+    let held = arena.hold(peer, Files { rotate: Some(ROTATE), keep_bytes: Some(KEEP) }, |place, running| {
         let to = SocketAddr::from(([127, 0, 0, 1], place.port));
         let ended = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -100,8 +102,8 @@ pub fn run(arena: &Arena, peer: &dyn Peer, workload: &Workload, asked: Asked) ->
         peer: peer.name().to_owned(),
         rate: asked.rate,
         seconds: all.duration.as_secs_f64(),
-        sent: [all.records, all.octets, all.packets],
-        kept: [kept.records, kept.octets, kept.packets],
+        sent: all.records,
+        kept: kept.records,
         kernel_drops,
         resident_kib,
     })
@@ -131,8 +133,8 @@ pub fn table(soaks: &[Soak]) -> Table {
             soak.peer.clone(),
             number(soak.rate),
             number(soak.seconds),
-            soak.sent[0].to_string(),
-            soak.sent[0].saturating_sub(soak.kept[0]).to_string(),
+            soak.sent.to_string(),
+            soak.sent.saturating_sub(soak.kept).to_string(),
             soak.kernel_drops.to_string(),
             number(peak(first)),
             number(peak(second)),
@@ -153,8 +155,8 @@ mod tests {
             peer: String::new(),
             rate: 1.0,
             seconds: 1.0,
-            sent: [1; 3],
-            kept: [1; 3],
+            sent: 1,
+            kept: 1,
             kernel_drops: 0,
             resident_kib: resident.iter().map(|&kib| (0.0, kib)).collect(),
         }
@@ -164,7 +166,7 @@ mod tests {
     fn a_sawtooth_is_flat_and_a_slope_is_not() {
         assert!(soak(&[100, 200, 100, 200, 100, 205]).holds());
         assert!(!soak(&[100, 110, 120, 130, 140, 150]).holds());
-        let lossy = Soak { kept: [0; 3], ..soak(&[100, 100]) };
+        let lossy = Soak { kept: 0, ..soak(&[100, 100]) };
         assert!(!lossy.holds() && lossy.growth() == 0.0);
     }
 }

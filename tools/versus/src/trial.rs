@@ -136,7 +136,7 @@ impl Arena {
         let time = Duration::from_secs_f64(asked.seconds);
         let (trains, distinct) = (asked.trains, asked.distinct);
         let load = Load { rate: asked.rate, time, trains, core: self.cores.sender, distinct };
-        let held = self.hold(peer, None, |place, running| {
+        let held = self.hold(peer, Files::default(), |place, running| {
             let to = SocketAddr::from(([127, 0, 0, 1], place.port));
             workload.send(to, load, move || {
                 running.settle(place.port, Duration::from_secs(10))?;
@@ -168,19 +168,20 @@ impl Arena {
         })
     }
 
-    /// Starts a collector, which may rotate its files every so many seconds, lets `send` send to it and mark where its time
-    /// begins to count, ends it, and reads what it kept. `send` gives what it sent before the mark, and all.
+    /// Starts a collector, lets `send` send to it and mark where its time begins to count, ends it, and reads what it kept.
+    /// `send` gives what it sent before the mark, and all.
     ///
     /// # Errors
     /// Why it could not be done.
     pub fn hold(
         &self,
         peer: &dyn Peer,
-        rotate: Option<u32>,
+        files: Files,
         send: impl FnOnce(&Place, &mut Running) -> anyhow::Result<(Sent, Sent)>,
     ) -> anyhow::Result<Held> {
         let scratch = Scratch::new(&self.base, peer.name())?;
-        let place = Place { port: free_port()?, folder: scratch.path().to_owned(), rotate };
+        let Files { rotate, keep_bytes } = files;
+        let place = Place { port: free_port()?, folder: scratch.path().to_owned(), rotate, keep_bytes };
         std::fs::create_dir_all(place.kept())?;
         let mut running = Running::start(peer.command(&place), &self.cores.receivers, &place.folder)?;
         running.wait_for(place.port)?;
@@ -191,6 +192,15 @@ impl Arena {
         let kept = peer.totals(&place)?;
         Ok(Held { warm, all, ended, kept, disk_bytes: bytes_below(&place.kept()), kernel_drops })
     }
+}
+
+/// What is asked of a collector's files: as [`Place`] has it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Files {
+    /// Seconds after which it begins a new file.
+    pub rotate: Option<u32>,
+    /// Bytes beyond which it removes the oldest.
+    pub keep_bytes: Option<u64>,
 }
 
 /// What a collector made of what was sent to it.

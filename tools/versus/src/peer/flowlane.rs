@@ -30,12 +30,19 @@ impl Peer for Flowlane {
         if let Some(seconds) = place.rotate {
             command.args(["--rotate", &format!("{seconds}s")]);
         }
+        if let Some(bytes) = place.keep_bytes {
+            command.args(["--keep-bytes", &bytes.to_string()]);
+        }
         command
     }
 
     fn totals(&self, place: &Place) -> anyhow::Result<Totals> {
         let summary = crate::process::Running::printed(&place.folder);
         let summary: Value = serde_json::from_str(&summary).context("flowlane's summary")?;
+        if place.keep_bytes.is_some() {
+            let records = summary["rows_written"].as_u64().context("flowlane's summary has no rows_written")?;
+            return Ok(Totals { records, ..Totals::default() });
+        }
         let mut command = Command::new(program("flowlane").unwrap_or_default());
         command.args(["top", "version", "--by", "flows", "-n", "100", "--format", "ndjson", "--in"]);
         let output = command.arg(place.kept()).output()?;
