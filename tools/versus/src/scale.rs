@@ -96,7 +96,10 @@ pub fn measure(arena: &Arena, seconds: f64, raw: &mut Raw) -> anyhow::Result<Sca
     let plan = Plan { protocols: vec![Protocol::V5], exporters: EXPORTERS, records: Some(30), ..Plan::default() };
     let workload =
         Workload { name: "v5-64", about: "NetFlow v5 of 64 exporters in turn", traffic: Traffic::Made(plan) };
-    let stages = stages(arena, &workload, seconds)?;
+    // A datagram costs less in bursts, and bursts come with the rate: measured once to know the rate, and again near it.
+    let rough = stages(arena, &workload, 40_000.0, seconds)?;
+    let near = highest(&[rough.receive], rough, true).0.min(1e9 / rough.send) * 0.75;
+    let stages = stages(arena, &workload, near, seconds)?;
     let first = u32::from(std::net::Ipv4Addr::new(127, 1, 0, 1));
     let mut checks = Vec::new();
     for cores in [1, 2] {
@@ -124,9 +127,9 @@ pub fn measure(arena: &Arena, seconds: f64, raw: &mut Raw) -> anyhow::Result<Sca
 }
 
 /// Processor time of each stage, by the names of flowlane's threads.
-fn stages(arena: &Arena, workload: &Workload, seconds: f64) -> anyhow::Result<Stages> {
+fn stages(arena: &Arena, workload: &Workload, rate: f64, seconds: f64) -> anyhow::Result<Stages> {
     let time = Duration::from_secs_f64(seconds);
-    let load = Load { rate: 40_000.0, time, trains: false, core: arena.cores.sender, distinct: FEW };
+    let load = Load { rate, time, trains: false, core: arena.cores.sender, distinct: FEW };
     let (mut stages, mut send) = (Stages::default(), 0.0);
     arena.hold(&Flowlane { threads: 1 }, Files { rotate: Some(1), keep_bytes: None }, |place, running| {
         let to = SocketAddr::from(([127, 0, 0, 1], place.port));
@@ -282,8 +285,12 @@ pub fn tables(scale: &Scale) -> Vec<(&'static str, Table)> {
         "bound by",
     ];
     let mut cells = Table::new(4, &head);
-    // Every other step is enough to read; the raw data has all.
-    for c in scale.cells.iter().filter(|c| [1, 4, 16, 64].contains(&c.cores)) {
+    // Enough to read; the raw data has all. Where rows are written, exporters make no difference.
+    let is_shown = |c: &&Cell| match c.writes {
+        true => c.exporters == 1000 && !c.by_port,
+        false => c.exporters < 10_000,
+    };
+    for c in scale.cells.iter().filter(|c| [1, 4, 16, 64].contains(&c.cores)).filter(is_shown) {
         let same = |o: &&Cell| {
             let key = |c: &Cell| (c.exporters, c.is_skewed, c.by_port, c.writes);
             key(o) == key(c) && o.cores == 1
