@@ -102,7 +102,7 @@ def nfdump(path, folder):
                          env={**os.environ, "TZ": "UTC"})
     # It prints no array where there is no flow, and a comma after the last one in some versions.
     text = run.stdout.decode().strip().strip("[],\n\t ")
-    for f in json.loads(f"[{text}]") if text else []:
+    for f in json.loads(f"[{text}]") if text.startswith("{") else []:
         flags = f.get("tcp_flags")
         if isinstance(flags, str):
             flags = sum(1 << bit for bit, letter in enumerate(reversed(flags)) if letter != ".")

@@ -88,8 +88,10 @@ struct Course {
     sender: UdpSocket,
     echo: UdpSocket,
     datagrams: Vec<Vec<u8>>,
-    /// When each was sent, nanoseconds of the wall clock.
+    /// When each of this pass was sent, nanoseconds of the wall clock.
     sent_at: Vec<i64>,
+    /// The number of the first of them: each pass goes on where the last one ended.
+    first: usize,
     from_due: Histogram<u64>,
     from_sent: Histogram<u64>,
     /// When the first was due, and how far apart they are.
@@ -109,7 +111,7 @@ impl Course {
         let datagrams = datagrams.into_iter().map(|(_, bytes)| bytes).collect();
         let histogram = || Histogram::new_with_max(AT_MOST_NS, 3).context("a histogram");
         let (from_due, from_sent) = (histogram()?, histogram()?);
-        Ok(Self { sender, echo, datagrams, sent_at: Vec::new(), from_due, from_sent, start: 0, apart: 0.0 })
+        Ok(Self { sender, echo, datagrams, sent_at: Vec::new(), first: 0, from_due, from_sent, start: 0, apart: 0.0 })
     }
 
     fn run(mut self, rate: f64, seconds: f64) -> anyhow::Result<Self> {
@@ -124,6 +126,7 @@ impl Course {
     /// Sends on schedule and reads what comes back meanwhile: one thread that never sleeps.
     fn pass(&mut self, rate: f64, seconds: f64) -> anyhow::Result<()> {
         let total = (rate * seconds) as usize;
+        self.first += self.sent_at.len();
         self.sent_at.clear();
         (self.start, self.apart) = (now()?, 1e9 / rate);
         let mut datagrams = std::mem::take(&mut self.datagrams);
@@ -134,7 +137,7 @@ impl Course {
             let which = at % datagrams.len().max(1);
             let Some(datagram) = datagrams.get_mut(which) else { break };
             if let Some(sequence) = datagram.get_mut(SEQUENCE) {
-                sequence.copy_from_slice(&(at as u32).to_be_bytes());
+                sequence.copy_from_slice(&((self.first + at) as u32).to_be_bytes());
             }
             self.sent_at.push(now()?);
             // A refusal is a loss, and shows as one.
@@ -169,8 +172,9 @@ impl Course {
             });
             let sequence = head.get(SEQUENCE).and_then(|s| Some(u32::from_be_bytes(*s.first_chunk()?) as usize));
             let (Some(came), Some(at)) = (came, sequence) else { continue };
-            // What is left of the pass before finds no place, or a time in the future.
-            let Some(&sent) = self.sent_at.get(at).filter(|&&sent| sent <= came) else { continue };
+            // What is left of the pass before finds no place.
+            let at = at.wrapping_sub(self.first);
+            let Some(&sent) = self.sent_at.get(at) else { continue };
             let took = |since: i64| u64::try_from(came - since).unwrap_or(0);
             self.from_due.saturating_record(took(self.due(at)));
             self.from_sent.saturating_record(took(sent));
