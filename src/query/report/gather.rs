@@ -7,8 +7,9 @@ use crate::query::scan::{Scan, ScanStats};
 use crate::query::series::{Line, Options as SeriesOptions, Series, Timeline};
 use crate::query::sums::{Metric, Row};
 use crate::query::top::{Options as TopOptions, Top};
-use crate::query::value::number;
 use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::TimestampMicrosecondType;
 use arrow_buffer::BooleanBuffer;
 use serde_json::{Map, Value, json};
 
@@ -54,9 +55,12 @@ impl Sums {
     fn add(&mut self, batch: &RecordBatch, chosen: &BooleanBuffer) {
         self.tops.iter_mut().for_each(|top| top.add(batch, chosen));
         self.names.add(batch, chosen);
-        for row in chosen.set_indices() {
-            let at = number(batch, "time_received", row).and_then(|t| i64::try_from(t).ok());
-            self.received = union(self.received, at.map(|at| (at, at)));
+        let times = batch.column_by_name("time_received");
+        if let Some(times) = times.and_then(|t| t.as_primitive_opt::<TimestampMicrosecondType>()) {
+            let (first, last) = chosen.set_indices().fold((i64::MAX, i64::MIN), |(first, last), row| {
+                (first.min(times.value(row)), last.max(times.value(row)))
+            });
+            self.received = union(self.received, (first <= last).then_some((first, last)));
         }
     }
 

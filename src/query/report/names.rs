@@ -2,9 +2,11 @@
 
 use crate::query::names::{protocol, service_of};
 use crate::query::value::{number, text};
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int32Type;
 use arrow_array::{Array, RecordBatch};
 use arrow_buffer::BooleanBuffer;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Names of one kind that are kept: beyond these, numbers stand for themselves.
 const NAMES: usize = 100_000;
@@ -41,14 +43,15 @@ impl Names {
     pub fn add(&mut self, batch: &RecordBatch, chosen: &BooleanBuffer) {
         for (name, columns, kind) in NAMED {
             let Some(array) = batch.column_by_name(name).filter(|a| a.null_count() < a.len()) else { continue };
-            let mut last = None;
+            // Most rows name what others of the batch have named.
+            let mut seen = HashSet::<(i128, i128), foldhash::fast::RandomState>::default();
             for row in chosen.set_indices().filter(|row| array.is_valid(*row)) {
-                // Rows of a message stand together, and mostly have the same.
-                let place = columns.last().and_then(|c| number(batch, c, row));
-                if last == Some(place) && columns.len() == 1 && place.is_some() {
+                let mut marks = columns.iter().map(|c| mark(batch, c, row));
+                if let (Some(first), second) = (marks.next().flatten(), marks.next().unwrap_or(Some(0)))
+                    && second.is_some_and(|second| !seen.insert((first, second)))
+                {
                     continue;
                 }
-                last = Some(place);
                 let key = columns.iter().map(|c| text(batch, c, row).unwrap_or_default()).collect();
                 if self.found.len() < NAMES
                     && let Some(name) = text(batch, name, row).filter(|n| !n.is_empty())
@@ -80,5 +83,14 @@ impl Names {
             }
             _ => None,
         }
+    }
+}
+
+/// A number that is the same for the same values of a batch's column; `None` where there is none at hand.
+fn mark(batch: &RecordBatch, column: &str, row: usize) -> Option<i128> {
+    let array = batch.column_by_name(column)?;
+    match array.as_dictionary_opt::<Int32Type>() {
+        Some(texts) => texts.is_valid(row).then(|| texts.keys().value(row).into()),
+        None => number(batch, column, row),
     }
 }
