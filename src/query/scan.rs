@@ -223,8 +223,10 @@ impl Scan {
         let next = AtomicUsize::new(0);
         let look = || {
             let mut found = Vec::new();
-            while let Some((at, input)) =
-                Some(next.fetch_add(1, Relaxed)).and_then(|at| Some((at, self.inputs.get(at)?)))
+            // Whoever takes a file looks at it, so those that were looked at are the first.
+            while !self.watch.is_stopped()
+                && let Some((at, input)) =
+                    Some(next.fetch_add(1, Relaxed)).and_then(|at| Some((at, self.inputs.get(at)?)))
             {
                 found.push((
                     at,

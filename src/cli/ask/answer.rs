@@ -134,6 +134,10 @@ impl Answer {
                 self.shown.contains(&(at - 1))
             });
         }
+        if self.is_table() {
+            let columns = self.shown.iter().filter_map(|i| self.columns.get(*i));
+            cells.iter_mut().zip(columns).filter(|c| c.1.kind == Kind::Time).for_each(|(cell, _)| shorten(cell));
+        }
         match &mut self.out {
             Out::Csv(out) => csv(out, cells.iter().map(String::as_str))?,
             Out::Markdown(out) => markdown(out, cells.iter().map(String::as_str))?,
@@ -188,6 +192,15 @@ impl Kind {
     fn is_number(self) -> bool {
         matches!(self, Self::Whole | Self::Number)
     }
+}
+
+/// A time for people: to the millisecond where it has some, a space for the T.
+fn shorten(time: &mut String) {
+    time.truncate(23);
+    if let Some(seconds) = time.strip_suffix(".000") {
+        *time = seconds.to_string();
+    }
+    *time = time.replacen('T', " ", 1);
 }
 
 /// How many characters a line may have; `None` for any number.
@@ -351,6 +364,18 @@ mod tests {
         assert_eq!(lines(Some(25)), lines(None));
         assert_eq!(lines(Some(24)), "address    bytes\n192.0.2.1   1500\n");
         assert_eq!(lines(Some(3)), "address\n192.0.2.1\n");
+    }
+
+    #[test]
+    fn times_for_people() {
+        let shown = |text: &str| {
+            let mut text = text.to_string();
+            shorten(&mut text);
+            text
+        };
+        assert_eq!(shown("2026-11-24T10:00:00.000001Z"), "2026-11-24 10:00:00");
+        assert_eq!(shown("2026-11-24T10:00:00.012345Z"), "2026-11-24 10:00:00.012");
+        assert_eq!(shown(""), "");
     }
 
     #[test]
