@@ -419,7 +419,7 @@ fn start_tls(tls: &Tls) -> (Running, Rows, SocketAddr) {
 fn messages_come_over_tls() {
     let papers = Papers::new("plain");
     papers.install("ours");
-    let tls = Tls::read(papers.files(None)).expect("files");
+    let tls = Tls::read(&papers.files(None)).expect("files");
     let (running, rows, to) = start_tls(&tls);
     let mut exporter = papers.client("ours", None, to);
     exporter.write_all(&taught(&NARROW, 1)).expect("sent");
@@ -449,10 +449,15 @@ fn messages_come_over_tls() {
     let mut before = papers.client("ours", None, to);
     before.write_all(&taught(&NARROW, 1)).expect("sent");
     papers.write("collector.pem", "nothing");
-    assert!(tls.reload().expect_err("no certificate").to_string().contains("collector.pem holds no certificates"));
+    assert!(
+        tls.reload(&papers.files(None))
+            .expect_err("no certificate")
+            .to_string()
+            .contains("collector.pem holds no certificates")
+    );
     papers.client("ours", None, to).write_all(&taught(&NARROW, 1)).expect("the old one");
     papers.install("theirs");
-    tls.reload().expect("files");
+    tls.reload(&papers.files(None)).expect("files");
     papers.client("theirs", None, to).write_all(&taught(&NARROW, 1)).expect("the new one");
     before.write_all(&ipfix(1).message(&[set(256, &[1; 8])])).expect("sent");
     ledger_when(&running, "the rest", |l| l.total.stats.records == 160_005);
@@ -462,7 +467,7 @@ fn messages_come_over_tls() {
 fn exporters_show_certificates() {
     let papers = Papers::new("both");
     papers.install("ours");
-    let tls = Tls::read(papers.files(Some("ours"))).expect("files");
+    let tls = Tls::read(&papers.files(Some("ours"))).expect("files");
     let (running, _, to) = start_tls(&tls);
     papers.client("ours", Some("ours"), to).write_all(&taught(&NARROW, 2)).expect("sent");
     ledger_when(&running, "two rows", |l| l.total.rows_written == 2);
@@ -478,5 +483,5 @@ fn exporters_show_certificates() {
     assert_eq!(ledger.total.stats.records, 2);
 
     let files = TlsFiles { client_authorities: Some("/no/such/file".into()), ..papers.files(None) };
-    assert!(Tls::read(files).expect_err("no file").to_string().contains("/no/such/file"));
+    assert!(Tls::read(&files).expect_err("no file").to_string().contains("/no/such/file"));
 }

@@ -13,7 +13,7 @@ use flowlane::collect::{
 use flowlane::columns::gather::Kernel;
 use flowlane::elements::Registry;
 use flowlane::keep::{self, Retention};
-use flowlane::net;
+use flowlane::net::{self, Spread, SpreadBy};
 use flowlane::sink::{Format, Writer};
 use ipnet::IpNet;
 use std::io::{self, Write};
@@ -48,7 +48,8 @@ pub struct Args {
     /// A file of these settings: `flowlane config` prints one
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>, // read before the other flags are
-    /// Address and port to listen on for datagrams; a port alone is every address, `none` is nowhere. Repeatable
+    /// Address and port to listen on for datagrams; a port alone is every address, 2055@eth0 what comes by one interface,
+    /// `none` is nowhere. Repeatable
     #[arg(short, long, value_name = "ADDRESS:PORT", default_value = "2055", value_parser = listen_or_none)]
     listen: Vec<Listen>,
     /// Address and port to listen on for IPFIX over TCP, a port alone is every address: 4739 is usual. Repeatable. An
@@ -80,6 +81,11 @@ pub struct Args {
     /// Take datagrams only from this address or prefix, like 192.0.2.0/24; all others are refused and counted. Repeatable
     #[arg(long, value_name = "PREFIX", value_parser = prefix)]
     allow: Vec<IpNet>,
+    /// Deal out what this exporter sends to all threads, where it is too much for one: by its observation domains (v9: source
+    /// ids, v5: engines), or with =port by its source ports, if each has domains and templates of its own. Repeatable, 16 at
+    /// most
+    #[arg(long, value_name = "ADDRESS[=BY]", value_parser = spread)]
+    spread: Vec<Spread>,
     /// Datagrams a second that one exporter may send, and a second's worth at once: of what is more only templates are read,
     /// and it is counted as limited. Connections are read more slowly instead
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
@@ -222,14 +228,32 @@ impl CollectFormat {
 }
 
 /// A value of `--listen`.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum Listen {
     At(SocketAddr),
+    By(SocketAddr, String),
     Nowhere,
 }
 
 fn listen_or_none(text: &str) -> Result<Listen, String> {
-    if text == "none" { Ok(Listen::Nowhere) } else { address(text, 2055).map(Listen::At) }
+    match text.split_once('@') {
+        _ if text == "none" => Ok(Listen::Nowhere),
+        Some((_, name)) if name.is_empty() || name.len() > 15 => Err(format!("{name:?} is no name of an interface")),
+        Some((at, name)) => address(at, 2055).map(|at| Listen::By(at, name.to_string())),
+        None => address(text, 2055).map(Listen::At),
+    }
+}
+
+/// `ADDRESS`, `ADDRESS=domain` or `ADDRESS=port`.
+fn spread(text: &str) -> Result<Spread, String> {
+    let (source, by) = text.split_once('=').unwrap_or((text, "domain"));
+    let by = match by {
+        "domain" => Some(SpreadBy::Payload),
+        "port" => Some(SpreadBy::Port),
+        _ => None,
+    };
+    let spread = source.parse().ok().zip(by).map(|(source, by)| Spread { source, by });
+    spread.ok_or_else(|| "accepted are 192.0.2.1, 192.0.2.1=domain or 192.0.2.1=port".to_string())
 }
 
 /// `ADDRESS:PORT`, `[ADDRESS]:PORT`, `PORT`, `:PORT`, or `ADDRESS` with the usual port.
@@ -283,12 +307,21 @@ pub(super) fn registry(path: Option<&PathBuf>) -> anyhow::Result<Arc<Registry>> 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let asked = args.format.or_else(|| args.out.format().map(CollectFormat::of_file)).unwrap_or(CollectFormat::Parquet);
     let format = asked.of_sink();
-    let listen: Vec<SocketAddr> =
-        args.listen.iter().filter_map(|l| if let Listen::At(a) = l { Some(*a) } else { None }).collect();
-    if listen.len() < args.listen.len() && args.listen.len() > 1 {
-        return Err(usage("--listen none goes with no other --listen"));
+    let (mut listen, mut listen_on) = (Vec::new(), Vec::new());
+    for one in &args.listen {
+        match one {
+            Listen::At(address) => listen.push(*address),
+            Listen::By(address, interface) => listen_on.push((*address, interface.clone())),
+            Listen::Nowhere if args.listen.len() > 1 => {
+                return Err(usage("--listen none goes with no other --listen"));
+            }
+            Listen::Nowhere => {}
+        }
     }
-    if listen.is_empty() && args.tcp.is_empty() && args.tls.is_empty() {
+    if args.spread.len() > net::SPREAD {
+        return Err(usage(format!("--spread takes {} exporters at most", net::SPREAD)));
+    }
+    if listen.is_empty() && listen_on.is_empty() && args.tcp.is_empty() && args.tls.is_empty() {
         return Err(usage("--listen none leaves nothing to receive; give --tcp or --tls"));
     }
     for (flag, list) in [("listen", &listen), ("tcp", &args.tcp), ("tls", &args.tls), ("mirror", &args.mirror)] {
@@ -303,7 +336,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Err(usage("a terminal shows no Parquet or Arrow; give --out a file or a folder, or --format ndjson"));
     }
     let registry = registry(args.elements.as_ref())?;
-    let mut config = Config { listen, ..Config::default() };
+    let mut config = Config { listen, listen_on, ..Config::default() };
+    config.sockets.steer.spread = args.spread;
     config.connections.tcp = args.tcp;
     if let (Some(certificate), Some(key)) = (args.tls_cert, args.tls_key) {
         let tls = Tls::read(TlsFiles { certificate, key, client_authorities: args.tls_client_ca })?;

@@ -222,6 +222,8 @@ pub struct ExporterAccount {
     pub clock_skew_us: Option<i64>,
     /// The protocol versions that it sends.
     pub versions: Vec<u8>,
+    /// The receiving threads that hear of it: one, unless it is spread or has connections, too.
+    pub threads: Vec<usize>,
     /// Templates known of it now.
     pub templates: usize,
     /// What its options data say of its own work.
@@ -234,6 +236,7 @@ impl ExporterAccount {
         let mut all = Map::new();
         all.insert("exporter".into(), json!(self.address.to_string()));
         all.insert("versions".into(), json!(self.versions));
+        all.insert("threads".into(), json!(self.threads));
         all.insert("last_seen".into(), json!(seconds(self.last_seen.0)));
         all.insert("clock_skew_seconds".into(), json!(self.clock_skew_us.map(seconds)));
         all.insert("known_templates".into(), json!(self.templates));
@@ -324,6 +327,7 @@ impl Ledger {
                         last_seen: Timestamp(i64::MIN),
                         clock_skew_us: None,
                         versions: Vec::new(),
+                        threads: Vec::new(),
                         templates: 0,
                         own: OwnTotals::default(),
                     });
@@ -332,6 +336,9 @@ impl Ledger {
                 let Some(known) = ledger.exporters.get_mut(place) else { continue };
                 known.account.stats.merge(&e.stats);
                 known.templates += e.templates;
+                if e.stats.datagrams > 0 && known.threads.last() != Some(&thread) {
+                    known.threads.push(thread);
+                }
                 known.own.add(&e.own);
                 known.versions.extend((0..16).filter(|v| e.versions & 1 << v != 0));
                 if e.last_seen >= known.last_seen {

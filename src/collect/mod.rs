@@ -23,6 +23,7 @@ pub mod log;
 mod metrics;
 mod output;
 mod prepare;
+mod shared;
 mod summary;
 mod worker;
 
@@ -45,13 +46,14 @@ use crossbeam_channel::{Receiver as Inbox, RecvTimeoutError, Sender, bounded};
 use gate::Gate;
 use ipnet::IpNet;
 use journal::Journal;
-use log::{Level, Log, Watching};
+use log::{Log, Watching};
 use prepare::{Live, LiveRules, Looking, Prepare};
-use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr};
+use shared::{Orders, Shared};
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::Release};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -60,8 +62,12 @@ use std::time::{Duration, Instant, SystemTime};
 pub struct Config {
     /// Where to listen for datagrams.
     pub listen: Vec<SocketAddr>,
+    /// Sockets that are bound already, in place of those with the same address in the lists.
+    pub inherited: Inherited,
     /// Where to listen for connections, and how.
     pub connections: ConnectionOptions,
+    /// The same, of datagrams that come by an interface of this name.
+    pub listen_on: Vec<(SocketAddr, String)>,
     /// The sockets.
     pub sockets: net::Options,
     /// Receiving threads; one a core where it is 0.
@@ -90,7 +96,12 @@ impl Default for Config {
         Self {
             listen: vec![net::any(2055)],
             connections: ConnectionOptions::default(),
-            sockets: net::Options::default(),
+            listen_on: Vec::new(),
+            inherited: Inherited::default(),
+            sockets: net::Options {
+                steer: net::Steer { keys: DOMAINS.to_vec(), ..net::Steer::default() },
+                ..net::Options::default()
+            },
             threads: 0,
             admission: Admission::default(),
             decoder: decode::Config::default(),
@@ -103,6 +114,47 @@ impl Default for Config {
         }
     }
 }
+
+/// Sockets that another process bound: a service manager's, so that a collector needs no rights for its ports, and loses
+/// nothing while it restarts. Where one takes datagrams, one thread receives them all.
+#[derive(Clone, Debug, Default)]
+pub struct Inherited {
+    /// Those for datagrams.
+    pub udp: Vec<Arc<UdpSocket>>,
+    /// Those that listen for connections.
+    pub tcp: Vec<Arc<TcpListener>>,
+}
+
+impl Inherited {
+    fn udp_at(&self, address: SocketAddr) -> Option<&UdpSocket> {
+        self.udp.iter().map(AsRef::as_ref).find(|s| s.local_addr().is_ok_and(|local| is_same(local, address)))
+    }
+
+    fn tcp_at(&self, address: SocketAddr) -> Option<&TcpListener> {
+        self.tcp.iter().map(AsRef::as_ref).find(|s| s.local_addr().is_ok_and(|local| is_same(local, address)))
+    }
+
+    /// The addresses of sockets that are none of those.
+    pub fn beside(&self, udp: &[SocketAddr], tcp: &[SocketAddr]) -> Vec<SocketAddr> {
+        let udp_given = self.udp.iter().filter_map(|s| s.local_addr().ok()).map(|local| (local, udp));
+        let tcp_given = self.tcp.iter().filter_map(|s| s.local_addr().ok()).map(|local| (local, tcp));
+        let unasked = |(local, asked): &(SocketAddr, &[SocketAddr])| !asked.iter().any(|a| is_same(*local, *a));
+        udp_given.chain(tcp_given).filter(unasked).map(|given| given.0).collect()
+    }
+}
+
+/// Whether a socket's address is the one that is asked for; all addresses are the same in either family.
+fn is_same(local: SocketAddr, asked: SocketAddr) -> bool {
+    let (a, b) = (local.ip().to_canonical(), asked.ip().to_canonical());
+    local.port() == asked.port() && (a == b || a.is_unspecified() && b.is_unspecified())
+}
+
+/// Where messages say which domain they are of: what an exporter may be spread by, as its templates are each domain's own.
+const DOMAINS: [net::PayloadKey; 3] = [
+    net::PayloadKey { tag: 9, offset: 16, is_wide: true },
+    net::PayloadKey { tag: 10, offset: 12, is_wide: true },
+    net::PayloadKey { tag: 5, offset: 20, is_wide: false },
+];
 
 /// Who may send, and how much.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -118,57 +170,6 @@ pub struct Admission {
 const DESCRIPTORS: u64 = 512;
 /// Messages that may wait to be written to the journal.
 const LESSONS: usize = 4096;
-
-/// Counters that all threads add to.
-#[derive(Debug, Default)]
-struct Shared {
-    stop: AtomicBool,
-    failed: AtomicBool,
-    datagrams: AtomicU64,
-    bytes: AtomicU64,
-    records: AtomicU64,
-    dropped_rows: AtomicU64,
-    written_rows: AtomicU64,
-    filtered_rows: AtomicU64,
-    unknown_rows: AtomicU64,
-    options_passed_over: AtomicU64,
-    kernel_drops: AtomicU64,
-    lost: AtomicU64,
-    exporters: AtomicU64,
-    log: Option<Log>,
-    /// Changes with what is ordered.
-    orders: AtomicU64,
-    admission: Mutex<Admission>,
-}
-
-/// What a thread has heard of the orders given while it runs.
-struct Orders {
-    shared: Arc<Shared>,
-    heard: u64,
-}
-
-impl Orders {
-    fn of(shared: &Arc<Shared>) -> Self {
-        Self { shared: shared.clone(), heard: 0 }
-    }
-
-    /// Who may send from now on, where that was ordered since the last call.
-    fn admission(&mut self) -> Option<Admission> {
-        let orders = self.shared.orders.load(Acquire);
-        (std::mem::replace(&mut self.heard, orders) != orders).then(|| lock(&self.shared.admission).clone())
-    }
-}
-
-impl Shared {
-    fn say(&self, line: &str) {
-        match &self.log {
-            Some(log) => log.say(Level::Warn, line),
-            None => {
-                let _ = writeln!(io::stderr(), "flowlane: {line}");
-            }
-        }
-    }
-}
 
 /// What a running collector has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -214,10 +215,20 @@ impl Collector {
     /// # Errors
     /// [`OpenError`], whose text says what to do.
     pub fn open(config: Config) -> Result<Self, OpenError> {
-        let threads = if config.threads == 0 { net::cores().len() } else { config.threads };
+        let mut threads = if config.threads == 0 { net::cores().len() } else { config.threads };
+        if !config.inherited.udp.is_empty() {
+            // All groups have one size, and a socket that was handed over is alone.
+            threads = 1;
+        }
         let (mut groups, mut warnings) = (Vec::new(), Vec::new());
-        for address in &config.listen {
-            let group = Group::open(*address, threads, &config.sockets)?;
+        let plain = config.listen.iter().map(|address| (address, None));
+        let by_interface = config.listen_on.iter().map(|(address, name)| (address, Some(name)));
+        for (address, interface) in plain.chain(by_interface) {
+            let options = net::Options { interface: interface.cloned(), ..config.sockets.clone() };
+            let group = match config.inherited.udp_at(*address) {
+                Some(socket) => Group::adopt(socket, &config.sockets)?,
+                None => Group::open(*address, threads, &options)?,
+            };
             for warning in group.warnings() {
                 if !warnings.contains(warning) {
                     warnings.push(*warning);
@@ -250,7 +261,7 @@ impl Collector {
 
     /// Opens the sockets that take connections, as many as there are threads for each address.
     fn listen(&mut self, threads: usize) -> Result<(), OpenError> {
-        let options = &self.config.connections;
+        let (options, inherited) = (&self.config.connections, &self.config.inherited);
         let plain = options.tcp.iter().map(|&address| (address, "TCP"));
         #[cfg(feature = "tls")]
         let with_tls = options.tls.iter().flat_map(|tls| &tls.0).map(|&address| (address, "TLS"));
@@ -262,7 +273,10 @@ impl Collector {
         }
         self.listeners.resize_with(threads, Vec::new);
         for (address, transport) in all {
-            let opened = Listeners::open(address, threads)?;
+            let opened = match inherited.tcp_at(address) {
+                Some(socket) => Listeners::adopt(socket, threads)?,
+                None => Listeners::open(address, threads)?,
+            };
             if let Some(warning) = opened.warning().filter(|warning| !self.warnings.contains(warning)) {
                 self.warnings.push(warning);
             }
@@ -337,7 +351,7 @@ impl Collector {
         // Each exporter's datagrams meet one thread, and so does what was learned of it.
         let mut shares: Vec<Vec<Learned>> = vec![Vec::new(); threads];
         for one in learned {
-            if let Some(share) = shares.get_mut(net::owner(one.exporter.ip(), threads)) {
+            if let Some(share) = shares.get_mut(self.config.sockets.steer.owner(one.exporter, &one.message, threads)) {
                 share.push(one);
             }
         }

@@ -37,6 +37,8 @@ pub enum OpenErrorKind {
     PermissionDenied,
     /// No interface of this host has the address.
     AddressNotAvailable,
+    /// The host has no such interface.
+    NoInterface,
     /// The host has no such address family (IPv6 is off).
     FamilyUnsupported,
     /// The process or the host has no file descriptors or memory left.
@@ -58,6 +60,7 @@ impl OpenError {
             libc::EADDRINUSE => OpenErrorKind::AddressInUse,
             libc::EACCES | libc::EPERM => OpenErrorKind::PermissionDenied,
             libc::EADDRNOTAVAIL => OpenErrorKind::AddressNotAvailable,
+            libc::ENODEV => OpenErrorKind::NoInterface,
             libc::EAFNOSUPPORT => OpenErrorKind::FamilyUnsupported,
             libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS => OpenErrorKind::NoResources,
             _ => OpenErrorKind::Other,
@@ -100,6 +103,10 @@ impl fmt::Display for OpenError {
                 f,
                 "cannot listen on {address}: no interface of this host has that address; `ip address` lists those \
                  there are, [::] and 0.0.0.0 stand for all"
+            ),
+            OpenErrorKind::NoInterface => write!(
+                f,
+                "cannot listen on {address} by one interface: the host has none of that name; `ip link` lists those there are"
             ),
             OpenErrorKind::FamilyUnsupported => write!(
                 f,

@@ -1,15 +1,12 @@
 //! Opening the sockets of one address, so that nothing is received before all of them stand.
 
 use super::{
-    OpenError, OpenErrorKind, Options, Receiver, Steering, Transport, Warning,
-    receiver::Slot,
-    steer::{self, CLOSED},
-    sys,
+    OpenError, OpenErrorKind, Options, Receiver, Steering, Transport, Warning, receiver::Slot, steer::CLOSED, sys,
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::AsFd,
     sync::Arc,
 };
@@ -59,6 +56,23 @@ impl Group {
         }
     }
 
+    /// A group of one socket that another process bound and handed over, as systemd does: what is set without binding is
+    /// set, and one receiver has it.
+    ///
+    /// # Errors
+    /// [`OpenError`]: it is no such socket.
+    pub fn adopt(socket: &UdpSocket, options: &Options) -> Result<Self, OpenError> {
+        let nowhere = any(0);
+        let local = socket.local_addr().map_err(|error| OpenError::new(nowhere, "getsockname", &error))?;
+        let socket = Socket::from(socket.try_clone().map_err(|error| OpenError::new(local, "fcntl", &error))?);
+        socket.set_nonblocking(false).map_err(|error| OpenError::new(local, "fcntl", &error))?;
+        let warnings = configure(&socket, options).collect();
+        let sockets = vec![socket];
+        // What came before counts as dropped already.
+        let refused = sockets.iter().map(|socket| sys::drops(socket.as_fd()).unwrap_or(0)).collect();
+        Ok(Self { sockets: Arc::new(Sockets { sockets, refused, local }), warnings })
+    }
+
     /// The address and port that the sockets are bound to.
     pub fn local_addr(&self) -> SocketAddr {
         self.sockets.local
@@ -89,19 +103,23 @@ impl Group {
         let mut warnings = Vec::new();
         let at = |step: &'static str| move |error: io::Error| OpenError::new(address, step, &error);
 
-        let (local, warning) = try_bind(asked, Transport::Udp).map_err(at("bind"))?;
+        let interface = options.interface.as_deref();
+        let (local, warning) = try_bind(asked, Transport::Udp, interface).map_err(at("bind"))?;
         warnings.extend(warning);
 
         let mut sockets = Vec::with_capacity(n);
         let mut closed = false;
         for index in 0..n {
             let socket = new_socket(local, Transport::Udp).map_err(at("socket"))?;
+            if let Some(interface) = interface {
+                socket.bind_device(Some(interface.as_bytes())).map_err(at("setsockopt SO_BINDTODEVICE"))?;
+            }
             if n > 1 {
                 socket.set_reuse_port(true).map_err(at("setsockopt SO_REUSEPORT"))?;
             }
             if n > 1 && index == 0 && options.steering == Steering::Source {
                 // A socket that has its program before it is bound cannot join another's group: the bind would fail.
-                let program = steer::program(u32::try_from(n).unwrap_or(u32::MAX));
+                let program = options.steer.program(u32::try_from(n).unwrap_or(u32::MAX));
                 if let Err(error) = sys::attach_steering(socket.as_fd(), &program) {
                     warnings.push(Warning::NotSteered { code: error.raw_os_error().unwrap_or(0) });
                 }
@@ -165,18 +183,25 @@ pub(super) fn new_socket(address: SocketAddr, transport: Transport) -> io::Resul
 
 /// A trial without SO_REUSEPORT: with it, a second process would silently take a share of the sources. Answers with the
 /// address and the port that was free; with IPv4's where all addresses are asked for and the host has no IPv6.
-pub(super) fn try_bind(address: SocketAddr, transport: Transport) -> io::Result<(SocketAddr, Option<Warning>)> {
-    match bind_once(address, transport) {
+pub(super) fn try_bind(
+    address: SocketAddr,
+    transport: Transport,
+    interface: Option<&str>,
+) -> io::Result<(SocketAddr, Option<Warning>)> {
+    match bind_once(address, transport, interface) {
         Err(error) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && has_no_ipv6(&error) => {
             let all = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
-            bind_once(all, transport).map(|local| (local, Some(Warning::Ipv4Only)))
+            bind_once(all, transport, interface).map(|local| (local, Some(Warning::Ipv4Only)))
         }
         result => result.map(|local| (local, None)),
     }
 }
 
-fn bind_once(address: SocketAddr, transport: Transport) -> io::Result<SocketAddr> {
+fn bind_once(address: SocketAddr, transport: Transport, interface: Option<&str>) -> io::Result<SocketAddr> {
     let socket = new_socket(address, transport)?;
+    if let Some(interface) = interface {
+        socket.bind_device(Some(interface.as_bytes()))?;
+    }
     socket.bind(&SockAddr::from(address))?;
     let bound = socket.local_addr()?.as_socket().map_or(address.port(), |bound| bound.port());
     let mut address = address;

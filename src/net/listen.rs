@@ -44,6 +44,20 @@ impl Listeners {
         }
     }
 
+    /// A socket that another process bound and handed over, as systemd does: `n` threads (at least one) share it, and the
+    /// first that is awake takes a connection.
+    ///
+    /// # Errors
+    /// [`OpenError`]: it is no such socket.
+    pub fn adopt(socket: &TcpListener, n: usize) -> Result<Self, OpenError> {
+        let nowhere = super::any(0);
+        let local = socket.local_addr().map_err(|error| OpenError::new(nowhere, "getsockname", &error).of_tcp())?;
+        socket.set_nonblocking(true).map_err(|error| OpenError::new(local, "fcntl", &error).of_tcp())?;
+        let sockets: io::Result<Vec<TcpListener>> = (0..n.max(1)).map(|_| socket.try_clone()).collect();
+        let sockets = sockets.map_err(|error| OpenError::new(local, "fcntl", &error).of_tcp())?;
+        Ok(Self { sockets, local, warning: None })
+    }
+
     /// The address and port that the sockets are bound to.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
@@ -61,7 +75,7 @@ impl Listeners {
 
     fn open_once(address: SocketAddr, n: usize) -> Result<Self, OpenError> {
         let at = |step: &'static str| move |error: io::Error| OpenError::new(address, step, &error).of_tcp();
-        let (local, warning) = try_bind(canonical(address), Transport::Tcp).map_err(at("bind"))?;
+        let (local, warning) = try_bind(canonical(address), Transport::Tcp, None).map_err(at("bind"))?;
         let mut sockets = Vec::with_capacity(n);
         for _ in 0..n {
             let socket = new_socket(local, Transport::Tcp).map_err(at("socket"))?;

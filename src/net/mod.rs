@@ -29,13 +29,13 @@ pub use group::{Group, any, receivers};
 pub use listen::{Listeners, allow_descriptors, prepare};
 pub use mirror::{Copies, Mirror, MirrorOptions, MirrorStats};
 pub use receiver::{Burst, Packet, Receiver, Stats};
-pub use steer::owner;
+pub use steer::{PayloadKey, SPREAD, Spread, SpreadBy, Steer, owner};
 
 /// The most messages that one [`Receiver::receive`] takes from the kernel.
 pub const BURST: usize = 64;
 
 /// How the sockets of a [`Group`] are set up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Bytes of payload and bookkeeping that the kernel may queue for each socket; 0 leaves the system's default.
     pub receive_buffer: usize,
@@ -45,12 +45,23 @@ pub struct Options {
     pub timestamps: bool,
     /// Who decides which socket of the group gets a datagram.
     pub steering: Steering,
+    /// Sources that are too much for one socket, where the source decides.
+    pub steer: Steer,
+    /// The interface by which datagrams have to come, if that matters.
+    pub interface: Option<String>,
 }
 
 impl Default for Options {
     /// 16 MiB, GRO, the clock once a burst, steered by source address.
     fn default() -> Self {
-        Self { receive_buffer: 16 << 20, gro: true, timestamps: false, steering: Steering::Source }
+        Self {
+            receive_buffer: 16 << 20,
+            gro: true,
+            timestamps: false,
+            steering: Steering::Source,
+            steer: Steer::default(),
+            interface: None,
+        }
     }
 }
 
@@ -58,7 +69,8 @@ impl Default for Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Steering {
-    /// The source address alone, so that an exporter's templates and data meet in one receiver: see [`owner`].
+    /// The source address alone, so that an exporter's templates and data meet in one receiver: see [`owner`] and,
+    /// for sources that are too much for one, [`Steer`].
     Source,
     /// The kernel's own hash of both addresses and ports: an exporter that sends from several ports is spread.
     Kernel,

@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// for all connections that come later.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    files: Arc<TlsFiles>,
     config: Arc<Mutex<Arc<ServerConfig>>>,
 }
 
@@ -49,17 +48,16 @@ impl Tls {
     ///
     /// # Errors
     /// [`TlsError`], whose text names the file.
-    pub fn read(files: TlsFiles) -> Result<Self, TlsError> {
-        let config = config(&files)?;
-        Ok(Self { files: Arc::new(files), config: Arc::new(Mutex::new(Arc::new(config))) })
+    pub fn read(files: &TlsFiles) -> Result<Self, TlsError> {
+        Ok(Self { config: Arc::new(Mutex::new(Arc::new(config(files)?))) })
     }
 
-    /// Reads the same files again, for the connections that come from now on.
+    /// Reads these files, or the same again, for the connections that come from now on.
     ///
     /// # Errors
     /// As [`read`](Self::read): then all stays as it was.
-    pub fn reload(&self) -> Result<(), TlsError> {
-        let config = config(&self.files)?;
+    pub fn reload(&self, files: &TlsFiles) -> Result<(), TlsError> {
+        let config = config(files)?;
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         Ok(())
     }

@@ -17,6 +17,7 @@ fn ledger(unknown: u64, lost: u64) -> Ledger {
         last_seen: Timestamp(AT),
         clock_skew_us: None,
         versions: vec![9],
+        threads: Vec::new(),
         templates: 0,
         own: OwnTotals::default(),
     };

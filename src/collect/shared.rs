@@ -1,0 +1,59 @@
+//! What the threads of a collector have in common: counters, and what they are told while they run.
+
+use super::Admission;
+use super::board::lock;
+use super::log::{Level, Log};
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire};
+use std::sync::{Arc, Mutex};
+
+/// Counters that all threads add to.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    pub stop: AtomicBool,
+    pub failed: AtomicBool,
+    pub datagrams: AtomicU64,
+    pub bytes: AtomicU64,
+    pub records: AtomicU64,
+    pub dropped_rows: AtomicU64,
+    pub written_rows: AtomicU64,
+    pub filtered_rows: AtomicU64,
+    pub unknown_rows: AtomicU64,
+    pub options_passed_over: AtomicU64,
+    pub kernel_drops: AtomicU64,
+    pub lost: AtomicU64,
+    pub exporters: AtomicU64,
+    pub log: Option<Log>,
+    /// Changes with what is ordered.
+    pub orders: AtomicU64,
+    pub admission: Mutex<Admission>,
+}
+
+/// What a thread has heard of the orders given while it runs.
+pub(super) struct Orders {
+    shared: Arc<Shared>,
+    heard: u64,
+}
+
+impl Orders {
+    pub fn of(shared: &Arc<Shared>) -> Self {
+        Self { shared: shared.clone(), heard: 0 }
+    }
+
+    /// Who may send from now on, where that was ordered since the last call.
+    pub fn admission(&mut self) -> Option<Admission> {
+        let orders = self.shared.orders.load(Acquire);
+        (std::mem::replace(&mut self.heard, orders) != orders).then(|| lock(&self.shared.admission).clone())
+    }
+}
+
+impl Shared {
+    pub fn say(&self, line: &str) {
+        match &self.log {
+            Some(log) => log.say(Level::Warn, line),
+            None => {
+                let _ = writeln!(io::stderr(), "flowlane: {line}");
+            }
+        }
+    }
+}
