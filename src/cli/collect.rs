@@ -2,14 +2,13 @@
 
 use super::names::NameArgs;
 use super::output::{Out, Size, Span, file, standard};
+use super::service::{self, Reloading};
 use super::{kernel, on_terminal, say, usage};
 use anyhow::Context;
 use clap::ValueEnum;
 use flowlane::collect::http::Http;
 use flowlane::collect::log::{Level, Log, LogFormat};
-use flowlane::collect::{
-    Admission, Collector, Config, History, MessageLines, Output, Preparation, Sink, Status, Tls, TlsFiles,
-};
+use flowlane::collect::{Admission, Collector, Config, History, MessageLines, Output, Preparation, Sink, Status, Tls};
 use flowlane::columns::gather::Kernel;
 use flowlane::elements::Registry;
 use flowlane::keep::{self, Retention};
@@ -43,7 +42,8 @@ Examples:
                                                     with names, sites and AS; only some of the rows
   flowlane collect --format none                    count only: is anything lost?
 
-Ctrl-C (or SIGTERM) writes what there is and prints a summary.")]
+Ctrl-C (or SIGTERM) writes what there is and prints a summary. SIGHUP reads the settings again: --allow, --exporter-rate and the
+files of --tls-cert, --tls-key and --tls-client-ca count from then on, and a line says what needs a restart.")]
 pub struct Args {
     /// A file of these settings: `flowlane config` prints one
     #[arg(long, value_name = "FILE")]
@@ -61,13 +61,13 @@ pub struct Args {
     tls: Vec<SocketAddr>,
     /// The certificate that is shown over TLS, and those between it and its authority, in PEM
     #[arg(long, value_name = "FILE", requires = "tls")]
-    tls_cert: Option<PathBuf>,
+    pub(super) tls_cert: Option<PathBuf>,
     /// Its private key, in PEM
     #[arg(long, value_name = "FILE", requires = "tls")]
-    tls_key: Option<PathBuf>,
+    pub(super) tls_key: Option<PathBuf>,
     /// Certificates of authorities, in PEM: an exporter has to show a certificate of one of them
     #[arg(long, value_name = "FILE", requires = "tls")]
-    tls_client_ca: Option<PathBuf>,
+    pub(super) tls_client_ca: Option<PathBuf>,
     /// Connections at once, TCP and TLS together; further ones are closed and counted
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_connections: u32,
@@ -80,7 +80,7 @@ pub struct Args {
     connection_idle: Option<Span>,
     /// Take datagrams only from this address or prefix, like 192.0.2.0/24; all others are refused and counted. Repeatable
     #[arg(long, value_name = "PREFIX", value_parser = prefix)]
-    allow: Vec<IpNet>,
+    pub(super) allow: Vec<IpNet>,
     /// Deal out what this exporter sends to all threads, where it is too much for one: by its observation domains (v9: source
     /// ids, v5: engines), or with =port by its source ports, if each has domains and templates of its own. Repeatable, 16 at
     /// most
@@ -89,7 +89,7 @@ pub struct Args {
     /// Datagrams a second that one exporter may send, and a second's worth at once: of what is more only templates are read,
     /// and it is counted as limited. Connections are read more slowly instead
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
-    exporter_rate: Option<u32>,
+    pub(super) exporter_rate: Option<u32>,
     /// What to write [default: what the extension of --out says, else parquet]
     #[arg(short, long, value_enum)]
     format: Option<CollectFormat>,
@@ -165,6 +165,9 @@ pub struct Args {
     mirror_source: MirrorSource,
     #[command(flatten)]
     names: NameArgs,
+    /// Begin as root, and go on as this user (a name or number) once all sockets are bound: what is written belongs to it
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
     /// Stop after so long
     #[arg(long, value_name = "TIME")]
     duration: Option<Span>,
@@ -337,11 +340,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let registry = registry(args.elements.as_ref())?;
     let mut config = Config { listen, listen_on, ..Config::default() };
-    config.sockets.steer.spread = args.spread;
+    let tls = service::tls_files(&args).map(|files| Tls::read(&files)).transpose()?;
+    let reloading = Reloading::new(tls.clone())?;
+    let asked_tcp: Vec<SocketAddr> = args.tcp.iter().chain(&args.tls).copied().collect();
+    config.connections.tls = tls.map(|tls| (args.tls, tls));
     config.connections.tcp = args.tcp;
-    if let (Some(certificate), Some(key)) = (args.tls_cert, args.tls_key) {
-        let tls = Tls::read(TlsFiles { certificate, key, client_authorities: args.tls_client_ca })?;
-        config.connections.tls = Some((args.tls, tls));
+    config.inherited = service::inherited()?;
+    config.sockets.steer.spread = args.spread;
+    if let Some(other) = config.inherited.beside(&config.listen, &asked_tcp).first() {
+        return Err(usage(format!("the socket {other} was handed over, and no --listen, --tcp or --tls names it")));
     }
     config.connections.most = args.max_connections as usize;
     config.connections.stall = Duration::from_secs(args.connection_stall.seconds);
@@ -386,6 +393,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
     // Both are tried before the first datagram: a port that is taken, and a place that cannot be written to.
     let mut collector = Collector::open(config)?;
+    let http = match args.http {
+        Some(address) => {
+            let http = Http::bind(address).with_context(|| format!("cannot answer over HTTP on {address}"))?;
+            Some(http)
+        }
+        None => None,
+    };
+    if let Some(user) = &args.user {
+        // What is bound stays; what is written is the user's.
+        service::become_user(user)?;
+    }
     let sink: Box<dyn Sink> = Box::new(match (format, &args.out) {
         (None, _) => Output::none(),
         (Some(format), Out::Standard) => Output::one(Writer::to_stream(format, standard())),
@@ -414,19 +432,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             &format!("the state of the last run is damaged: {damage}; {known} entries before it are used"),
         );
     }
-    let http = match args.http {
-        Some(address) => {
-            let http = Http::bind(address).with_context(|| format!("cannot answer over HTTP on {address}"))?;
-            Some(http)
-        }
-        None => None,
-    };
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // The second signal ends the program at once.
         signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())?;
         signal_hook::flag::register(signal, stop.clone())?;
     }
+    let again = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGHUP, again.clone())?;
     for warning in collector.warnings() {
         tell(Level::Warn, &warning.to_string());
     }
@@ -462,6 +475,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             break;
         }
         std::thread::sleep(Duration::from_millis(50));
+        if again.swap(false, Ordering::Relaxed) {
+            match reloading.reload(&running) {
+                Ok(said) => log.say(Level::Info, said),
+                Err(error) => log.say(Level::Warn, format!("settings stay as they are: {error:#}")),
+            }
+        }
         if line && shown.elapsed() >= Duration::from_secs(1) {
             let status = running.status();
             show(&status, &last, shown.elapsed().as_secs_f64());

@@ -7,7 +7,8 @@ use super::{say, usage};
 use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, Command};
+use clap::{Arg, ArgAction, Command, FromArgMatches};
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -47,6 +48,39 @@ struct Setting {
 /// A file that cannot be read, and what is wrong in it, by its line.
 pub fn expand(args: Vec<OsString>, cli: &Command) -> anyhow::Result<Vec<OsString>> {
     expand_with(args, cli, |name| std::env::var_os(name))
+}
+
+/// What each flag of a command line says, its file and environment behind it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Settings(BTreeMap<String, Vec<OsString>>);
+
+impl Settings {
+    /// The flags that say something else than in `before`.
+    pub fn changed<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(|(flag, values)| before.0.get(*flag) != Some(*values)).map(|(flag, _)| flag.as_str())
+    }
+}
+
+/// The arguments of `flowlane collect` as the program's command line, the environment and the file say now, and each as
+/// it is written there.
+///
+/// # Errors
+/// As [`expand`], and what the parser says to it.
+pub fn collect_settings(cli: &Command) -> anyhow::Result<(super::collect::Args, Settings)> {
+    let args = expand(std::env::args_os().collect(), cli)?;
+    let matches = cli.clone().try_get_matches_from(args).map_err(|error| usage(super::one_line(&error.to_string())))?;
+    let given = matches.subcommand_matches("collect").ok_or_else(|| usage("this is no `flowlane collect`"))?;
+    let mut said = BTreeMap::new();
+    for arg in flags(cli) {
+        let id = arg.get_id().as_str();
+        let values = if arg.get_action().takes_values() {
+            given.get_raw(id).map(|values| values.map(OsStr::to_owned).collect()).unwrap_or_default()
+        } else {
+            vec![given.get_flag(id).to_string().into()]
+        };
+        said.insert(arg.get_long().unwrap_or_default().to_string(), values);
+    }
+    Ok((super::collect::Args::from_arg_matches(given)?, Settings(said)))
 }
 
 fn expand_with(

@@ -11,6 +11,7 @@ mod keep;
 mod learn;
 mod names;
 mod output;
+mod service;
 mod status;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};

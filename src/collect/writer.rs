@@ -1,0 +1,164 @@
+//! The writing thread.
+
+use super::board::{Board, Kept, lock};
+use super::prepare::Prepare;
+use super::shared::Shared;
+use super::{Item, Sink, now};
+use crate::columns::{Batch, Run};
+use crossbeam_channel::{Receiver as Inbox, RecvTimeoutError, Sender};
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// Writes what comes, until all receiving threads are gone.
+pub(super) fn write(
+    mut sink: Box<dyn Sink>,
+    mut prepare: Prepare,
+    inbox: &Inbox<Item>,
+    returns: &[Sender<Batch>],
+    shared: &Shared,
+    board: &Board,
+) -> io::Result<()> {
+    let mut failure = None;
+    let mut ticked = Instant::now();
+    let mut trouble = Trouble::default();
+    loop {
+        let item = match inbox.recv_timeout(Duration::from_millis(200)) {
+            Ok(item) => Some(item),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
+        let mut result = Ok(());
+        if let Some(mut item) = item {
+            if failure.is_none() {
+                result = prepare.prepare(&mut item, |exporter, left_out| {
+                    shared.filtered_rows.fetch_add(left_out.rows, Relaxed);
+                    shared.unknown_rows.fetch_add(left_out.unknown, Relaxed);
+                    lock(&board.written).rows.entry(exporter).or_default().leave_out(left_out);
+                });
+            }
+            let rows = item.rows();
+            if failure.is_none() && result.is_ok() {
+                result = sink.write(&item);
+            }
+            let is_taken = sink.takes(&item);
+            if let (Item::Options(options), false) = (&item, is_taken) {
+                shared.options_passed_over.fetch_add(options.len() as u64, Relaxed);
+            }
+            let is_written = failure.is_none() && result.is_ok();
+            let count = if is_written { &shared.written_rows } else { &shared.dropped_rows };
+            count.fetch_add(rows, Relaxed);
+            account(&item, is_taken, is_written, board);
+            if rows > 0 && result.is_ok() {
+                trouble.is_over(shared);
+            }
+            if let Item::Rows { from, batch } = item
+                && let (Some(back), Some(batch)) = (returns.get(from), Arc::into_inner(batch))
+            {
+                // A full channel means that the thread has more than it can use.
+                let _ = back.try_send(batch);
+            }
+        }
+        if failure.is_none() && result.is_ok() && ticked.elapsed() >= Duration::from_millis(200) {
+            ticked = Instant::now();
+            result = sink.tick(now());
+            trouble.forgot(prepare.names_forgotten(), shared);
+        }
+        if sink.goes_on() {
+            trouble.saw(&result, shared);
+            continue;
+        }
+        if let Err(error) = result {
+            shared.failed.store(true, Relaxed);
+            shared.stop.store(true, Relaxed);
+            failure = Some(error);
+        }
+    }
+    match failure {
+        Some(error) => Err(error),
+        None => sink.finish(),
+    }
+}
+
+/// Notes whose rows were written, or not.
+fn account(item: &Item, is_taken: bool, is_written: bool, board: &Board) {
+    let mut written = lock(&board.written);
+    let mut add = |exporter, rows| {
+        let kept: &mut Kept = written.rows.entry(exporter).or_default();
+        *(if is_written { &mut kept.written } else { &mut kept.dropped }) += rows;
+    };
+    match item {
+        Item::Rows { batch, .. } => rows_by_exporter(batch.runs(), add),
+        Item::Lines { by_exporter, .. } => by_exporter.iter().for_each(|&(exporter, rows)| add(exporter, rows)),
+        Item::Options(options) => {
+            let n = options.len() as u64;
+            match (is_taken, is_written) {
+                (false, _) => written.options_passed_over += n,
+                (true, true) => written.options.written += n,
+                (true, false) => written.options.dropped += n,
+            }
+        }
+    }
+}
+
+/// Adds up the rows of each exporter; messages that follow each other are mostly one exporter's.
+pub(super) fn rows_by_exporter(runs: &[Run], mut add: impl FnMut(IpAddr, u64)) {
+    let mut sum: Option<(IpAddr, u64)> = None;
+    for run in runs {
+        let (exporter, rows) = (run.meta.exporter.ip(), u64::from(run.rows));
+        match &mut sum {
+            Some(sum) if sum.0 == exporter => sum.1 += rows,
+            _ => {
+                if let Some((exporter, rows)) = sum.replace((exporter, rows)) {
+                    add(exporter, rows);
+                }
+            }
+        }
+    }
+    if let Some((exporter, rows)) = sum {
+        add(exporter, rows);
+    }
+}
+
+/// Errors of an output that may work again: said once a minute at most, and their end where they were said.
+#[derive(Default)]
+struct Trouble {
+    said: Option<Instant>,
+    lasts: bool,
+    // Names that were forgotten and not told of.
+    names: u64,
+    names_said: Option<Instant>,
+}
+
+impl Trouble {
+    fn saw(&mut self, result: &io::Result<()>, shared: &Shared) {
+        if let Err(error) = result
+            && self.said.is_none_or(|at| at.elapsed() >= Duration::from_secs(60))
+        {
+            (self.lasts, self.said) = (true, Some(Instant::now()));
+            let dropped = shared.dropped_rows.load(Relaxed);
+            shared.say(&format!("cannot write: {error}; {dropped} rows are dropped so far, and the next are tried"));
+        }
+    }
+
+    /// Names of exporters were forgotten, because there are too many.
+    fn forgot(&mut self, names: u64, shared: &Shared) {
+        self.names += names;
+        if self.names > 0 && self.names_said.is_none_or(|at| at.elapsed() >= Duration::from_secs(60)) {
+            self.names_said = Some(Instant::now());
+            let names = std::mem::take(&mut self.names);
+            shared.say(&format!(
+                "{names} names from options data are forgotten, those heard of longest ago: there are too many"
+            ));
+        }
+    }
+
+    /// Rows were written.
+    fn is_over(&mut self, shared: &Shared) {
+        if std::mem::take(&mut self.lasts) {
+            shared.say(&format!("writing again; {} rows were dropped", shared.dropped_rows.load(Relaxed)));
+        }
+    }
+}
