@@ -455,3 +455,109 @@ fn what_was_decoded_can_be_asked() {
     assert_eq!(flowlane(&["flows", "--order", "src_addr", "--in", &file]).status.code(), Some(2));
     assert_eq!(info["schema_versions"].as_array().map(Vec::len), Some(1));
 }
+
+#[test]
+fn sighup_reads_the_settings_again_and_says_what_needs_a_restart() {
+    let scratch = Scratch::new("sighup");
+    let path = scratch.path("flowlane.toml");
+    let write = |text: &str| std::fs::write(&path, text).expect("written");
+    write("listen = \"127.0.0.1:0\"\nformat = \"none\"\nqueue = 7\n");
+    let (child, address, said) = collector(&["collect", "--config", &path, "--json"]);
+    let mut said = said.lines();
+    let mut next = |what: &str| loop {
+        let line = said.next().expect("a line").expect("text");
+        if line.contains("settings") {
+            assert!(line.contains(what), "{line}");
+            return;
+        }
+    };
+    send(&address, 5);
+    write("listen = \"127.0.0.1:0\"\nformat = \"none\"\nqueue = 9\nallow = \"192.0.2.0/24\"\nexporter-rate = 40\n");
+    signal(&child, "-HUP");
+    next("1 prefixes may send, 40 datagrams/s an exporter; changed, and needs a restart: queue");
+    // Each thread hears of it at its next tick.
+    std::thread::sleep(Duration::from_millis(500));
+    send(&address, 5);
+    write("queue = \"many\"\n");
+    signal(&child, "-HUP");
+    next("settings stay as they are");
+    signal(&child, "-TERM");
+    let output = child.wait_with_output().expect("it ends");
+    let summary: Value = serde_json::from_slice(&output.stdout).expect("the summary");
+    assert_eq!((&summary["datagrams"], &summary["datagrams_refused"]), (&5.into(), &5.into()), "{summary}");
+}
+
+#[test]
+fn root_becomes_the_user_that_is_named() {
+    let output = flowlane(&["collect", "--listen", "127.0.0.1:0", "--format", "none", "--user", "no such user"]);
+    assert!(one_line(&output).contains("there is no user no such user"));
+    let uid = Command::new("id").arg("-u").output().expect("id").stdout;
+    if text(&uid).trim() != "0" {
+        let output = flowlane(&["collect", "--listen", "127.0.0.1:0", "--format", "none", "--user", "nobody"]);
+        assert!(one_line(&output).contains("only root can become nobody"));
+        return;
+    }
+    let scratch = Scratch::new("user");
+    let open = std::os::unix::fs::PermissionsExt::from_mode;
+    std::fs::set_permissions(&scratch.0, open(0o777)).expect("for everybody");
+    let out = scratch.path("flows.csv");
+    // A port that is root's alone.
+    let args = ["collect", "--listen", "127.0.0.1:799", "--format", "csv", "--out", &out, "--user", "nobody"];
+    let (child, address, _said) = collector(&args);
+    send(&address, 3);
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).expect("threads");
+    let mut threads = 0;
+    for task in tasks.flatten() {
+        let status = std::fs::read_to_string(task.path().join("status")).expect("its status");
+        let of = |name: &str| status.lines().find(|line| line.starts_with(name)).expect("a line").to_string();
+        assert!(!of("Uid:").split_whitespace().skip(1).any(|uid| uid == "0"), "{status}");
+        assert!(!of("Gid:").split_whitespace().skip(1).any(|gid| gid == "0"), "{status}");
+        assert_eq!(of("CapEff:").split_whitespace().nth(1), Some("0000000000000000"));
+        threads += 1;
+    }
+    assert!(threads > 3);
+    signal(&child, "-TERM");
+    assert_eq!(child.wait_with_output().expect("it ends").status.code(), Some(0));
+    assert_eq!(std::fs::read_to_string(&out).expect("the file").lines().count(), 4);
+    let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(&out).expect("the file"));
+    assert_ne!(owner, 0);
+}
+
+#[test]
+fn sockets_of_a_service_manager_are_used() {
+    // As systemd does it: descriptors from 3 on, and the process's own number in the environment.
+    let manager = r#"
+import os, socket, sys
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.bind(("127.0.0.1", 0))
+tcp = socket.create_server(("127.0.0.1", 0))
+udp_at, tcp_at = ("127.0.0.1:%d" % s.getsockname()[1] for s in (udp, tcp))
+for i, s in enumerate((udp, tcp)):
+    os.dup2(s.fileno(), 50 + i)
+for i in (0, 1):
+    os.dup2(50 + i, 3 + i)
+os.environ.update(LISTEN_FDS="2", LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[1], [sys.argv[1], "collect", "--listen", udp_at, "--tcp", tcp_at, "--format", "none", "--json"])
+"#;
+    let mut command = Command::new("python3");
+    command.args(["-c", manager, env!("CARGO_BIN_EXE_flowlane")]);
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("python3");
+    let mut said = BufReader::new(child.stderr.take().expect("its errors")).lines();
+    let mut listening = || loop {
+        let line = said.next().expect("a line").expect("text");
+        if let Some(rest) = line.strip_prefix("listening on ") {
+            return rest.split([',', ' ']).next().expect("an address").to_string();
+        }
+    };
+    let (udp, tcp) = (listening(), listening());
+    send(&udp, 5);
+    let mut stream = std::net::TcpStream::connect(tcp).expect("somebody listens");
+    stream.write_all(&[0, 10, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]).expect("sent");
+    drop(stream);
+    std::thread::sleep(Duration::from_millis(500));
+    signal(&child, "-TERM");
+    let output = child.wait_with_output().expect("it ends");
+    let summary: Value = serde_json::from_slice(&output.stdout).expect("the summary");
+    assert_eq!((&summary["datagrams"], &summary["connections"]["closed"]), (&6.into(), &1.into()), "{summary}");
+}
