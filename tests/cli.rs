@@ -488,6 +488,14 @@ fn sighup_reads_the_settings_again_and_says_what_needs_a_restart() {
 }
 
 #[test]
+fn the_settings_of_the_service_are_right() {
+    let output = flowlane(&["check-config", concat!(env!("CARGO_MANIFEST_DIR"), "/tools/release/flowlane.toml")]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let unit = include_str!("../tools/release/flowlane.service");
+    assert!(unit.contains("check-config /etc/flowlane.toml") && unit.contains("kill -HUP"));
+}
+
+#[test]
 fn root_becomes_the_user_that_is_named() {
     let output = flowlane(&["collect", "--listen", "127.0.0.1:0", "--format", "none", "--user", "no such user"]);
     assert!(one_line(&output).contains("there is no user no such user"));

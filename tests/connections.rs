@@ -333,6 +333,27 @@ fn an_exporter_above_its_rate_is_read_more_slowly() {
     assert_eq!((counts(&ledger).accepted, ledger.total.rows_dropped), (2, 0));
 }
 
+#[test]
+fn what_was_sent_before_the_stop_is_written() {
+    // One whose connection waits to be taken when the stop comes, and one that rests because it sends too much.
+    let (running, rows, to) = start(|config| config.admission.rate = Some(20));
+    let data = ipfix(0).message(&[set(256, &vec![1; 8 * 50])]);
+    let send = |stream: &mut TcpStream| {
+        stream.write_all(&taught(&NARROW, 0)).expect("sent");
+        (0..60).for_each(|_| stream.write_all(&data).expect("sent"));
+    };
+    let mut early = connect(to);
+    send(&mut early);
+    std::thread::sleep(Duration::from_millis(300));
+    let mut late = connect(to);
+    send(&mut late);
+    let (summary, result) = running.join();
+    result.expect("no failure");
+    assert_eq!((rows.count.load(SeqCst), summary.rows_written), (6000, 6000));
+    assert_eq!((summary.connections.closed, summary.connections.open), (2, 0));
+    assert!(is_closed(&mut early) && is_closed(&mut late));
+}
+
 /// Certificates of a test, in a folder of its own.
 struct Papers(PathBuf);
 

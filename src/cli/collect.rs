@@ -122,6 +122,9 @@ pub struct Args {
     /// Receive buffer of each socket, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
     receive_buffer: u32,
+    /// Take the time received from the kernel, of each datagram, in place of the clock when a burst is read
+    #[arg(long)]
+    kernel_time: bool,
     /// Batches that may wait for the writer, a thread; beyond, rows are dropped and counted
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65536))]
     queue: u32,
@@ -354,6 +357,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     config.connections.stall = Duration::from_secs(args.connection_stall.seconds);
     config.connections.idle = args.connection_idle.map(|idle| Duration::from_secs(idle.seconds));
     config.sockets.receive_buffer = args.receive_buffer as usize * (1 << 20);
+    config.sockets.timestamps = args.kernel_time;
     config.threads = args.threads.map_or(0, usize::from);
     config.admission = Admission { allow: args.allow, rate: args.exporter_rate };
     config.queue = args.queue as usize;

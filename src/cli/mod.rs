@@ -39,7 +39,7 @@ Examples:
 
 #[derive(Subcommand)]
 enum Command {
-    /// Receive from routers over UDP and write files
+    /// Receive from routers over UDP, TCP and TLS, and write files
     Collect(Box<collect::Args>),
     /// Show what a running collector received, kept and lost
     Status(status::Args),

@@ -23,7 +23,7 @@ use super::gate::Gate;
 use super::ledger::ConnectionCounts;
 use super::prepare::LiveRules;
 use super::worker::{DRAIN, Ended, Published, TICK};
-use super::{Item, Orders, Shared, now, rows_by_exporter};
+use super::{Admission, Item, Orders, Shared, now, rows_by_exporter};
 use crate::columns::Batch;
 use crate::decode::{Decoder, Outcome};
 use crate::error::ErrorKind;
@@ -142,6 +142,7 @@ impl Taker {
             open: self.open,
             gate: self.gate,
             room: vec![0; PIECE],
+            again: Vec::new(),
         };
         let error = floor.run(&mut desk).err();
         if error.is_some() {
@@ -166,6 +167,8 @@ struct Floor {
     open: Arc<AtomicUsize>,
     gate: Gate,
     room: Vec<u8>,
+    // Connections whose turn was over before all was read: of TLS epoll does not know that more is there.
+    again: Vec<usize>,
 }
 
 impl Floor {
@@ -180,10 +183,9 @@ impl Floor {
         loop {
             if deadline.is_none() && desk.shared.stop.load(Relaxed) {
                 deadline = Some(Instant::now() + DRAIN);
-                // Those that wait to be taken are told that nobody takes them.
-                self.listeners.clear();
+                self.drain(desk);
             }
-            let timeout = if deadline.is_some() { Duration::ZERO } else { TICK };
+            let timeout = if deadline.is_some() || !self.again.is_empty() { Duration::ZERO } else { TICK };
             let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(timeout.subsec_nanos()) };
             events.clear();
             match epoll::wait(&self.poll, rustix::buffer::spare_capacity(&mut events), Some(&timeout)) {
@@ -195,6 +197,11 @@ impl Floor {
                     name @ LISTENER.. => self.take(name - LISTENER, desk),
                     place => self.read(place as usize, desk),
                 }
+                desk.hand_over();
+            }
+            let rest = self.again.len();
+            for place in self.again.drain(..).collect::<Vec<_>>() {
+                self.read(place, desk);
                 desk.hand_over();
             }
             if desk.ticked.elapsed() >= TICK {
@@ -214,10 +221,22 @@ impl Floor {
                 swept = Instant::now();
                 self.sweep(desk);
             }
-            if deadline.is_some_and(|at| events.is_empty() || Instant::now() >= at) {
+            if deadline.is_some_and(|at| events.is_empty() && rest == 0 || Instant::now() >= at) {
                 return Ok(());
             }
         }
+    }
+
+    /// Before the end: takes those that wait to be taken, and no more, and reads all however much they sent.
+    fn drain(&mut self, desk: &mut Desk) {
+        for listener in 0..self.listeners.len() {
+            self.take(listener as u64, desk);
+        }
+        self.listeners.clear();
+        self.gate = Gate::new(Admission::default());
+        let now = Instant::now();
+        self.places.iter_mut().flatten().filter_map(|c| c.rests_until.as_mut()).for_each(|until| *until = now);
+        self.go_on(desk);
     }
 
     /// Takes the connections that wait at a listener.
@@ -292,8 +311,11 @@ impl Floor {
     }
 
     fn read(&mut self, place: usize, desk: &mut Desk) {
-        // One that ended before its turn in this round.
+        // One that ended before its turn in this round, or may not go on yet.
         let Some(Some(connection)) = self.places.get_mut(place) else { return };
+        if connection.rests_until.is_some() {
+            return;
+        }
         let (clock, received, mut is_damaged) = (desk.clock(), now(), false);
         let (session, peer, before) = (connection.session, connection.peer, connection.messages);
         let result = connection.read(&mut self.room, clock, |message| {
@@ -303,7 +325,12 @@ impl Floor {
         });
         let end = match result {
             Ok(_) if is_damaged => Some(End::Malformed),
-            Ok(_) => None,
+            Ok(is_all) => {
+                if !is_all {
+                    self.again.push(place);
+                }
+                None
+            }
             Err(end) => Some(end),
         };
         // An exporter above its rate is not read until it is back at it.
@@ -323,8 +350,9 @@ impl Floor {
             if connection.rests_until.take_if(|until| *until <= now).is_some() {
                 connection.waits_since = connection.waits_since.map(|_| clock);
                 connection.last = clock;
-                if connection.listen_in(&self.poll, place).is_err() {
-                    self.end(place, End::Failed, desk);
+                match connection.listen_in(&self.poll, place) {
+                    Ok(()) => self.again.push(place),
+                    Err(_) => self.end(place, End::Failed, desk),
                 }
             }
         }
