@@ -510,9 +510,22 @@ fn root_becomes_the_user_that_is_named() {
     std::fs::set_permissions(&scratch.0, open(0o777)).expect("for everybody");
     let out = scratch.path("flows.csv");
     // A port that is root's alone.
-    let args = ["collect", "--listen", "127.0.0.1:799", "--format", "csv", "--out", &out, "--user", "nobody"];
+    let args = [
+        "collect",
+        "--listen",
+        "127.0.0.1:799",
+        "--format",
+        "csv",
+        "--out",
+        &out,
+        "--user",
+        "nobody",
+        "--duration",
+        "1m",
+    ];
     let (child, address, _said) = collector(&args);
     send(&address, 3);
+    std::thread::sleep(Duration::from_millis(500));
     let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).expect("threads");
     let mut threads = 0;
     for task in tasks.flatten() {
