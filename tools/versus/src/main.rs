@@ -5,7 +5,8 @@
 //!   -> peer    a collector: how it is started, what it says it has kept; a file each
 //!   -> trial   one collector, one workload, one rate: processor time, memory, disk, sums
 //!   -> cost, rate, latency   rounds of trials, bisection, percentiles
-//!   -> raw     JSON lines and CSV -> table
+//!      soak, hostile, scale  long runs, bad company, more cores than are here
+//!   -> raw     JSON lines and CSV -> report: tables and charts
 //! ```
 #![deny(unsafe_code)]
 
