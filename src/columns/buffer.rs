@@ -57,6 +57,7 @@ impl AlignedBuf {
     }
 
     /// Grows with whatever the memory held, or shortens: for those who write all of it next.
+    #[cfg(feature = "collect")]
     pub(crate) fn resize_dirty(&mut self, len: usize) {
         let need = len.div_ceil(64);
         if need > self.blocks.len() {

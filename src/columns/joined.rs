@@ -52,6 +52,7 @@ impl Joined {
 
 impl Batch {
     /// The place in the layout of a column of the schema that readers see.
+    #[cfg(feature = "collect")]
     pub(crate) fn own_column(&self, name: &str) -> Option<u16> {
         self.layout.order.iter().copied().find(|&i| {
             let def = self.layout.columns.get(usize::from(i));
