@@ -55,6 +55,10 @@ enum Command {
     Analyze(ask::analyze::Args),
     /// Write one HTML page of charts: traffic over time, top talkers, ports, AS, losses
     Report(Box<ask::report::Args>),
+    /// Write chosen flows again, with all their columns: Parquet, CSV, NDJSON, lines like nfdump's
+    Export(ask::export::Args),
+    /// Print views with text addresses for DuckDB, ClickHouse or Spark over the same files
+    Views(ask::views::Args),
     /// Say what is in a folder: time, files, rows, exporters
     Info(ask::info::Args),
     /// Print a file with every setting of `collect`
@@ -96,6 +100,8 @@ pub fn main() -> ExitCode {
         Command::Man(args) => learn::man(&args, Cli::command()),
         Command::Flows(args) => ask::flows::run(&args),
         Command::Top(args) => ask::top::run(&args),
+        Command::Export(args) => ask::export::run(&args),
+        Command::Views(args) => ask::views::run(&args),
         Command::Series(args) => ask::series::run(&args),
         Command::Connections(args) => ask::connections::run(&args),
         Command::Analyze(args) => ask::analyze::run(&args),

@@ -229,7 +229,15 @@ enum Opened {
 fn open(file: &Arc<Source>, group: &Group<'_>, name: &str) -> Result<Opened, Error> {
     let about = group.metadata.metadata().row_group(group.group);
     let Some(field) = group.metadata.schema().field_with_name(name).ok() else { return Ok(Opened::Nothing) };
-    let Some((_, chunk)) = chunk(name, about) else { return Ok(Opened::Other) };
+    let Some((_, chunk)) = chunk(name, about) else {
+        // Lists and maps are the crate's to read, where there are any.
+        let mut leaves = about.columns().iter().filter(|c| c.column_path().parts().first().is_some_and(|p| p == name));
+        let empty = leaves.all(|c| {
+            let nulls = c.statistics().and_then(|s| s.null_count_opt());
+            c.num_values() == about.num_rows() && nulls.is_some_and(|n| n == about.num_rows().cast_unsigned())
+        });
+        return Ok(if empty { Opened::Nothing } else { Opened::Other });
+    };
     let rows = usize::try_from(about.num_rows()).map_err(|_| damaged("a wrong number of rows"))?;
     if let Some(statistics) = chunk.statistics() {
         match of_chunk(name, statistics, about.num_rows()) {

@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! Filter::parse("proto tcp and dst port 443 and src net 10/8")
-//!   -> Scan          files, row groups that statistics do not rule out, columns that are asked for, all cores
+//!   -> Scan          files, row groups and stretches of pages that statistics do not rule out, on all cores
+//!        page        pages decoded, the filter's columns first, the others where it holds
 //!   -> Top           sums by any columns, the greatest first
+//!        store       a hash table that stays in the cache -> runs by hash -> a file
 //!   -> series        sums by time, of the greatest groups
 //!   -> connections   both directions of conversations, joined
 //!   -> flows         rows, one after the other
+//!   -> Export        whole rows again, for files
 //! ```
 //!
 //! It sees columns only, never the wire: Parquet and Arrow files of this schema, and segments that are still hot.
@@ -73,6 +76,7 @@ mod connections;
 mod dedup;
 mod eval;
 mod examples;
+mod export;
 mod field;
 mod filter;
 mod flow;
@@ -97,11 +101,13 @@ mod store;
 mod sums;
 mod top;
 mod value;
+pub mod views;
 
 pub use anonymise::{Anonymiser, KeyError};
 pub use connections::{Connection, Options as ConnectionOptions, Outcome as ConnectionOutcome, connections};
 pub use dedup::{By as DedupBy, Duplicates};
 pub use examples::EXAMPLES as FILTER_EXAMPLES;
+pub use export::Export;
 pub use filter::{Filter, FilterError};
 pub use flow::{Counts, End, Flow, flows};
 pub use literal::time;

@@ -1,11 +1,12 @@
 //! `flowlane flows`: rows.
 
+use super::anonymous::Anonymous;
 use super::answer::{Answer, Column};
 use super::{FILTERS, From, check_columns, is_number, is_time, kind, watched::watched};
 use crate::cli::usage;
 use arrow_array::RecordBatch;
 use arrow_buffer::BooleanBuffer;
-use flowlane::query;
+use flowlane::query::{self, Anonymiser};
 use std::process::ExitCode;
 use std::sync::Mutex;
 
@@ -23,6 +24,8 @@ pub struct Args {
     filter: Vec<String>,
     #[command(flatten)]
     from: From,
+    #[command(flatten)]
+    anonymous: Anonymous,
     /// Columns, with commas between
     #[arg(
         long,
@@ -46,12 +49,20 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             "--order {order}: a column of whole numbers or times is accepted, like bytes or flow_start"
         )));
     }
+    let anonymiser = args.anonymous.anonymiser(&args.fields)?;
     let names = args.fields.iter().chain(&args.order).flat_map(|f| query::columns_of(f)).collect();
     let mut scan = args.from.scan(&args.filter, names)?;
     let limit = if args.limit == 0 { usize::MAX } else { args.limit };
     let answer = Answer::new(&args.from, args.fields.iter().map(|f| Column::new(f, kind(f))).collect())?;
     let cells = |batch: &RecordBatch, row| -> Vec<String> {
-        args.fields.iter().map(|f| query::text(batch, f, row).unwrap_or_default()).collect()
+        let cell = |name: &String| {
+            let text = query::text(batch, name, row).unwrap_or_default();
+            match &anonymiser {
+                Some(anonymiser) if Anonymiser::is_address(name) => anonymiser.text(&text),
+                _ => text,
+            }
+        };
+        args.fields.iter().map(cell).collect()
     };
     let Some(order) = &args.order else {
         // In the order of the files, and none is kept.

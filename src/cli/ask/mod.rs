@@ -1,15 +1,18 @@
 //! Questions to files that `collect` or `decode` wrote: what their subcommands have in common.
 
 pub mod analyze;
+mod anonymous;
 mod answer;
 pub mod connections;
 mod draw;
+pub mod export;
 pub mod flows;
 pub mod info;
 pub mod report;
 mod resolve;
 pub mod series;
 pub mod top;
+pub mod views;
 mod watched;
 
 use super::{say, usage};

@@ -1,12 +1,13 @@
 //! `flowlane top`: the greatest groups.
 
+use super::anonymous::Anonymous;
 use super::answer::{Answer, Column, Kind};
 use super::draw::{bar, has_blocks};
 use super::{FILTERS, From, check_columns, counter, metric, say_unscaled, watched::watched};
 use crate::cli::say;
 use arrow_array::RecordBatch;
 use arrow_buffer::BooleanBuffer;
-use flowlane::query::{Metric, Top, TopOptions, TopRow};
+use flowlane::query::{Anonymiser, Metric, Top, TopOptions, TopRow};
 use std::process::ExitCode;
 
 /// Arguments of `flowlane top`.
@@ -27,6 +28,8 @@ pub struct Args {
     filter: Vec<String>,
     #[command(flatten)]
     from: From,
+    #[command(flatten)]
+    anonymous: Anonymous,
     /// What to rank by: bytes, packets, flows, bps, pps or bpp
     #[arg(long, value_name = "METRIC", default_value = "bytes", value_parser = metric)]
     by: Metric,
@@ -59,6 +62,7 @@ fn groups(asked: Option<u64>) -> usize {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let keys: Vec<String> = args.keys.split(',').map(|k| k.trim().to_string()).collect();
     check_columns(keys.iter(), &["addr", "port", "as", "if"])?;
+    let anonymiser = args.anonymous.anonymiser(&keys)?;
     let options = TopOptions { keys: keys.clone(), scale: args.scale, both: args.both, groups: groups(args.groups) };
     let empty = Top::new(options);
     let scan = args.from.scan(&args.filter, empty.columns())?;
@@ -68,7 +72,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         true
     };
     let stats = watched(&scan.watch, || scan.run(|| empty.another(), add, |part| all.merge(part)));
-    let (first, others) = all.finish(args.by, args.n);
+    let (mut first, others) = all.finish(args.by, args.n);
+    if let Some(anonymiser) = &anonymiser {
+        for (texts, _) in &mut first {
+            for (text, _) in texts.iter_mut().zip(&keys).filter(|(_, name)| Anonymiser::is_address(name)) {
+                *text = anonymiser.text(text);
+            }
+        }
+    }
     // Others and total stand among the keys: these are text.
     let columns = keys.iter().map(|k| Column::new(k, Kind::Text)).chain([
         Column::new("flows", Kind::Whole).spare(2),
