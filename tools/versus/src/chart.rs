@@ -8,7 +8,7 @@ const WIDTH: f64 = 860.0;
 /// Room for the names at the left, and for the axis below.
 const LEFT: f64 = 150.0;
 const RIGHT: f64 = 70.0;
-const TOP: f64 = 64.0;
+const TOP: f64 = 80.0;
 const BOTTOM: f64 = 44.0;
 
 /// Named values.
@@ -67,7 +67,10 @@ pub fn bars(title: &str, unit: &str, groups: &Points<String>, is_log: bool) -> S
             series.push(name);
         }
     }
-    let axis = Axis::over(groups.iter().flat_map(|g| g.1.iter().map(|b| b.1)), is_log);
+    let values = || groups.iter().flat_map(|g| g.1.iter().map(|b| b.1));
+    // A bar's length is its value, unless the values are too far apart for that.
+    let far = values().fold(0.0, f64::max) > 30.0 * values().fold(f64::MAX, f64::min);
+    let axis = Axis::over(values(), is_log && far);
     let (bar, gap) = (14.0, 12.0);
     let rows: usize = groups.iter().map(|g| g.1.len()).sum();
     let height = TOP + rows as f64 * bar + groups.len() as f64 * gap + BOTTOM;
@@ -135,12 +138,16 @@ fn frame(title: &str, height: f64) -> String {
 }
 
 fn legend(svg: &mut String, series: &[&String]) {
-    let mut x = LEFT;
+    let (mut x, mut y) = (LEFT, 32.0);
     for (at, name) in series.iter().enumerate() {
         let colour = COLOURS[at % COLOURS.len()];
-        let _ = writeln!(svg, "<rect x=\"{x:.0}\" y=\"32\" width=\"10\" height=\"10\" fill=\"{colour}\"/>");
-        text(svg, x + 14.0, 41.0, "start", name);
-        x += 34.0 + 6.2 * name.chars().count() as f64;
+        let long = 34.0 + 6.2 * name.chars().count() as f64;
+        if x + long > WIDTH && x > LEFT {
+            (x, y) = (LEFT, y + 16.0);
+        }
+        let _ = writeln!(svg, "<rect x=\"{x:.0}\" y=\"{y:.0}\" width=\"10\" height=\"10\" fill=\"{colour}\"/>");
+        text(svg, x + 14.0, y + 9.0, "start", name);
+        x += long;
     }
 }
 

@@ -41,7 +41,7 @@ pub struct Machine {
     pub cores: usize,
     /// The kernel.
     pub kernel: String,
-    /// The commit of the checkout that this runs in.
+    /// The commit of the checkout that this was built in.
     pub commit: String,
     /// Seconds since 1970.
     pub time: u64,
@@ -60,7 +60,9 @@ impl Machine {
                 text.lines().find_map(|l| Some(l.strip_prefix(name)?.trim_start_matches([' ', '\t', ':']).to_owned()));
             found.unwrap_or_default()
         };
-        let commit = Command::new("git").args(["describe", "--always", "--dirty", "--exclude=*"]).output();
+        let commit = Command::new("git")
+            .args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--exclude=*"])
+            .output();
         Self {
             processor: line("/proc/cpuinfo", "model name"),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
