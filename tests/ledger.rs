@@ -5,7 +5,7 @@ mod encoder;
 use encoder::{Head, set, spec};
 use flowgen::{Delivery, Limits, Pace, Plan, Protocol, Trouble};
 use flowlane::collect::{Collector, Config, ExporterAccount, Item, Ledger, Running, Sink};
-use flowlane::columns::Timestamp;
+use flowlane::columns::{ColumnView, Timestamp};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -17,6 +17,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 struct Gate {
     rows: Arc<AtomicU64>,
     options: Arc<AtomicU64>,
+    /// Rows of another protocol than TCP.
+    odd: Arc<AtomicU64>,
     shut: Arc<AtomicBool>,
     broken: Arc<AtomicBool>,
 }
@@ -30,6 +32,11 @@ impl Sink for Gate {
             return Err(io::Error::other("no space left"));
         }
         self.rows.fetch_add(item.rows(), SeqCst);
+        if let Item::Rows { batch, .. } = item
+            && let Some(ColumnView::U8(protocols)) = batch.column("proto").map(|c| c.values)
+        {
+            self.odd.fetch_add(protocols.iter().filter(|p| **p != 6).count() as u64, SeqCst);
+        }
         if let Item::Options(options) = item {
             self.options.fetch_add(options.len() as u64, SeqCst);
         }
@@ -328,4 +335,54 @@ fn what_is_above_a_rate_is_limited_and_its_templates_are_read() {
         v5.send(&Head { sequence: 1500 + i * 30, ..Head::new(5) }.fixed(&vec![vec![0; 48]; 30]));
     }
     ledger_when(&running, "the rest", |l| sums(l) == (before.0 + 100, before.1 + 100));
+}
+
+#[test]
+fn rows_that_the_filter_leaves_out_are_counted_those_it_cannot_tell_of_apart() {
+    let plan = Plan {
+        protocols: vec![Protocol::V5, Protocol::V9, Protocol::Ipfix],
+        exporters: 6,
+        options: Some(100),
+        ..Plan::default()
+    };
+    let count = 1200;
+    // Who sends how many flows of TCP, by the fields of the records themselves.
+    let mut session = flowlane::rows::Session::new();
+    let (mut all, mut tcp) = (0, 0);
+    for (exporter, bytes) in flowgen::memory(&plan, count).expect("a plan").0 {
+        let message = session.parse(&bytes, exporter).expect("a message");
+        for record in message.records() {
+            all += 1;
+            tcp += u64::from(record.by_id(0, 4).map(|v| v.to_string()).as_deref() == Some("6"));
+        }
+    }
+    assert!(tcp > all / 10 && tcp < all);
+    // No record has a VNI: of those that are not TCP it cannot be told.
+    for (filter, unknown) in [("proto tcp", 0), ("proto tcp or vni 5", all - tcp), ("exporter 192.0.2.1", 0)] {
+        let (running, gate, to) = start(2, |config| {
+            config.preparation.filter = Some(flowlane::query::Filter::parse(filter, 0).expect("a filter"));
+        });
+        let mut delivery = Delivery::to(to);
+        delivery.limits = Limits { pace: Pace::Datagrams(20_000.0), count: Some(count), ..Limits::default() };
+        let sent = flowgen::send(&plan, &delivery, &AtomicBool::new(false)).expect("sent");
+        assert_eq!(sent.records, all);
+        let kept = if filter.starts_with("exporter") { 0 } else { tcp };
+        let ledger = ledger_when(&running, filter, |l| {
+            l.total.stats.datagrams == sent.datagrams && l.total.rows_pending() == 0 && l.options.pending() == 0
+        });
+        let t = &ledger.total;
+        assert_eq!((t.stats.records, t.rows_written, t.rows_dropped), (all, kept, 0), "{filter}");
+        assert_eq!((t.rows_filtered, t.rows_unknown), (all - kept, unknown), "{filter}");
+        assert_eq!((gate.rows.load(SeqCst), gate.odd.load(SeqCst)), (kept, 0), "{filter}");
+        assert_eq!(ledger.options.written, sent.options_records, "options data are kept whole");
+        let sum = |of: fn(&ExporterAccount) -> u64| ledger.exporters.iter().map(of).sum::<u64>();
+        assert_eq!((sum(|e| e.account.rows_filtered), sum(|e| e.account.rows_unknown)), (all - kept, unknown));
+        let json = ledger.json();
+        let rows = &json["total"]["rows"];
+        assert_eq!((&rows["filtered"], &rows["filtered_unknown"]), (&(all - kept).into(), &unknown.into()));
+        assert_eq!(running.status().filtered_rows, all - kept);
+        let (summary, result) = running.join();
+        result.expect("no failure");
+        assert_eq!((summary.rows_written, summary.rows_filtered, summary.rows_unknown), (kept, all - kept, unknown));
+    }
 }

@@ -22,6 +22,7 @@ const ACCOUNT: &[(&str, &str)] = &[
     ("datagrams", "/datagrams/received"),
     ("rows", "/rows/decoded"),
     ("written", "/rows/written"),
+    ("filtered", "/rows/filtered"),
     ("missing", "/sequence/lost"),
     ("rows_dropped", "/rows/dropped"),
     ("malformed", "/datagrams/malformed"),
@@ -41,7 +42,7 @@ const WHOLE: &[(&str, &str)] = &[
     ("options_dropped", "/options/dropped"),
 ];
 /// What is no loss.
-const KEPT: &[&str] = &["datagrams", "rows", "written"];
+const KEPT: &[&str] = &["datagrams", "rows", "written", "filtered"];
 
 /// What a ledger, as JSON, has counted since it began: one stretch of time.
 pub fn stretch(ledger: &Value, from_us: i64, to_us: i64) -> Stretch {

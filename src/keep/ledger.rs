@@ -10,7 +10,8 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-/// What there is to count, by name: `datagrams`, `rows` and `written` are what came and stayed, the others what was lost.
+/// What there is to count, by name: `datagrams`, `rows`, `written` and `filtered` are what came, stayed, and was left out as
+/// asked; the others are what was lost.
 ///
 /// Names that are not known are kept: a later version counts more.
 pub type Counts = BTreeMap<String, u64>;

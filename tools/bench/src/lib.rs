@@ -1,5 +1,10 @@
 //! Workloads, and what decodes them: flowlane, a copy of the same bytes, and two other crates.
 
+/// Writes databases for the bench of names and places, as the tests do.
+#[path = "../../../tests/mmdb/mod.rs"]
+#[expect(missing_docs, reason = "the tests' own")]
+pub mod mmdb;
+
 use bytes::BytesMut;
 use flowlane::columns::{ColumnView, Timestamp};
 use flowlane::decode::{Config, Decoder};

@@ -2,6 +2,7 @@
 
 mod history;
 mod instructions;
+mod join;
 mod receive;
 mod report;
 
@@ -21,7 +22,7 @@ Options:
   --quick       Each for a moment; the sums are asserted all the same
   --no-peers    Without other crates and nfcapd
   --only TEXT   Workloads whose name contains the text: v5, v9, IPFIX, variable, IPv6, recordings
-  --bench NAME  Only decode, rows (and v5's views), or receive
+  --bench NAME  Only decode, rows (and v5's views), join (names and places), or receive
   --keep FILE   Three passes; append the ratios, their noise, the machine and the commit to a file, an object a line
   --compare FILE  Three passes; say which ratios changed beyond the noise since the last run that --keep wrote
   --instructions FILE  Only count instructions a datagram (valgrind's callgrind) and hold them against the file; exit code 1 where
@@ -73,8 +74,8 @@ fn main() -> ExitCode {
         }
     }
     let asked = |name: &str| options.bench.as_ref().is_none_or(|b| b == name);
-    if !["decode", "rows", "receive"].iter().any(|name| asked(name)) {
-        eprintln!("bench: there are decode, rows and receive");
+    if !["decode", "rows", "join", "receive"].iter().any(|name| asked(name)) {
+        eprintln!("bench: there are decode, rows, join and receive");
         return ExitCode::from(2);
     }
     if let Some(file) = counted {
@@ -110,6 +111,9 @@ fn pass(options: &Options) -> Vec<(String, f64)> {
         for w in workloads(datagrams, &options.only) {
             measure(&w, place, options, asked("decode"), rows, &report);
         }
+    }
+    if asked("join") && options.only.is_empty() {
+        join::measure(options.quick, &report);
     }
     if asked("receive") && options.only.is_empty() {
         receive::measure(options.quick, options.peers, &report);
