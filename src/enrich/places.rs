@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Addresses of IPv4 that are remembered.
-const V4: usize = 1 << 16;
+const V4: usize = 1 << 18;
 /// Addresses of IPv6 that are remembered.
-const V6: usize = 1 << 14;
+const V6: usize = 1 << 16;
 /// Different places at most: beyond them all start anew.
 const PLACES: usize = 1 << 18;
 /// Databases that places can be told apart by.
