@@ -386,3 +386,64 @@ fn rows_that_the_filter_leaves_out_are_counted_those_it_cannot_tell_of_apart() {
         assert_eq!((summary.rows_written, summary.rows_filtered, summary.rows_unknown), (kept, all - kept, unknown));
     }
 }
+
+#[test]
+fn exporters_that_start_anew_are_resets_and_lose_nothing() {
+    for (protocol, unit) in
+        [(Protocol::V5, "flows"), (Protocol::V7, "flows"), (Protocol::V9, "messages"), (Protocol::Ipfix, "records")]
+    {
+        let (running, _, to) = start(2, |_| {});
+        let plan = Plan { protocols: vec![protocol], exporters: 5, refresh: 0, ..Plan::default() };
+        let mut delivery = Delivery::to(to);
+        // The same streams: an exporter's numbers begin anew with the second round.
+        delivery.source_port = Some(40_000 + std::process::id() as u16 % 20_000);
+        delivery.limits = Limits { pace: Pace::Datagrams(20_000.0), count: Some(1500), ..Limits::default() };
+        let mut sent = Vec::new();
+        for _ in 0..2 {
+            sent.push(flowgen::send(&plan, &delivery, &AtomicBool::new(false)).expect("sent"));
+        }
+        let datagrams: u64 = sent.iter().map(|s| s.datagrams).sum();
+        let ledger =
+            ledger_when(&running, unit, |l| l.total.stats.datagrams == datagrams && l.total.rows_pending() == 0);
+        let s = &ledger.total.stats;
+        assert_eq!(s.records, sent.iter().map(|s| s.records).sum::<u64>());
+        assert_eq!((s.resets, s.lost, s.gaps, s.duplicates, s.reordered), (5, 0, 0, 0, 0), "{protocol:?}");
+        assert!(ledger.exporters.iter().all(|e| e.account.stats.resets == 1));
+    }
+}
+
+#[test]
+fn what_exporters_say_of_themselves_stands_beside_what_came() {
+    let (running, _, to) = start(1, |_| {});
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() as u32;
+    let (ahead, behind) = (From::new("127.0.0.1", to), From::new("127.0.0.2", to));
+    let ids = [40, 41, 42, 163, 164, 165, 166, 167, 168];
+    let fields = ids.map(|id| spec(id, 8));
+    let say = |from: &From, version, secs, domain, scope: &[encoder::Spec], key: &[u8], first: u64| {
+        let head = Head { secs, domain, ..Head::new(version) };
+        let values: Vec<u8> = (first..first + 9).flat_map(u64::to_be_bytes).collect();
+        from.send(&head.message(&[head.options_template(400, scope, &fields), set(400, &[key, &values].concat())]));
+    };
+    // IPFIX: two exporting processes of one domain, one of another, and one that says it again.
+    let process = [spec(144, 4)];
+    say(&ahead, 10, now + 3600, 7, &process, &[0, 0, 0, 1], 100);
+    say(&ahead, 10, now + 3600, 7, &process, &[0, 0, 0, 2], 1000);
+    say(&ahead, 10, now + 3600, 8, &process, &[0, 0, 0, 1], 10_000);
+    say(&ahead, 10, now + 3600, 7, &process, &[0, 0, 0, 1], 200);
+    // v9: of the whole system.
+    say(&behind, 9, now - 120, 7, &[spec(1, 4)], &[0, 0, 0, 0], 5);
+    let ledger = ledger_when(&running, "all of it", |l| l.total.stats.datagrams == 5 && l.options.pending() == 0);
+    let (ahead, behind) = (named(&ledger, "127.0.0.1"), named(&ledger, "127.0.0.2"));
+    let own = |e: &ExporterAccount| e.own.iter().map(|(_, n)| n).collect::<Vec<_>>();
+    assert_eq!(own(ahead), (0..9).map(|i| 200 + 1000 + 10_000 + 3 * i).collect::<Vec<u64>>());
+    assert_eq!(own(behind), (5..14).collect::<Vec<u64>>());
+    let names: Vec<_> = ahead.own.iter().map(|(name, _)| name).collect();
+    assert_eq!(names, flowlane::template::OwnTotals::NAMES);
+    let skew = |e: &ExporterAccount| e.clock_skew_us.expect("known") / 1_000_000;
+    assert!((3540..=3600).contains(&skew(ahead)), "{}", skew(ahead));
+    assert!((-180..=-120).contains(&skew(behind)), "{}", skew(behind));
+    assert_eq!((ledger.options.decoded, ledger.options.written), (5, 5));
+    let json = ledger.json();
+    let of = json["exporters"].as_array().expect("a list").iter().find(|e| e["exporter"] == "127.0.0.2").expect("it");
+    assert_eq!((&of["own_totals"]["exported_octets"], &of["own_totals"]["not_sent_octets"]), (&5.into(), &13.into()));
+}

@@ -2,16 +2,16 @@
 
 mod encoder;
 mod mmdb;
+mod running;
 
 use encoder::{Head, set, spec};
 use mmdb::{city, database};
+use running::{Collector, wait_for};
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 struct Scratch(PathBuf);
 
@@ -33,72 +33,6 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A collector at work, with the lines that it says on standard error and writes on standard output.
-struct Collector {
-    child: Child,
-    port: u16,
-    said: Receiver<String>,
-    rows: Receiver<String>,
-}
-
-impl Collector {
-    fn start(args: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_flowlane"))
-            .args(["collect", "--listen", "127.0.0.1:0", "--threads", "1"])
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("flowlane starts");
-        let (said, rows) = (lines(child.stderr.take().expect("piped")), lines(child.stdout.take().expect("piped")));
-        let line = wait_for(&said, "listening on 127.0.0.1:");
-        let rest = line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(' ').next());
-        let port = rest.and_then(|port| port.parse().ok()).expect("a port");
-        Self { child, port, said, rows }
-    }
-
-    /// Sends a message, and gives the row that comes of it.
-    fn row(&self, socket: &UdpSocket, message: &[u8]) -> serde_json::Value {
-        self.send(socket, message);
-        let line = self.rows.recv_timeout(Duration::from_secs(20)).expect("a row in time");
-        serde_json::from_str(&line).expect("an object")
-    }
-
-    fn send(&self, socket: &UdpSocket, message: &[u8]) {
-        socket.send_to(message, ("127.0.0.1", self.port)).expect("sent");
-    }
-}
-
-impl Drop for Collector {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn lines(from: impl std::io::Read + Send + 'static) -> Receiver<String> {
-    let (to, lines) = channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(from).lines().map_while(Result::ok) {
-            if to.send(line).is_err() {
-                return;
-            }
-        }
-    });
-    lines
-}
-
-/// The next line that has a text in it.
-fn wait_for(lines: &Receiver<String>, what: &str) -> String {
-    let end = Instant::now() + Duration::from_secs(20);
-    loop {
-        let line = lines.recv_timeout(end.saturating_duration_since(Instant::now())).expect(what);
-        if line.contains(what) {
-            return line;
-        }
     }
 }
 
