@@ -41,6 +41,22 @@ enum Out {
     Parquet(Box<ArrowWriter<Box<dyn Write + Send>>>),
 }
 
+impl Out {
+    fn write(&mut self, rows: &RecordBatch) -> anyhow::Result<()> {
+        match self {
+            Self::Parquet(file) => file.write(rows)?,
+            Self::Lines(out) => (0..rows.num_rows()).try_for_each(|row| line(out, rows, row))?,
+            Self::Rows(answer, names) => {
+                for row in 0..rows.num_rows() {
+                    let text = |name: &String| query::text(rows, name, row).unwrap_or_default();
+                    answer.row(names.iter().map(text).collect())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let anonymiser = args.anonymous.anonymiser([])?;
     let mut scan = args.from.scan(&args.filter, Vec::new())?;
@@ -72,22 +88,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let add = |(): &mut (), batch: &RecordBatch, chosen: &BooleanBuffer| {
         let Ok(mut state) = state.lock() else { return false };
         let (out, result) = &mut *state;
-        let write = |out: &mut Out| -> anyhow::Result<()> {
-            let rows = export.rows(batch, chosen)?;
-            let rows = anonymiser.as_ref().map_or_else(|| rows.clone(), |a| a.batch(&rows));
-            match out {
-                Out::Parquet(file) => file.write(&rows)?,
-                Out::Lines(out) => (0..rows.num_rows()).try_for_each(|row| line(out, &rows, row))?,
-                Out::Rows(answer, names) => {
-                    for row in 0..rows.num_rows() {
-                        let text = |name: &String| query::text(&rows, name, row).unwrap_or_default();
-                        answer.row(names.iter().map(text).collect())?;
-                    }
-                }
-            }
-            Ok(())
-        };
-        *result = write(out);
+        *result = export.rows(batch, chosen).map_err(Into::into).and_then(|rows| {
+            let rows = match &anonymiser {
+                Some(anonymiser) => anonymiser.batch(&rows),
+                None => rows,
+            };
+            out.write(&rows)
+        });
         result.is_ok()
     };
     let stats = watched(&scan.watch, || scan.run(|| (), add, drop));
