@@ -6,8 +6,9 @@ use parquet::record::RowAccessor;
 use parquet::schema::parser::parse_message_type;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::UdpSocket;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -25,12 +26,16 @@ impl Drop for Scratch {
 
 /// Starts a collector and waits until it listens; answers with its port.
 fn collect(folder: &Path, more: &[&str]) -> (Child, u16) {
+    collect_as(folder, &[&["--node", "test"], more].concat())
+}
+
+fn collect_as(folder: &Path, more: &[&str]) -> (Child, u16) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_flowlane"))
-        .args(["collect", "--listen", "127.0.0.1:0", "--node", "test", "--rotate", "1s", "--threads", "1", "--out"])
+        .args(["collect", "--listen", "127.0.0.1:0", "--rotate", "1s", "--threads", "1", "--out"])
         .arg(folder)
         .args(more)
         .stderr(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .spawn()
         .expect("flowlane starts");
     let mut lines = BufReader::new(child.stderr.take().expect("its errors")).lines();
@@ -148,4 +153,142 @@ fn kills_lose_the_last_moment_at_most_and_double_nothing() {
     assert_eq!(lost, 0, "of {} flows that were received early enough", kept.len());
     assert_eq!(found.values().filter(|&&n| n != 1).count(), 0, "flows that stand there twice");
     println!("{rounds} kills: {} of {} flows are there", found.len(), next - 1);
+}
+
+/// A file system of a few megabytes of its own, gone at the end; nothing, with the reason printed, where it cannot be had.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn new(name: &str) -> Option<Self> {
+        let path = std::env::temp_dir().join(format!("flowlane-disk-{name}-{}", std::process::id()));
+        Self::over(&path, "size=12m")
+    }
+
+    /// Over what stands in a folder, which is hidden until it is gone.
+    fn over(path: &Path, options: &str) -> Option<Self> {
+        let path = path.to_path_buf();
+        std::fs::create_dir_all(&path).expect("a folder");
+        match Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&path).output() {
+            Ok(done) if done.status.success() => Some(Self(path)),
+            Ok(done) => {
+                println!("skipped: no file system of its own: {}", String::from_utf8_lossy(&done.stderr).trim());
+                None
+            }
+            Err(error) => {
+                println!("skipped: no mount: {error}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        // Not that of another: it is not empty.
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+/// Sends flows for a while; how many.
+fn send(port: u16, next: &mut u32, time: Duration) -> Range<u32> {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let (first, until) = (*next, Instant::now() + time);
+    while Instant::now() < until {
+        for _ in 0..4 {
+            socket.send_to(&message(*next), ("127.0.0.1", port)).expect("sent");
+            *next += 30;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    first..*next
+}
+
+/// Ends a collector by a signal; its summary.
+fn stop(child: Child) -> serde_json::Value {
+    let pid = i32::try_from(child.id()).expect("a process");
+    assert!(Command::new("kill").args(["-INT", &pid.to_string()]).status().expect("kill").success());
+    let out = child.wait_with_output().expect("ended");
+    serde_json::from_slice(&out.stdout).expect("a summary")
+}
+
+#[test]
+fn a_disk_that_is_full_or_read_only_costs_the_rows_of_that_time_and_not_the_service() {
+    let Some(disk) = Disk::new("full") else { return };
+    let folder = disk.0.join("flows");
+    let (child, port) = collect(&folder, &["--json"]);
+    let mut next = 1;
+    let before = send(port, &mut next, Duration::from_millis(600));
+    std::thread::sleep(LAST);
+    // Full.
+    let filler = disk.0.join("filler");
+    let mut file = File::create(&filler).expect("a file");
+    while file.write_all(&[0; 1 << 16]).is_ok() {}
+    while file.write_all(&[0; 512]).is_ok() {}
+    drop(file);
+    send(port, &mut next, Duration::from_millis(600));
+    std::thread::sleep(LAST);
+    // Room again.
+    std::fs::remove_file(&filler).expect("removed");
+    std::thread::sleep(Duration::from_millis(300));
+    let between = send(port, &mut next, Duration::from_millis(600));
+    std::thread::sleep(LAST);
+    // Read-only, from the next file on.
+    let read_only = Disk::over(&folder, "ro").expect("another");
+    std::thread::sleep(LAST);
+    send(port, &mut next, Duration::from_millis(600));
+    std::thread::sleep(LAST);
+    drop(read_only);
+    let after = send(port, &mut next, Duration::from_millis(600));
+    std::thread::sleep(LAST);
+    let summary = stop(child);
+    // What was open when the disk went away is sealed by the next start.
+    let (mut child, _) = collect(&folder, &["--duration", "1s"]);
+    assert!(child.wait().expect("ended").success());
+    let found = found(&folder);
+    for (when, flows) in [("before", before), ("between", between), ("after", after)] {
+        let lost = flows.filter(|id| !found.contains_key(id)).count();
+        assert_eq!(lost, 0, "flows that came {when} the trouble");
+    }
+    assert!(found.values().all(|&n| n == 1), "flows that stand there twice");
+    let count = |what: &str| summary[what].as_u64().expect("a count");
+    assert_eq!(count("rows_written"), found.len() as u64, "what is written is there");
+    assert!(count("rows_dropped") > 0, "{summary}");
+    assert_eq!(count("rows_written") + count("rows_dropped"), count("records"), "every row is accounted for");
+    assert_eq!(count("records"), u64::from(next - 1));
+}
+
+#[test]
+fn collectors_with_names_of_their_own_share_a_folder_and_one_of_the_same_name_is_refused() {
+    let folder = Scratch(std::env::temp_dir().join(format!("flowlane-shared-{}", std::process::id())));
+    let (first, port) = collect(&folder.0, &["--json"]);
+    let other = ["--json", "--node", "other"];
+    let (second, other_port) = collect_as(&folder.0, &other);
+    let mut next = 1;
+    let ours = send(port, &mut next, Duration::from_millis(1500));
+    let theirs = send(other_port, &mut next, Duration::from_millis(1500));
+    let refused = Command::new(env!("CARGO_BIN_EXE_flowlane"))
+        .args(["collect", "--listen", "127.0.0.1:0", "--node", "test", "--duration", "5s", "--out"])
+        .arg(&folder.0)
+        .output()
+        .expect("flowlane starts");
+    assert!(!refused.status.success());
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(text.contains("another process writes here as the node test"), "{text}");
+    // Readers see both, what is hot among it.
+    std::thread::sleep(Duration::from_millis(1500));
+    let top = Command::new(env!("CARGO_BIN_EXE_flowlane"))
+        .args(["top", "exporter", "--by", "flows", "--format", "csv", "--in"])
+        .arg(&folder.0)
+        .output()
+        .expect("flowlane starts");
+    let text = String::from_utf8_lossy(&top.stdout).into_owned();
+    assert!(text.contains(&(next - 1).to_string()), "{text}{}", String::from_utf8_lossy(&top.stderr));
+    stop(first);
+    stop(second);
+    let found = found(&folder.0);
+    assert!(ours.chain(theirs).all(|id| found.get(&id) == Some(&1)));
+    let nodes: std::collections::BTreeSet<String> =
+        sealed_files(&folder.0).expect("files").0.into_iter().map(|f| f.node).collect();
+    assert_eq!(nodes.into_iter().collect::<Vec<_>>(), ["other", "test"]);
 }

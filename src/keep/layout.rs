@@ -81,8 +81,10 @@ pub struct SealedFile {
     pub date: String,
     /// The hour, 0 to 23.
     pub hour: u8,
-    /// When its segment was begun, microseconds since 1970.
+    /// When its segment was begun, microseconds since 1970; the first of them where it has the rows of several.
     pub segment: i64,
+    /// The last of its segments.
+    pub last: i64,
     /// Which of the segment's files of this hour.
     pub part: u32,
     /// Who wrote it.
@@ -93,11 +95,49 @@ pub struct SealedFile {
     pub bytes: u64,
 }
 
-/// The sealed files of all nodes in a folder, by the hour received, and files that were not finished.
+impl SealedFile {
+    /// Whether it has all rows that the other has.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        let is_wider = (self.segment, self.last) != (other.segment, other.last);
+        let is_within = self.segment <= other.segment && other.last <= self.last;
+        is_wider && is_within && self.node == other.node && (self.hour, &self.date) == (other.hour, &other.date)
+    }
+}
+
+/// What is in the folders of hours.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// Files whose rows count, by the hour received.
+    pub(super) sealed: Vec<SealedFile>,
+    /// Files whose rows stand in another that has those of several.
+    pub(super) covered: Vec<SealedFile>,
+    /// Files that were not finished.
+    pub(super) unfinished: Vec<PathBuf>,
+}
+
+/// The sealed files of all nodes in a folder, by the hour received; and files that do not count, because they were not
+/// finished or their rows stand in one that has those of several.
 ///
 /// # Errors
 /// Those of the file system; a folder that goes away meanwhile is passed over.
 pub fn sealed_files(root: &Path) -> io::Result<(Vec<SealedFile>, Vec<PathBuf>)> {
+    let Listing { sealed, covered, mut unfinished } = listing(root)?;
+    unfinished.extend(covered.into_iter().map(|f| f.path));
+    Ok((sealed, unfinished))
+}
+
+/// The files that a segment was sealed to, whether their rows stand in another by now or not.
+///
+/// # Errors
+/// As [`sealed_files`].
+pub fn files_of_segment(root: &Path, node: &str, segment: i64) -> io::Result<Vec<SealedFile>> {
+    let Listing { sealed, covered, .. } = listing(root)?;
+    let mut files: Vec<SealedFile> = sealed.into_iter().chain(covered).collect();
+    files.retain(|f| f.node == node && (f.segment, f.last) == (segment, segment));
+    Ok(files)
+}
+
+pub(super) fn listing(root: &Path) -> io::Result<Listing> {
     let (mut sealed, mut unfinished) = (Vec::new(), Vec::new());
     for (date, days) in folders(root, "date=")? {
         for (hour, path) in folders(&days, "hour=")? {
@@ -106,15 +146,17 @@ pub fn sealed_files(root: &Path) -> io::Result<(Vec<SealedFile>, Vec<PathBuf>)> 
                 let name = entry.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_string();
                 if name.starts_with('.') && name.ends_with(".parquet.tmp") {
                     unfinished.push(entry);
-                } else if let Some((node, segment, part)) = name_parts(&name) {
+                } else if let Some((node, segment, last, part)) = name_parts(&name) {
                     let Ok(bytes) = fs::metadata(&entry).map(|m| m.len()) else { continue };
-                    sealed.push(SealedFile { date: date.clone(), hour, segment, part, node, path: entry, bytes });
+                    sealed.push(SealedFile { date: date.clone(), hour, segment, last, part, node, path: entry, bytes });
                 }
             }
         }
     }
     sealed.sort();
-    Ok((sealed, unfinished))
+    let wide: Vec<SealedFile> = sealed.iter().filter(|f| f.last > f.segment).cloned().collect();
+    let (covered, sealed) = sealed.into_iter().partition(|file| wide.iter().any(|w| w.covers(file)));
+    Ok(Listing { sealed, covered, unfinished })
 }
 
 /// `<node>-<segment>-<part>.parquet`.
@@ -122,10 +164,20 @@ pub(super) fn sealed_name(node: &str, segment: i64, part: u32) -> String {
     format!("{node}-{segment}-{part}.parquet")
 }
 
-fn name_parts(name: &str) -> Option<(String, i64, u32)> {
-    let mut parts = name.strip_suffix(".parquet")?.split('-');
-    let found = (parts.next()?.to_string(), parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    (parts.next().is_none() && is_node(&found.0)).then_some(found)
+/// `<node>-<first segment>-<last>-0.parquet`, of a file that has the rows of all files of the hour between them.
+pub(super) fn compacted_name(node: &str, first: i64, last: i64) -> String {
+    format!("{node}-{first}-{last}-0.parquet")
+}
+
+fn name_parts(name: &str) -> Option<(String, i64, i64, u32)> {
+    let parts: Vec<&str> = name.strip_suffix(".parquet")?.split('-').collect();
+    let (node, first, last, part) = match parts[..] {
+        [node, segment, part] => (node, segment, segment, part),
+        [node, first, last, part] => (node, first, last, part),
+        _ => return None,
+    };
+    let found = (node.to_string(), first.parse().ok()?, last.parse().ok()?, part.parse().ok()?);
+    is_node(node).then_some(found)
 }
 
 fn folders(root: &Path, prefix: &str) -> io::Result<Vec<(String, PathBuf)>> {

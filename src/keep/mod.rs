@@ -9,6 +9,9 @@
 //! it as runs of places in a dictionary. Rows are kept in the order in which they were handed over, which is that of the
 //! time received but for the moment that a batch waits: sorting them would cut every column of every layout at each message.
 //!
+//! Small files of an hour that is over become one, `<node>-<first segment>-<last>-0.parquet`: from the moment it has that name
+//! the files it has the rows of no longer count. They stay for a while, for those who read them.
+//!
 //! Files are cut by the time received, UTC, and stand in the folder of their hour. A file has its final name only when
 //! it is whole and on the disk; its segment is removed after that. What a node writes follows from the segment alone, so
 //! sealing a segment again after a crash writes the same files under the same names: no row is lost or doubled.
@@ -18,6 +21,7 @@
 
 pub mod ledger;
 
+mod compact;
 mod growing;
 mod layout;
 mod retention;
@@ -27,7 +31,7 @@ mod segment;
 mod store;
 mod verify;
 
-pub use layout::{HotSegment, SealedFile, default_node, hot_segments, sealed_files};
+pub use layout::{HotSegment, SealedFile, default_node, files_of_segment, hot_segments, sealed_files};
 pub use retention::{Retention, Retired};
 pub use store::{Options, Progress, Store};
 pub use verify::{Checked, State, verify};

@@ -1,6 +1,6 @@
 //! What is kept, and for how long.
 
-use super::layout::{HOUR_US, SealedFile, hour_folder, sealed_files};
+use super::layout::{HOUR_US, Listing, SealedFile, hour_folder, listing};
 use super::ledger;
 use std::fs;
 use std::io;
@@ -41,8 +41,8 @@ impl Retention {
         if self.is_endless() {
             return Ok(retired);
         }
-        let (files, _) = sealed_files(root)?;
-        let own: Vec<SealedFile> = files.into_iter().filter(|f| f.node == node).collect();
+        let Listing { sealed, covered, .. } = listing(root)?;
+        let own: Vec<SealedFile> = sealed.into_iter().filter(|f| f.node == node).collect();
         let mut kept: u64 = own.iter().map(|f| f.bytes).sum();
         let mut free = match self.free_bytes {
             Some(_) => free_bytes(root)?,
@@ -60,6 +60,10 @@ impl Retention {
                 break;
             }
             if !dry_run {
+                // Without it those that it has the rows of would count again.
+                for covered in covered.iter().filter(|c| file.covers(c)) {
+                    fs::remove_file(&covered.path)?;
+                }
                 fs::remove_file(&file.path)?;
                 // Those of the hour and the day go when they are empty.
                 let hour = file.path.parent();

@@ -71,7 +71,7 @@ fn changed() -> io::Error {
 
 /// Where a column of a file is in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Column {
+pub(super) enum Column {
     Nowhere,
     /// A column of its own.
     Own(usize),
@@ -116,7 +116,7 @@ impl Parts {
 }
 
 /// The columns of the schema, the extras, and at the end the map of those without a column.
-fn schema_of(extras: &[FieldRef], all: &Schema) -> Arc<Schema> {
+pub(super) fn schema_of(extras: &[FieldRef], all: &Schema) -> Arc<Schema> {
     let (known, map) = all.fields().split_at(all.fields().len().saturating_sub(1));
     let mut names: BTreeSet<String> = known.iter().map(|f| f.name().clone()).collect();
     // Two extras of one name and several types: the later ones get a number.
@@ -132,12 +132,13 @@ fn schema_of(extras: &[FieldRef], all: &Schema) -> Arc<Schema> {
     Arc::new(Schema::new(fields).with_metadata(all.metadata().clone()))
 }
 
-fn is_same(a: &Field, b: &Field) -> bool {
+/// Whether two extras are one column.
+pub(super) fn is_same(a: &Field, b: &Field) -> bool {
     a.name() == b.name() && a.data_type() == b.data_type()
 }
 
 /// Where each column of a file is.
-fn columns(file: &Schema, stream: &Schema) -> Vec<Column> {
+pub(super) fn columns(file: &Schema, stream: &Schema) -> Vec<Column> {
     let mut placed = vec![false; stream.fields().len()];
     let place = |field: &FieldRef| {
         if !is_extra(field) {

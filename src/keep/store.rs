@@ -1,6 +1,7 @@
 //! What a collector writes to: the hot segment, and a thread that seals those before it.
 
-use super::layout::{HOUR_US, hot_folder, is_node, sealed_files, segments};
+use super::compact::{compact, remove_covered};
+use super::layout::{HOUR_US, hot_folder, is_node, listing, segments};
 use super::retention::Retention;
 use super::seal::seal;
 use super::segment::Segment;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::{Builder, JoinHandle};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How a store is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// What is kept.
     pub retention: Retention,
+    /// Files of fewer bytes are made one when their hour is over; 0 leaves them.
+    pub small_bytes: u64,
 }
 
 impl Default for Options {
@@ -35,6 +38,7 @@ impl Default for Options {
             stretch_us: 300_000_000,
             segment_bytes: 256 << 20,
             retention: Retention::default(),
+            small_bytes: 64 << 20,
         }
     }
 }
@@ -50,6 +54,8 @@ pub struct Progress {
     pub bytes_sealed: AtomicU64,
     /// Times that sealing failed; it is tried again.
     pub failures: AtomicU64,
+    /// Small files that were made one.
+    pub files_compacted: AtomicU64,
     /// Files removed because they were old or too many.
     pub files_retired: AtomicU64,
 }
@@ -58,8 +64,12 @@ pub struct Progress {
 const GRACE_US: i64 = 2_000_000;
 /// How often sealing is tried again after an error.
 const RETRY: Duration = Duration::from_secs(10);
-/// How often it is looked whether something is too old.
-const RETENTION_EVERY: Duration = Duration::from_secs(60);
+/// How often it is looked whether something is too old, or in too many files.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// How nice the sealing thread is to those that receive and write.
+const NICE: i32 = 10;
+/// Segments that wait to be sealed when a thread helps that is not nice.
+const BEHIND: usize = 2;
 
 /// A folder that a collector keeps flows in.
 pub struct Store {
@@ -73,6 +83,8 @@ pub struct Store {
     last_id: i64,
     jobs: Option<Sender<(i64, PathBuf)>>,
     sealer: Option<JoinHandle<VecDeque<(i64, PathBuf)>>>,
+    helper: Option<JoinHandle<VecDeque<(i64, PathBuf)>>>,
+    help: Sealer,
     progress: Arc<Progress>,
 }
 
@@ -99,15 +111,17 @@ impl Store {
             }
             TryLockError::Error(e) => e,
         })?;
-        let (sealed, unfinished) = sealed_files(root)?;
-        for path in unfinished {
+        remove_covered(root, &options.node, true)?;
+        let found = listing(root)?;
+        for path in found.unfinished {
             let own = format!(".{}-", options.node);
             if path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&own)) {
                 fs::remove_file(path)?;
             }
         }
         let left = segments(&folder)?;
-        let ids = left.iter().map(|s| s.0).chain(sealed.iter().filter(|f| f.node == options.node).map(|f| f.segment));
+        let sealed = found.sealed.iter().filter(|f| f.node == options.node).map(|f| f.last);
+        let ids = left.iter().map(|s| s.0).chain(sealed);
         let last_id = ids.max().unwrap_or(0);
         let (jobs, inbox) = unbounded();
         left.into_iter().for_each(|job| drop(jobs.send(job)));
@@ -116,10 +130,12 @@ impl Store {
             root: root.to_path_buf(),
             node: options.node.clone(),
             retention: options.retention,
+            small_bytes: options.small_bytes,
             inbox,
             waiting: VecDeque::new(),
             progress: progress.clone(),
         };
+        let help = sealer.clone();
         let sealer = Builder::new().name("seal".into()).spawn(move || sealer.run())?;
         Ok(Self {
             options,
@@ -130,6 +146,8 @@ impl Store {
             last_id,
             jobs: Some(jobs),
             sealer: Some(sealer),
+            helper: None,
+            help,
             progress,
         })
     }
@@ -175,8 +193,9 @@ impl Store {
     pub fn finish(mut self) -> io::Result<()> {
         self.close();
         self.jobs = None;
-        let left = self.sealer.take().and_then(|s| s.join().ok()).unwrap_or_default();
-        match left.len() {
+        let threads = [self.sealer.take(), self.helper.take()];
+        let left: usize = threads.into_iter().flatten().map(|s| s.join().map_or(0, |left| left.len())).sum();
+        match left {
             0 => Ok(()),
             n => {
                 let text =
@@ -199,6 +218,20 @@ impl Store {
             let _ = fs::remove_file(&segment.path);
         } else if let Some(jobs) = &self.jobs {
             let _ = jobs.send((segment.id, segment.path));
+            self.catch_up();
+        }
+    }
+
+    /// Lets another thread seal what waits, where that is too much for one that yields to all others.
+    fn catch_up(&mut self) {
+        if self.help.inbox.len() >= BEHIND && self.helper.as_ref().is_none_or(JoinHandle::is_finished) {
+            // What the one before could not seal is tried again.
+            for job in self.helper.take().and_then(|helper| helper.join().ok()).unwrap_or_default() {
+                let _ = self.jobs.as_ref().map(|jobs| jobs.send(job));
+            }
+            let help = self.help.clone();
+            // Without a thread it takes longer.
+            self.helper = Builder::new().name("seal-more".into()).spawn(move || help.help()).ok();
         }
     }
 
@@ -210,10 +243,12 @@ impl Store {
 }
 
 /// The thread that seals.
+#[derive(Clone)]
 struct Sealer {
     root: PathBuf,
     node: String,
     retention: Retention,
+    small_bytes: u64,
     inbox: Receiver<(i64, PathBuf)>,
     // What failed, or came meanwhile.
     waiting: VecDeque<(i64, PathBuf)>,
@@ -223,15 +258,15 @@ struct Sealer {
 impl Sealer {
     /// Until the store is gone; what could not be sealed.
     fn run(mut self) -> VecDeque<(i64, PathBuf)> {
-        let mut looked: Option<std::time::Instant> = None;
+        // Of this thread alone; where it may not, it is as all others.
+        let _ = rustix::process::setpriority_process(None, NICE);
+        let mut looked: Option<Instant> = None;
         loop {
-            if looked.is_none_or(|at| at.elapsed() >= RETENTION_EVERY) {
-                looked = Some(std::time::Instant::now());
-                if let Ok(retired) = self.retention.apply(&self.root, &self.node, now_us(), false) {
-                    self.progress.files_retired.fetch_add(retired.files.len() as u64, Relaxed);
-                }
+            if looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
+                looked = Some(Instant::now());
+                self.look();
             }
-            match self.inbox.recv_timeout(if self.waiting.is_empty() { RETENTION_EVERY } else { RETRY }) {
+            match self.inbox.recv_timeout(if self.waiting.is_empty() { LOOK_EVERY } else { RETRY }) {
                 Ok(job) => self.waiting.push_back(job),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
@@ -241,6 +276,39 @@ impl Sealer {
             }
             self.seal_waiting();
         }
+    }
+
+    /// Seals what there is; what could not be sealed.
+    fn help(mut self) -> VecDeque<(i64, PathBuf)> {
+        while let Ok(job) = self.inbox.try_recv() {
+            self.waiting.push_back(job);
+            self.seal_waiting();
+            if !self.waiting.is_empty() {
+                break;
+            }
+        }
+        self.waiting
+    }
+
+    /// Removes what is too old, and makes one of small files.
+    fn look(&mut self) {
+        let now = now_us();
+        if let Ok(retired) = self.retention.apply(&self.root, &self.node, now, false) {
+            self.progress.files_retired.fetch_add(retired.files.len() as u64, Relaxed);
+        }
+        // Sealing comes first.
+        while self.inbox.is_empty() && self.waiting.is_empty() {
+            match compact(&self.root, &self.node, now, self.small_bytes) {
+                Ok(0) => break,
+                Ok(files) => self.progress.files_compacted.fetch_add(files as u64, Relaxed),
+                Err(_) => {
+                    self.progress.failures.fetch_add(1, Relaxed);
+                    break;
+                }
+            };
+        }
+        // Tried again the next time.
+        let _ = remove_covered(&self.root, &self.node, false);
     }
 
     /// Seals what waits; what fails waits on.

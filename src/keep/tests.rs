@@ -40,7 +40,8 @@ fn batch(first: u32, n: u16, received_us: i64) -> Arc<Batch> {
 }
 
 fn options(node: &str) -> Options {
-    Options { node: node.to_string(), ..Options::default() }
+    // Files of hours long ago stay as they are.
+    Options { node: node.to_string(), small_bytes: 0, ..Options::default() }
 }
 
 fn rows(root: &Path) -> (u64, Vec<State>) {
@@ -156,4 +157,194 @@ fn damage_is_named() {
     let (rows, states) = rows(&scratch.0);
     assert_eq!(rows, 0);
     assert!(matches!(states[..], [State::Damaged(_)]));
+}
+
+/// A folder with a segment of each number of flows that was sealed on its own, all received in one hour.
+fn hour_of_files(name: &str, flows: &[u16]) -> Scratch {
+    let scratch = Scratch::new(name);
+    let mut first = 0;
+    for &n in flows {
+        let mut store = Store::open(&scratch.0, options("a")).expect("a store");
+        store.write(&batch(first, n, HOUR + i64::from(first))).expect("written");
+        store.finish().expect("sealed");
+        first += u32::from(n);
+    }
+    scratch
+}
+
+/// The source addresses in the files whose rows count, the hot segments that no file covers among them.
+fn sources(root: &Path) -> Vec<u32> {
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::UInt32Type;
+    let mut found = Vec::new();
+    let mut add = |batch: &arrow_array::RecordBatch| {
+        let column = batch.column_by_name("src_ip4").expect("a column");
+        found.extend(column.as_primitive::<UInt32Type>().values().iter().copied());
+    };
+    let (sealed, _) = sealed_files(root).expect("files");
+    for file in &sealed {
+        let file = fs::File::open(&file.path).expect("a file");
+        let builder = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).expect("Parquet");
+        builder.build().expect("a reader").for_each(|rows| add(&rows.expect("rows")));
+    }
+    for hot in hot_segments(root).expect("segments") {
+        if !sealed.iter().any(|f| f.node == hot.node && (f.segment..=f.last).contains(&hot.segment)) {
+            read_segment(&hot.path, |rows| {
+                add(&rows);
+                Ok(())
+            })
+            .expect("rows");
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+/// Every file below a folder, with its bytes.
+fn files(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push((path.clone(), fs::read(&path).expect("bytes")));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Makes a folder as a process left it that was killed, and lets the next one start there.
+fn after_a_kill(name: &str, root: &Path, left: &[&(PathBuf, Vec<u8>)], partial: Option<PathBuf>, expected: &[u32]) {
+    let scratch = Scratch::new(name);
+    for (path, bytes) in left {
+        let to = scratch.0.join(path.strip_prefix(root).expect("below the folder"));
+        fs::create_dir_all(to.parent().expect("a folder")).expect("made");
+        fs::write(to, bytes).expect("written");
+    }
+    if let Some(partial) = partial {
+        let to = scratch.0.join(partial.strip_prefix(root).expect("below the folder"));
+        fs::create_dir_all(to.parent().expect("a folder")).expect("made");
+        fs::write(to, "PAR1 and no more").expect("written");
+    }
+    assert_eq!(sources(&scratch.0), expected, "{name}: as readers find it");
+    Store::open(&scratch.0, options("a")).expect("a store").finish().expect("sealed");
+    assert_eq!(sources(&scratch.0), expected, "{name}: after the next start");
+    let (_, states) = rows(&scratch.0);
+    assert!(states.iter().all(|state| *state == State::Sealed), "{name}: {states:?}");
+}
+
+/// The temporary name of a file.
+fn temporary(path: &Path) -> PathBuf {
+    path.with_file_name(format!(".{}.tmp", path.file_name().expect("a name").to_string_lossy()))
+}
+
+#[test]
+fn killed_at_each_step_of_sealing() {
+    let scratch = Scratch::new("steps");
+    let mut store = Store::open(&scratch.0, options("a")).expect("a store");
+    store.write(&batch(0, 30, HOUR - 1)).expect("written");
+    store.write(&batch(30, 20, HOUR)).expect("written");
+    let (_, segment) = segments(&hot_folder(&scratch.0, "a")).expect("segments").pop().expect("one");
+    let hot = (segment.clone(), fs::read(&segment).expect("bytes"));
+    store.finish().expect("sealed");
+    let sealed: Vec<_> =
+        files(&scratch.0).into_iter().filter(|f| f.0.extension().is_some_and(|e| e == "parquet")).collect();
+    let [first, second] = &sealed[..] else { panic!("a file an hour") };
+    let expected: Vec<u32> = (0..50).collect();
+    let kill = |name, left: &[&_], partial| after_a_kill(name, &scratch.0, left, partial, &expected);
+    kill("steps-begun", &[&hot], None);
+    kill("steps-temporary", &[&hot], Some(temporary(&first.0)));
+    kill("steps-sealed", &[&hot, first, second], None);
+    kill("steps-removed", &[first, second], None);
+    // Between two names the rows of one hour are sealed, and those of the other are hot: readers miss these until the start.
+    let between = Scratch::new("steps-between");
+    for (path, bytes) in [&hot, first] {
+        let to = between.0.join(path.strip_prefix(&scratch.0).expect("below the folder"));
+        fs::create_dir_all(to.parent().expect("a folder")).expect("made");
+        fs::write(to, bytes).expect("written");
+    }
+    Store::open(&between.0, options("a")).expect("a store").finish().expect("sealed");
+    assert_eq!(sources(&between.0), expected);
+}
+
+#[test]
+fn small_files_of_an_hour_become_one_and_a_kill_at_each_step_changes_nothing() {
+    let scratch = hour_of_files("compact", &[30, 1, 7, 30]);
+    let expected: Vec<u32> = (0..68).collect();
+    let before = files(&scratch.0);
+    let old: Vec<&_> = before.iter().filter(|f| f.0.extension().is_some_and(|e| e == "parquet")).collect();
+    assert_eq!(old.len(), 4);
+    let late = HOUR + HOUR_US + 301_000_000;
+    assert_eq!(
+        compact::compact(&scratch.0, "a", late - 2_000_000, 1 << 20).expect("a folder"),
+        0,
+        "the hour is not over"
+    );
+    assert_eq!(compact::compact(&scratch.0, "b", late, 1 << 20).expect("a folder"), 0, "not the node's own");
+    assert_eq!(compact::compact(&scratch.0, "a", late, 1).expect("a folder"), 0, "large files stay");
+    assert_eq!(compact::compact(&scratch.0, "a", late, 1 << 20).expect("a folder"), 4);
+    assert_eq!(sources(&scratch.0), expected);
+    let (sealed, covered) = sealed_files(&scratch.0).expect("files");
+    assert_eq!((sealed.len(), covered.len()), (1, 4), "those it was made of stay for their readers, and do not count");
+    let new = (sealed[0].path.clone(), fs::read(&sealed[0].path).expect("bytes"));
+    // A collector that runs does it by itself.
+    let by_itself = hour_of_files("compact-thread", &[5, 6]);
+    let store = Store::open(&by_itself.0, Options { small_bytes: 1 << 20, ..options("a") }).expect("a store");
+    let began = std::time::Instant::now();
+    while store.progress().files_compacted.load(std::sync::atomic::Ordering::Relaxed) < 2 {
+        assert!(began.elapsed().as_secs() < 60, "nothing is made one");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    store.finish().expect("sealed");
+    assert_eq!(sources(&by_itself.0), (0..11).collect::<Vec<u32>>());
+    compact::remove_covered(&scratch.0, "a", false).expect("a folder");
+    assert_eq!(sealed_files(&scratch.0).expect("files").1.len(), 4);
+    assert_eq!(files_of_segment(&scratch.0, "a", sealed[0].segment).expect("files").len(), 1);
+    for (step, left) in (0..=old.len()).enumerate() {
+        let mut files = old[..left].to_vec();
+        files.push(&new);
+        after_a_kill(&format!("compact-removed-{step}"), &scratch.0, &files, None, &expected);
+    }
+    after_a_kill("compact-temporary", &scratch.0, &old, Some(temporary(&new.0)), &expected);
+    assert_eq!(compact::compact(&scratch.0, "a", late, 1 << 20).expect("a folder"), 0, "once");
+    // A late file of the hour, and again: one for all.
+    let mut store = Store::open(&scratch.0, options("a")).expect("a store");
+    store.write(&batch(68, 5, HOUR + 99)).expect("written");
+    store.finish().expect("sealed");
+    assert_eq!(compact::compact(&scratch.0, "a", late, 1 << 20).expect("a folder"), 2);
+    assert_eq!(sources(&scratch.0), (0..73).collect::<Vec<u32>>());
+    // What goes for its age does not leave those behind that it covers.
+    let none = Retention { bytes: Some(0), ..Retention::default() };
+    none.apply(&scratch.0, "a", late, false).expect("a folder");
+    assert!(sources(&scratch.0).is_empty());
+    assert!(files(&scratch.0).iter().all(|f| f.0.extension().is_none_or(|e| e != "parquet")));
+}
+
+#[test]
+fn a_large_file_between_small_ones_is_not_taken_for_one_of_them() {
+    let scratch = hour_of_files("between", &[1, 2, 30, 3, 4]);
+    let large = sealed_files(&scratch.0).expect("files").0.iter().map(|f| f.bytes).max().expect("files");
+    let late = HOUR + 2 * HOUR_US;
+    while compact::compact(&scratch.0, "a", late, large).expect("a folder") > 0 {}
+    assert_eq!(sources(&scratch.0), (0..40).collect::<Vec<u32>>());
+    assert_eq!(sealed_files(&scratch.0).expect("files").0.len(), 3);
+    // A segment that is not sealed yet keeps those around it apart.
+    let scratch = hour_of_files("hot-between", &[1, 2]);
+    let ids: Vec<i64> = sealed_files(&scratch.0).expect("files").0.iter().map(|f| f.segment).collect();
+    fs::write(hot_folder(&scratch.0, "a").join(format!("{}.arrows", ids[0] + 1)), "").expect("a segment");
+    assert_eq!(compact::compact(&scratch.0, "a", late, 1 << 20).expect("a folder"), 0);
+}
+
+#[test]
+fn sealing_catches_up_when_it_is_behind() {
+    let scratch = Scratch::new("behind");
+    let each = Options { segment_bytes: 1, ..options("a") };
+    let mut store = Store::open(&scratch.0, each).expect("a store");
+    for i in 0..40 {
+        store.write(&batch(i * 30, 30, HOUR)).expect("written");
+    }
+    store.finish().expect("sealed");
+    assert_eq!(sources(&scratch.0), (0..1200).collect::<Vec<u32>>());
 }

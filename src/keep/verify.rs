@@ -17,7 +17,8 @@ pub enum State {
         /// Whether its last stream is not whole.
         torn: bool,
     },
-    /// A file that was never finished; the next start of its node removes it.
+    /// A file that does not count: it was never finished, or its rows stand in one that has those of several. Its node
+    /// removes it.
     Unfinished,
     /// It cannot be read.
     Damaged(String),

@@ -36,7 +36,7 @@ pub fn inputs(path: &Path) -> io::Result<Vec<Input>> {
     // Hot segments are listed before sealed files: what is sealed meanwhile is found once, as the file.
     let hot = keep::hot_segments(path)?;
     let (sealed, _) = keep::sealed_files(path)?;
-    let covered = |node: &str, id: i64| sealed.iter().any(|f| f.segment == id && f.node == node);
+    let covered = |node: &str, id: i64| sealed.iter().any(|f| f.segment <= id && id <= f.last && f.node == node);
     let hot: Vec<Input> =
         hot.into_iter().filter(|s| !covered(&s.node, s.segment)).map(|s| Input::Hot(s.path)).collect();
     let mut flat: Vec<PathBuf> = fs::read_dir(path)?
@@ -284,8 +284,7 @@ impl Scan {
         let id: Option<i64> = segment.file_stem().and_then(|s| s.to_str()?.parse().ok());
         let node = segment.parent().and_then(|f| f.file_name()?.to_str());
         let (Some(id), Some(node), Some(root)) = (id, node, segment.ancestors().nth(3)) else { return Ok(()) };
-        let (sealed, _) = keep::sealed_files(root).map_err(|e| e.to_string())?;
-        for file in sealed.iter().filter(|f| f.segment == id && f.node == node) {
+        for file in &keep::files_of_segment(root, node, id).map_err(|e| e.to_string())? {
             let parts = match self.groups(&file.path) {
                 Ok(parts) => parts,
                 Err(Failed::Gone) => continue,

@@ -22,8 +22,6 @@ pub const EXTRA_COLUMNS: usize = 200;
 /// The columns of a file: the schema, the extras known when it was begun, and the map `extras` for all others.
 #[derive(Clone, Debug)]
 pub struct FileSchema {
-    // Places in `SCHEMA`.
-    columns: Vec<usize>,
     extras: Vec<Extra>,
     arrow: Arc<Schema>,
     dictionary: bool,
@@ -58,23 +56,12 @@ impl FileSchema {
                 }
             }
         }
-        Self::with((0..SCHEMA.len()).collect(), extras, dictionary)
+        Self::with(extras, dictionary)
     }
 
-    /// The columns that every file has, those that this batch has beside them, and its extras: as narrow as can be.
-    pub fn narrow(batch: &Batch) -> Self {
-        let extras = Self::new([batch], true).extras;
-        let has = |name: &str| batch.columns().any(|c| c.def.extra_key.is_none() && &*c.def.name == name);
-        let sampled =
-            |name: &str| name == "sampling_rate" && batch.runs().iter().any(|r| !r.meta.sampling_rate.is_nan());
-        let columns = SCHEMA.iter().enumerate().filter(|(_, c)| !c.nullable || has(c.name) || sampled(c.name));
-        Self::with(columns.map(|c| c.0).collect(), extras, true)
-    }
-
-    fn with(columns: Vec<usize>, extras: Vec<Extra>, dictionary: bool) -> Self {
-        let mut fields: Vec<Field> = columns
+    fn with(extras: Vec<Extra>, dictionary: bool) -> Self {
+        let mut fields: Vec<Field> = SCHEMA
             .iter()
-            .filter_map(|&i| SCHEMA.get(i))
             .map(|c| {
                 let data_type = if dictionary && c.dictionary { dictionary_type() } else { c.data_type.arrow() };
                 Field::new(c.name, data_type, c.nullable)
@@ -87,7 +74,7 @@ impl FileSchema {
         fields.push(Field::new("extras", map_type(), true));
         let metadata = [("flowlane.schema_version", SCHEMA_VERSION.to_string())];
         let metadata: HashMap<String, String> = metadata.map(|(k, v)| (k.to_string(), v)).into();
-        Self { columns, extras, arrow: Arc::new(Schema::new(fields).with_metadata(metadata)), dictionary }
+        Self { extras, arrow: Arc::new(Schema::new(fields).with_metadata(metadata)), dictionary }
     }
 
     /// The Arrow schema of the file.
@@ -107,7 +94,7 @@ impl FileSchema {
         let slice = |i: usize| narrow.column(i).slice(first, rows);
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.arrow.fields().len());
         let fields = self.arrow.fields().iter();
-        for ((i, schema), field) in self.columns.iter().filter_map(|&i| Some((i, SCHEMA.get(i)?))).zip(fields) {
+        for ((i, schema), field) in SCHEMA.iter().enumerate().zip(fields) {
             let own = columns.iter().position(|c| c.def.extra_key.is_none() && &*c.def.name == schema.name);
             arrays.push(match own {
                 _ if i < RUN_COLUMNS => self.run_column(i, runs, rows),
