@@ -6,6 +6,7 @@ use super::now;
 use crate::keep::ledger::{Counts, Stretch, append};
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use serde_json::Value;
+use std::borrow::Borrow;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io;
@@ -46,14 +47,27 @@ const KEPT: &[&str] = &["datagrams", "rows", "written", "filtered"];
 
 /// What a ledger, as JSON, has counted since it began: one stretch of time.
 pub fn stretch(ledger: &Value, from_us: i64, to_us: i64) -> Stretch {
+    let exporters = ledger.get("exporters").and_then(Value::as_array).into_iter().flatten();
+    stretch_of(ledger, exporters, from_us, to_us)
+}
+
+/// The same, of exporters one by one: the JSON of all of them would take a hundred times what is kept of it.
+fn stretch_of<V: Borrow<Value>>(
+    whole: &Value,
+    exporters: impl Iterator<Item = V>,
+    from_us: i64,
+    to_us: i64,
+) -> Stretch {
     let counts = |of: &Value, names: &[(&str, &str)]| -> Counts {
         let found = names.iter().filter_map(|(name, place)| Some(((*name).to_string(), of.pointer(place)?.as_u64()?)));
         found.filter(|c| c.1 > 0).collect()
     };
-    let mut total = ledger.get("total").map(|t| counts(t, ACCOUNT)).unwrap_or_default();
-    total.extend(counts(ledger, WHOLE));
-    let exporters = ledger.get("exporters").and_then(Value::as_array).into_iter().flatten();
-    let named = exporters.filter_map(|e| Some((e.get("exporter")?.as_str()?.to_string(), counts(e, ACCOUNT))));
+    let mut total = whole.get("total").map(|t| counts(t, ACCOUNT)).unwrap_or_default();
+    total.extend(counts(whole, WHOLE));
+    let named = exporters.filter_map(|e| {
+        let e = e.borrow();
+        Some((e.get("exporter")?.as_str()?.to_string(), counts(e, ACCOUNT)))
+    });
     Stretch { from: from_us, to: to_us, total, exporters: named.filter(|e| lost(&e.1) > 0).collect() }
 }
 
@@ -84,7 +98,9 @@ impl History {
                 let wait = MINUTE_US - at.rem_euclid(MINUTE_US);
                 let wait = Duration::from_micros(wait.unsigned_abs());
                 let last = end.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected);
-                let line = told.next(&watch.ledger().json(), now().0);
+                let ledger = watch.ledger();
+                let exporters = ledger.exporters.iter().map(|e| e.json(ledger.has_sink));
+                let line = told.next(stretch_of(&ledger.whole_json(), exporters, told.from, now().0.max(told.from)));
                 match append(&folder, &node, &line) {
                     Ok(()) => {
                         told.wrote(line);
@@ -122,9 +138,8 @@ struct Told {
 }
 
 impl Told {
-    /// The line that is due.
-    fn next(&mut self, ledger: &Value, to_us: i64) -> Stretch {
-        let all = stretch(ledger, self.from, to_us.max(self.from));
+    /// The line that is due, of all that was counted.
+    fn next(&mut self, all: Stretch) -> Stretch {
         // An exporter that was forgotten begins anew.
         self.exporters.retain(|exporter, _| all.exporters.contains_key(exporter));
         let none = Counts::new();
@@ -187,20 +202,21 @@ mod tests {
             json!({"total": account, "exporters": [account]})
         };
         let count = |line: &Stretch, name: &str| line.total.get(name).copied().unwrap_or(0);
+        let next = |told: &mut Told, ledger: &Value, to: i64| told.next(stretch(ledger, told.from, to));
         let mut told = Told::default();
-        let first = told.next(&ledger(3, 10), 60);
+        let first = next(&mut told, &ledger(3, 10), 60);
         assert_eq!((count(&first, "missing"), count(&first, "datagrams"), first.exporters.len()), (3, 10, 1));
         // As if it could not be written: the next one has it too.
-        assert_eq!(told.next(&ledger(3, 10), 60), first);
+        assert_eq!(next(&mut told, &ledger(3, 10), 60), first);
         told.wrote(first);
         // One came late, another is missing: three are.
-        let second = told.next(&ledger(2, 30), 120);
+        let second = next(&mut told, &ledger(2, 30), 120);
         assert_eq!((second.from, count(&second, "missing"), count(&second, "datagrams")), (60, 0, 20));
         assert!(second.exporters.is_empty());
         told.wrote(second);
-        let third = told.next(&ledger(3, 40), 180);
+        let third = next(&mut told, &ledger(3, 40), 180);
         assert_eq!((count(&third, "missing"), count(&third, "datagrams")), (0, 10));
         told.wrote(third);
-        assert_eq!(count(&told.next(&ledger(5, 40), 240), "missing"), 2);
+        assert_eq!(count(&next(&mut told, &ledger(5, 40), 240), "missing"), 2);
     }
 }

@@ -426,6 +426,13 @@ impl Ledger {
 
     /// All of it.
     pub fn json(&self) -> Value {
+        let mut all = self.whole_json();
+        all["exporters"] = self.exporters.iter().map(|e| e.json(self.has_sink)).collect();
+        all
+    }
+
+    /// All of it but the exporters.
+    pub(super) fn whole_json(&self) -> Value {
         let o = &self.options;
         let sockets = self
             .sockets
@@ -437,7 +444,6 @@ impl Ledger {
             "fresh": self.is_fresh,
             "total": self.total.json(self.has_sink),
             "other": self.other.json(self.has_sink),
-            "exporters": self.exporters.iter().map(|e| e.json(self.has_sink)).collect::<Value>(),
             "sockets": sockets.collect::<Value>(),
             "kernel_drops": self.kernel_drops(),
             "datagrams_received": self.datagrams_received,
