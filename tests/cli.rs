@@ -68,7 +68,7 @@ fn wrong_flags_and_values_are_one_line_and_exit_2() {
         (&["decode", "--frob", "x"], "--format"),
         (&["decode", "--format", "xml", "x"], "possible values: table, ndjson"),
         (&["decode", "--port", "70000", "x"], "70000"),
-        (&["decode", "--kernel", "mmx", "x"], "there are scalar, avx2, avx512 and neon"),
+        (&["decode", "--kernel", "mmx", "x"], "there are scalar, avx2 and neon"),
         (&["decode", "--templates", "--options", "x"], "cannot be used with"),
         (&["collect", "--listen", "nowhere"], "192.0.2.1:2055"),
         (&["collect", "--rotate", "5"], "5m"),

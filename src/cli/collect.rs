@@ -143,7 +143,7 @@ pub struct Args {
     /// Sampling rate of exporters that do not tell theirs
     #[arg(long, value_name = "RATE", value_parser = rate, allow_hyphen_values = true)]
     sampling_rate: Option<f64>,
-    /// Instructions that records are read with, scalar, avx2, avx512 or neon [default: FLOWLANE_KERNEL, else the fastest here]
+    /// Instructions that records are read with, scalar, avx2 or neon [default: FLOWLANE_KERNEL, else the fastest here]
     #[arg(long, value_name = "NAME")]
     kernel: Option<Kernel>,
     /// Elements to add or override: lines of `pen,id,name,type`

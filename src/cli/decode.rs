@@ -70,7 +70,7 @@ pub struct Args {
     sampling_rate: Option<f64>,
     #[command(flatten)]
     names: NameArgs,
-    /// Instructions that records are read with, scalar, avx2, avx512 or neon [default: FLOWLANE_KERNEL, else the fastest here]
+    /// Instructions that records are read with, scalar, avx2 or neon [default: FLOWLANE_KERNEL, else the fastest here]
     #[arg(long, value_name = "NAME")]
     kernel: Option<Kernel>,
     /// Elements to add or override: lines of `pen,id,name,type`

@@ -10,8 +10,6 @@ use super::window::{At, Clock, Fitting, Lane, SHAPES, SLACK, WHOLE, Window};
 pub(super) const HALF: usize = 4;
 /// Records of a block.
 pub(super) const BLOCK: usize = 2 * HALF;
-/// Records of a large block.
-pub(super) const LARGE: usize = 2 * BLOCK;
 const _: () = assert!(HALF <= SLACK);
 
 /// The addresses of a window in the records of a half block.
@@ -21,8 +19,6 @@ pub(super) type Four = [*const u8; HALF];
 pub(super) trait Vectors {
     /// What is the same for all blocks of a window.
     type Constants;
-    /// Whether [`large`](Self::large) is there.
-    const HAS_LARGE: bool = false;
 
     /// The constants of a window.
     ///
@@ -41,19 +37,6 @@ pub(super) trait Vectors {
     /// # Safety
     /// As for [`half`](Self::half).
     unsafe fn block<const SHAPE: usize>(from: [Four; 2], constants: &Self::Constants, to: To);
-
-    /// Sixteen records' windows to sixteen rows, where vectors are long enough.
-    ///
-    /// # Safety
-    /// As for [`half`](Self::half).
-    #[inline(always)]
-    unsafe fn large<const SHAPE: usize>(from: [Four; 4], constants: &Self::Constants, to: To) {
-        // SAFETY: as the caller promises.
-        unsafe {
-            Self::block::<SHAPE>([from[0], from[1]], constants, to);
-            Self::block::<SHAPE>([from[2], from[3]], constants, to.at(BLOCK));
-        }
-    }
 
     /// Copies sixteen bytes.
     ///
@@ -200,16 +183,6 @@ pub(super) trait Place: Copy {
         // SAFETY: as the caller promises.
         unsafe { [self.four(i), self.four(i + HALF)] }
     }
-
-    /// In sixteen records from `i` on.
-    ///
-    /// # Safety
-    /// They are there.
-    #[inline(always)]
-    unsafe fn sixteen(self, i: usize) -> [Four; 4] {
-        // SAFETY: as the caller promises.
-        unsafe { [self.four(i), self.four(i + 4), self.four(i + 8), self.four(i + 12)] }
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -296,18 +269,6 @@ unsafe fn blocks<V: Vectors, const SHAPE: usize, P: Place>(window: &Window, plac
     // SAFETY: the window is a packed one, which has slots; the caller promises the instructions.
     let (n, to, constants) = unsafe { ((*out).n, (*out).of(window), V::constants(window, (*out).clock)) };
     let mut i = 0;
-    if V::HAS_LARGE {
-        while i + LARGE <= n {
-            // SAFETY: sixteen more records, and their slots.
-            unsafe { V::large::<SHAPE>(place.sixteen(i), &constants, to.at(i)) };
-            i += LARGE;
-        }
-        if n - i > BLOCK + HALF && n >= LARGE {
-            // SAFETY: the last sixteen, some of which are done.
-            unsafe { V::large::<SHAPE>(place.sixteen(n - LARGE), &constants, to.at(n - LARGE)) };
-            return;
-        }
-    }
     while i + BLOCK <= n {
         // SAFETY: eight more records, and their slots.
         unsafe { V::block::<SHAPE>(place.eight(i), &constants, to.at(i)) };

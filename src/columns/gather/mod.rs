@@ -5,8 +5,6 @@
 //! dealt with by its caller, row by row. [`scalar`] is the reference; where the machine has vectors, windows of sixteen bytes do most
 //! columns of a plan.
 
-#[cfg(target_arch = "x86_64")]
-mod avx512;
 #[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little")))]
 mod blocks;
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]

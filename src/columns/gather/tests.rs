@@ -74,9 +74,6 @@ fn machines_with_vectors_use_them() {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
         there.push(Kernel::Avx2);
-        if is_x86_feature_detected!("avx512vbmi") && is_x86_feature_detected!("avx512vl") {
-            there.push(Kernel::Avx512);
-        }
     }
     assert_eq!(Some(Kernel::best()), there.last().copied());
     assert_eq!(kernels().count(), there.len() - 1);

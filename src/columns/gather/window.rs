@@ -32,19 +32,17 @@ pub enum Kernel {
     Scalar,
     /// AVX2, on x86-64.
     Avx2,
-    /// AVX-512, on x86-64.
-    Avx512,
     /// NEON, on aarch64.
     Neon,
 }
 
 impl Kernel {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Neon];
+    pub const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Neon];
 
     /// The fastest that this machine has.
     pub fn best() -> Self {
-        let vectors = [Self::Avx512, Self::Avx2, Self::Neon].into_iter().find(|k| k.is_available());
+        let vectors = [Self::Avx2, Self::Neon].into_iter().find(|k| k.is_available());
         vectors.unwrap_or(Self::Scalar)
     }
 
@@ -61,12 +59,11 @@ impl Kernel {
         self == Self::Scalar || Simd::new(self).is_some()
     }
 
-    /// Its name: `scalar`, `avx2`, `avx512` or `neon`.
+    /// Its name: `scalar`, `avx2` or `neon`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
-            Self::Avx512 => "avx512",
             Self::Neon => "neon",
         }
     }
@@ -92,7 +89,7 @@ pub struct UnknownKernel;
 
 impl std::fmt::Display for UnknownKernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("unknown kernel: there are scalar, avx2, avx512 and neon")
+        f.write_str("unknown kernel: there are scalar, avx2 and neon")
     }
 }
 

@@ -1,33 +1,24 @@
 //! Windows with AVX2: eight records at a time, or four.
 #![expect(unsafe_code, reason = "vector loads and stores")]
 
-use super::avx512;
 use super::blocks::{self, Fills, Four, Listed, Out, Place, Strided, To, Vectors, kernels};
 use super::window::{Clock, Fitting, Kernel, Lane, Window};
 use std::arch::x86_64::*;
 
-/// AVX2 or AVX-512, which this machine was seen to have.
+/// AVX2, which this machine was seen to have.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Runner {
-    // INVARIANT: kernels for instructions that this machine was seen to have.
-    strided: &'static Fills<Strided>,
-    listed: &'static Fills<Listed>,
-}
+pub(super) struct Runner(());
 
 impl Runner {
     pub(super) fn new(kernel: Kernel) -> Option<Self> {
-        match kernel {
-            Kernel::Avx2 if is_x86_feature_detected!("avx2") => Some(Self { strided: &STRIDED, listed: &LISTED }),
-            Kernel::Avx512 if avx512::is_there() => Some(Self { strided: &avx512::STRIDED, listed: &avx512::LISTED }),
-            _ => None,
-        }
+        (kernel == Kernel::Avx2 && is_x86_feature_detected!("avx2")).then_some(Self(()))
     }
 
     /// Fills the columns of the windows.
     #[inline(always)]
     pub(super) fn run(self, windows: &[Window], records: &Fitting<'_>, clock: Clock) {
-        // SAFETY: detected by `new`.
-        unsafe { blocks::run(self.strided, self.listed, windows, records, clock) }
+        // SAFETY: AVX2 was detected by `new`.
+        unsafe { blocks::run(&STRIDED, &LISTED, windows, records, clock) }
     }
 }
 
@@ -44,9 +35,9 @@ unsafe fn fill<const SHAPE: usize, P: Place>(window: &Window, place: P, out: *co
 
 // What follows is inlined into `fill`, whose instructions it may then use.
 
-pub(super) struct Avx2;
+struct Avx2;
 
-pub(super) struct Constants {
+struct Constants {
     mask: __m256i,
     uptime: __m256i,
     export: __m256i,
