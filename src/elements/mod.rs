@@ -74,6 +74,33 @@ impl DataType {
         ("subTemplateMultiList", Self::SubTemplateMultiList),
     ];
 
+    /// Whether values stand as their bytes where no column takes them, not as a number.
+    pub(crate) fn is_bytes(self) -> bool {
+        use DataType as D;
+        matches!(
+            self,
+            D::OctetArray
+                | D::String
+                | D::MacAddress
+                | D::Ipv4Address
+                | D::Ipv6Address
+                | D::BasicList
+                | D::SubTemplateList
+                | D::SubTemplateMultiList
+                | D::Float32
+                | D::Float64
+                | D::Signed8
+                | D::Signed16
+                | D::Signed32
+                | D::Signed64
+        )
+    }
+
+    /// Whether values are unsigned integers of 64 bits at most.
+    pub(crate) fn is_unsigned(self) -> bool {
+        matches!(self, Self::Unsigned8 | Self::Unsigned16 | Self::Unsigned32 | Self::Unsigned64)
+    }
+
     /// The type of this name in IANA's registry, whatever the case.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().find(|t| t.0.eq_ignore_ascii_case(name)).map(|t| t.1)

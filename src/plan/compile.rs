@@ -126,7 +126,7 @@ impl Plan {
             counters_are_total: totals,
             order: order.into(),
             derive: c.derive.into(),
-            spill_keys: c.fields.iter().map(|f| (f.key.clone(), f.data_type.is_none_or(|t| !is_bytes(t)))).collect(),
+            spill_keys: c.fields.iter().map(|f| (f.key.clone(), f.data_type.is_none_or(|t| !t.is_bytes()))).collect(),
             columns,
             frame,
             first_family,
@@ -137,32 +137,6 @@ impl Plan {
         let reciprocal = (1 << 32) / min_len as u64 + 1;
         Self { layout: Arc::new(layout), min_len, reciprocal, segments, ops: c.ops.into(), groups, sampling, time }
     }
-}
-
-/// Whether values of this type are bytes, not numbers.
-fn is_bytes(data_type: DataType) -> bool {
-    use DataType as D;
-    matches!(
-        data_type,
-        D::OctetArray
-            | D::String
-            | D::MacAddress
-            | D::Ipv4Address
-            | D::Ipv6Address
-            | D::BasicList
-            | D::SubTemplateList
-            | D::SubTemplateMultiList
-            | D::Float32
-            | D::Float64
-            | D::Signed8
-            | D::Signed16
-            | D::Signed32
-            | D::Signed64
-    )
-}
-
-fn is_unsigned(data_type: DataType) -> bool {
-    matches!(data_type, DataType::Unsigned8 | DataType::Unsigned16 | DataType::Unsigned32 | DataType::Unsigned64)
 }
 
 fn fields(template: &Template, registry: &Registry) -> (Vec<Field>, Box<[usize]>) {
@@ -293,7 +267,7 @@ impl Compiler {
         let (width, exact) = (f.width(), |n: usize| f.width().is_none_or(|w| w == n));
         use DataType as D;
         let (data_type, convert) = match f.data_type {
-            Some(t) if is_unsigned(t) => (unsigned_type(width), Convert::Unsigned),
+            Some(t) if t.is_unsigned() => (unsigned_type(width), Convert::Unsigned),
             Some(D::Signed8 | D::Signed16 | D::Signed32 | D::Signed64) if width.is_none_or(|w| w <= 8) => {
                 (ColumnType::I64, Convert::Signed)
             }
@@ -456,7 +430,7 @@ impl Compiler {
     fn durations(&mut self) {
         let found = [(161, 1000), (162, 1)].into_iter().find_map(|(id, unit)| Some((self.find_fixed(id)?, unit)));
         let Some((i, unit)) = found else { return };
-        if !self.fields[i].data_type.is_some_and(is_unsigned) {
+        if !self.fields[i].data_type.is_some_and(DataType::is_unsigned) {
             return;
         }
         let (start, end) = (self.has("flow_start"), self.has("flow_end"));
