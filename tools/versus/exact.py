@@ -2,15 +2,18 @@
 """Holds what collectors read from the recordings in fixtures/ against what flowlane reads, flow by flow and field by field.
 
     exact.py                          every recording through every collector that is here; Markdown
+    exact.py capture.pcap folder      other recordings: files, and all below folders
     exact.py --only bidirectional     recordings whose name holds the text
     exact.py --peer tshark,nfdump
 
-nfcapd, goflow2 and Python's netflow get the recording's datagrams from flowgen over loopback, tshark reads the file. Flows are paired by
-addresses, ports and protocol. A field that a collector does not print is not compared. `VERSUS_PYTHON` names an interpreter that
+nfcapd, nfacctd, goflow2 and Python's netflow get the recording's datagrams from flowgen over loopback, tshark reads the file. Flows are paired
+by addresses, ports and protocol. A field that a collector does not print is not compared. nfacctd adds up flows that are alike in all that is
+compared but packets and bytes. `VERSUS_PYTHON` names an interpreter that
 has `netflow`. README.md says of each difference who is right, and by which RFC.
 """
 import argparse
 import collections
+import csv
 import datetime
 import glob
 import gzip
@@ -70,11 +73,14 @@ def free_port():
         return s.getsockname()[1]
 
 
-def collected(path, command, stop, folder):
-    """Starts a collector, sends it the recording, and ends it."""
+def collected(path, command, stop, folder, config=""):
+    """Starts a collector, sends it the recording, and ends it. A configuration goes where the command's last word says."""
     port = free_port()
+    if config:
+        with open(command[-1], "w") as file:
+            file.write(config.replace("PORT", str(port)).replace("FOLDER", folder))
     command = [part.replace("PORT", str(port)) for part in command]
-    child = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    child = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "TZ": "UTC"})
     try:
         listening, end = f":{port:04X} ", time.monotonic() + 20
         while not any(listening in open(f).read() for f in ("/proc/net/udp", "/proc/net/udp6")):
@@ -110,6 +116,36 @@ def nfdump(path, folder):
                "sport": f.get("src_port"), "dport": f.get("dst_port"), "proto": f.get("proto"), "packets": f.get("in_packets"),
                "bytes": f.get("in_bytes"), "start_ms": iso_ms(f.get("first")), "end_ms": iso_ms(f.get("last")), "tcp_flags": flags,
                "in_if": f.get("input_snmp"), "out_if": f.get("output_snmp")}
+
+
+NFACCTD = """daemonize: false
+nfacctd_ip: 127.0.0.1
+nfacctd_port: PORT
+nfacctd_time_new: true
+plugins: print[p]
+aggregate[p]: src_host, dst_host, src_port, dst_port, proto, tcpflags, in_iface, out_iface, timestamp_start, timestamp_end, flows
+print_output[p]: csv
+print_output_file[p]: FOLDER/flows.csv
+print_output_file_append[p]: true
+print_refresh_time[p]: 300
+print_num_protos[p]: true
+"""
+
+
+def nfacctd(path, folder):
+    program = shutil.which("nfacctd") or "/usr/sbin/nfacctd"
+    collected(path, [program, "-f", os.path.join(folder, "nfacctd.conf")], signal.SIGINT, folder, NFACCTD)
+    out, stamp = os.path.join(folder, "flows.csv"), lambda text: None if text.startswith("0000") else iso_ms(text.replace(" ", "T"))
+    if not os.path.exists(out):
+        return
+    with open(out) as lines:
+        for f in csv.DictReader(lines):
+            if f["FLOWS"] == "FLOWS":
+                continue  # the head, once more
+            yield {"src": address(f["SRC_IP"]), "dst": address(f["DST_IP"]), "sport": number(f["SRC_PORT"]), "dport": number(f["DST_PORT"]),
+                   "proto": number(f["PROTOCOL"]), "packets": number(f["PACKETS"]), "bytes": number(f["BYTES"]),
+                   "start_ms": stamp(f["TIMESTAMP_START"]), "end_ms": stamp(f["TIMESTAMP_END"]), "tcp_flags": number(f["TCP_FLAGS"]),
+                   "in_if": number(f["IN_IFACE"]), "out_if": number(f["OUT_IFACE"])}
 
 
 def goflow2(path, folder):
@@ -235,11 +271,13 @@ def short(flow):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("paths", nargs="*", default=[os.path.join(ROOT, "fixtures")], help="files and folders [fixtures/]")
     parser.add_argument("--only", default="", help="recordings whose name holds this text")
-    parser.add_argument("--peer", default="nfdump,tshark,goflow2,netflow", help="collectors, with commas between")
+    parser.add_argument("--peer", default="nfdump,nfacctd,tshark,goflow2,netflow", help="collectors, with commas between")
     a = parser.parse_args()
-    known = {"nfdump": nfdump, "tshark": tshark, "goflow2": goflow2, "netflow": netflow}
-    files = sorted(f for f in glob.glob(os.path.join(ROOT, "fixtures", "**", "*.pcap"), recursive=True) if a.only in f)
+    known = {"nfdump": nfdump, "nfacctd": nfacctd, "tshark": tshark, "goflow2": goflow2, "netflow": netflow}
+    below = lambda path: glob.glob(os.path.join(path, "**", "*.pcap"), recursive=True) if os.path.isdir(path) else [path]
+    files = sorted(f for path in a.paths for f in below(path) if a.only in f)
     print("| recording | collector | flows of flowlane / its | alike | differ: flowlane / it | only flowlane | only it |")
     print("|---|---|---:|---:|---|---|---|")
     for path in files:

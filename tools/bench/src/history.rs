@@ -44,8 +44,8 @@ impl Run {
         let ratios: Map<String, Value> =
             self.ratios.iter().map(|r| (r.name.clone(), json!({ "ratio": r.middle, "noise": r.noise }))).collect();
         let line = json!({
-            "time": SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
-            "commit": says("git", &["describe", "--always", "--dirty", "--exclude=*"]),
+            "time": seconds(),
+            "commit": commit(),
             "rustc": says("rustc", &["--version"]),
             "processor": processor(),
             "kernel": Kernel::chosen().to_string(),
@@ -90,6 +90,30 @@ impl Run {
         };
         self.ratios.iter().filter_map(change).collect()
     }
+}
+
+/// Where, of what, and by which command: the line before the others.
+pub fn machine() -> Value {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    json!({
+        "kind": "machine",
+        "processor": processor(),
+        "cores": std::thread::available_parallelism().map_or(1, usize::from),
+        "kernel": kernel.trim(),
+        "commit": commit(),
+        "time": seconds(),
+        "command": format!("bench {}", words.join(" ")),
+        "rustc": says("rustc", &["--version"]),
+    })
+}
+
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+fn commit() -> String {
+    says("git", &["describe", "--always", "--dirty", "--exclude=*"])
 }
 
 /// What a program prints, in one line; nothing where it is missing.

@@ -18,7 +18,8 @@ bench: how fast flowlane is, beside a copy of the same bytes, other crates and o
 Usage: cargo run --release -p bench [-- OPTIONS]
 
 Options:
-  --json        One JSON object a line: bench, template, place, kernel, the value by its unit, ratio, against, target, met
+  --json        One JSON object a line: first the machine, commit and command, then bench, template, place, kernel, the value by its
+                unit, ratio, against, target, met; versus report makes tables of it
   --quick       Each for a moment; the sums are asserted all the same
   --no-peers    Without other crates and nfcapd
   --only TEXT   Workloads whose name contains the text: v5, v9, IPFIX, variable, IPv6, recordings
@@ -80,6 +81,9 @@ fn main() -> ExitCode {
     }
     if let Some(file) = counted {
         return instructions::hold(&file, write);
+    }
+    if options.json {
+        println!("{}", history::machine());
     }
     if options.keep.is_none() && options.compare.is_none() {
         pass(&options);

@@ -3,7 +3,9 @@
 //! 0: measured. 1: it could not be. 2: the command line is wrong.
 
 mod common;
+mod everything;
 
+use crate::document::Filled;
 use crate::raw::{self, Entry};
 use crate::report::Report;
 use crate::{cost, hostile, latency, peer, rate, scale, soak, workload};
@@ -18,8 +20,13 @@ use std::process::ExitCode;
 #[command(
     name = "versus",
     version,
+    args_conflicts_with_subcommands = true,
     after_help = "\
+Without a command it measures all of cost, loss, rate and latency, of all workloads and collectors that are named, or of all that are
+there, and prints a row for each, then the raw data as CSV.
+
 Examples:
+  versus --workload v5 --peer flowlane,nfcapd --csv run.csv
   versus cost                                 processor time a flow, memory and disk: every collector that is here
   versus cost --workload v5,ipfix-23 --peer flowlane,nfcapd --rounds 7
   versus rate --workload v5                   the highest rate without loss, plain sender and trains
@@ -28,6 +35,7 @@ Examples:
   versus hostile --workload v5 --peer flowlane
   versus cost --json run.jsonl --csv run.csv  keep the raw data; both are appended to
   versus report run.jsonl --out charts        the tables again, as Markdown, and charts
+  versus report --into PERFORMANCE.md         tables and charts of a document anew, from the raw data that it names
   versus list                                 workloads, and collectors with their versions or how to get them
 
 A collector gets one core for all of its threads, the sender another; each asks for the same receive buffer and writes to the
@@ -36,7 +44,9 @@ included. Build with cargo build --release -p flowlane -p flowgen -p versus."
 )]
 struct Args {
     #[command(subcommand)]
-    command: What,
+    command: Option<What>,
+    #[command(flatten)]
+    everything: everything::Args,
 }
 
 #[derive(Subcommand)]
@@ -56,7 +66,7 @@ enum What {
     Hostile(HostileArgs),
     /// What each stage of flowlane costs, and the rate that follows for 1 to 64 cores, checked on one and two
     Scale(ScaleArgs),
-    /// Raw data as tables in Markdown, with --out also as a page with charts in SVG
+    /// Raw data as tables in Markdown and charts in SVG: on a page of their own, or in a document
     Report(ReportArgs),
     /// Workloads, and collectors with their versions or how to get them
     List,
@@ -81,6 +91,9 @@ struct CostArgs {
 struct RateArgs {
     #[command(flatten)]
     common: Common,
+    /// Times that each collector has its turn
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
     /// Seconds that each trial lasts
     #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = positive)]
     seconds: f64,
@@ -104,6 +117,9 @@ struct LossArgs {
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "10000,50000,100000,150000,200000",
         value_parser = positive)]
     rates: Vec<f64>,
+    /// Times that each collector has its turn
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
     /// Seconds that each trial lasts
     #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = positive)]
     seconds: f64,
@@ -113,11 +129,14 @@ struct LossArgs {
 struct LatencyArgs {
     #[command(flatten)]
     common: Common,
-    /// Datagrams a second: half the loss-free rate shows more than an idle collector does
-    #[arg(long, value_name = "N", default_value_t = 20_000.0, value_parser = positive)]
-    rate: f64,
-    /// Seconds that it lasts
-    #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = positive)]
+    /// Datagrams a second, with commas between: half the loss-free rate shows more than an idle collector does
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "20000", value_parser = positive)]
+    rate: Vec<f64>,
+    /// Times that each collector has its turn
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Seconds that each turn lasts
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0, value_parser = positive)]
     seconds: f64,
 }
 
@@ -171,17 +190,29 @@ struct ScaleArgs {
 
 #[derive(clap::Args)]
 struct ReportArgs {
-    /// Raw data, as `--json` wrote it
-    #[arg(required = true)]
+    /// Raw data, as `--json` of versus and of bench wrote it
+    #[arg(required_unless_present = "into")]
     files: Vec<PathBuf>,
     /// Write report.md and the charts into a folder
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
+    /// Fill in the places of a document that are marked by `<!-- versus report: TABLE FILE... -->` or `<!-- versus report: chart CHART
+    /// FILE... -->`, up to `<!-- end -->`
+    #[arg(long, value_name = "DOCUMENT", conflicts_with_all = ["files", "out"])]
+    into: Option<PathBuf>,
+    /// Write nothing: exit code 1 where the document or one of its charts is not what the raw data says
+    #[arg(long, requires = "into")]
+    check: bool,
 }
 
 /// The program.
 pub fn main() -> ExitCode {
-    match run(Args::parse().command) {
+    let args = Args::parse();
+    let result = match args.command {
+        Some(command) => run(command),
+        None => everything::run(&args.everything),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("versus: {error:#}");
@@ -196,9 +227,10 @@ fn run(what: What) -> anyhow::Result<()> {
         What::Rate(args) => rates(&args),
         What::Loss(args) => {
             let mut set = args.common.prepare()?;
+            let fixed = rate::Rates { rounds: args.rounds, rates: args.rates, seconds: args.seconds };
             let mut trials = Vec::new();
             for w in &set.workloads {
-                trials.extend(rate::losses(&set.arena, &set.peers, w, &args.rates, args.seconds, &mut set.raw)?);
+                trials.extend(rate::losses(&set.arena, &set.peers, w, &fixed, &mut set.raw)?);
             }
             print!("{}", rate::loss_table(&trials).text());
             Ok(())
@@ -210,21 +242,10 @@ fn run(what: What) -> anyhow::Result<()> {
             let mut set = args.common.prepare()?;
             let scale = scale::measure(&set.arena, args.seconds, &mut set.raw)?;
             set.raw.write(&Entry::Scale(scale.clone()))?;
-            scale::tables(&scale).iter().for_each(|(title, table)| println!("{title}\n{}", table.text()));
+            scale::tables(&scale).iter().for_each(|(_, title, table)| println!("{title}\n{}", table.text()));
             Ok(())
         }
-        What::Report(args) => {
-            let mut entries = Vec::new();
-            for file in &args.files {
-                entries.extend(raw::read(file)?);
-            }
-            let report = Report::new(entries);
-            match &args.out {
-                None => print!("{}", report.markdown()),
-                Some(folder) => println!("report.md, {} in {}", report.write(folder)?.join(", "), folder.display()),
-            }
-            Ok(())
-        }
+        What::Report(args) => reports(&args),
         What::List => {
             println!("Workloads:");
             workload::all().iter().for_each(|w| println!("  {:<16} {}", w.name, w.about));
@@ -254,14 +275,9 @@ fn rates(args: &RateArgs) -> anyhow::Result<()> {
     let mut found = Vec::new();
     for workload in &set.workloads {
         for sender in &args.sender {
-            for peer in set.peers.iter().filter(|p| p.takes(workload)) {
-                let (seconds, within, trains) = (args.seconds, args.within, sender == "trains");
-                let search = rate::Search { seconds, first: args.first, within, trains };
-                match rate::loss_free(&set.arena, peer.as_ref(), workload, search, &mut set.raw) {
-                    Ok(one) => found.push(one),
-                    Err(why) => eprintln!("versus: {why:#}"),
-                }
-            }
+            let (seconds, within, trains) = (args.seconds, args.within, sender == "trains");
+            let search = rate::Search { round: 0, seconds, first: args.first, within, trains };
+            found.extend(rate::measure(&set.arena, &set.peers, workload, search, args.rounds, &mut set.raw)?);
         }
     }
     print!("{}", rate::table(&found).text());
@@ -270,18 +286,44 @@ fn rates(args: &RateArgs) -> anyhow::Result<()> {
 
 fn latencies(args: &LatencyArgs) -> anyhow::Result<()> {
     let mut set = args.common.prepare()?;
+    // Without a name it is the first alone: what the datagrams hold makes little difference here.
+    let named = args.common.names_workloads();
+    let of_one = set.workloads.iter().filter(|w| named || w.name == "v5");
     let mut found = Vec::new();
-    for peer in &set.peers {
-        match latency::measure(&set.arena, peer.as_ref(), args.rate, args.seconds) {
-            Ok(Some(one)) => {
-                set.raw.write(&Entry::Latency(one.clone()))?;
-                found.push(one);
-            }
-            Ok(None) => eprintln!("versus: {} cannot repeat what it receives", peer.name()),
-            Err(why) => eprintln!("versus: {}: {why:#}", peer.name()),
+    for workload in of_one {
+        if latency::plan(workload).is_none() {
+            eprintln!("versus: {} is left out: latency is measured of one exporter's made up traffic", workload.name);
+            continue;
+        }
+        for &rate in &args.rate {
+            let asked = latency::Asked { round: 0, rate, seconds: args.seconds };
+            found.extend(latency::in_turn(&set.arena, &set.peers, workload, asked, args.rounds, &mut set.raw)?);
         }
     }
     print!("{}", latency::table(&found).text());
+    Ok(())
+}
+
+fn reports(args: &ReportArgs) -> anyhow::Result<()> {
+    if let Some(document) = &args.into {
+        let filled = Filled::of(document)?;
+        let stale = filled.stale();
+        match (stale.is_empty(), args.check) {
+            (false, true) => bail!("not what the raw data says: {}; versus report --into writes it", stale.join(", ")),
+            (_, true) => {}
+            _ => filled.write()?,
+        }
+        return Ok(());
+    }
+    let mut entries = Vec::new();
+    for file in &args.files {
+        entries.extend(raw::read(file)?);
+    }
+    let report = Report::new(entries);
+    match &args.out {
+        None => print!("{}", report.markdown()),
+        Some(folder) => println!("report.md, {} in {}", report.write(folder)?.join(", "), folder.display()),
+    }
     Ok(())
 }
 
@@ -293,7 +335,7 @@ fn soaks(args: &SoakArgs) -> anyhow::Result<()> {
             let rate = match args.rate {
                 Some(rate) => rate,
                 None => {
-                    let search = rate::Search { seconds: 1.0, first: 40_000.0, within: 0.1, trains: false };
+                    let search = rate::Search { round: 1, seconds: 1.0, first: 40_000.0, within: 0.1, trains: false };
                     let found = rate::loss_free(&set.arena, peer.as_ref(), workload, search, &mut set.raw)?;
                     found.datagrams_per_second / 2.0
                 }

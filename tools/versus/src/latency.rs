@@ -7,8 +7,10 @@
 
 use crate::peer::{Peer, Place};
 use crate::process::{Running, Scratch, free_port, pin};
-use crate::table::{Table, number};
+use crate::raw::{Entry, Raw};
+use crate::table::{Table, median, number};
 use crate::trial::Arena;
+use crate::workload::{Traffic, Workload};
 use anyhow::{Context, anyhow};
 use flowgen::{Plan, Protocol};
 use hdrhistogram::Histogram;
@@ -18,6 +20,7 @@ use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use std::io::IoSliceMut;
 use std::net::UdpSocket;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -27,8 +30,12 @@ const QUANTILES: [f64; 7] = [0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 1.0];
 /// What was measured of one collector.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Latency {
+    /// The workload's name.
+    pub workload: String,
     /// The collector's name.
     pub peer: String,
+    /// Which time in turn, from 1.
+    pub round: u32,
     /// Datagrams a second.
     pub rate: f64,
     /// Datagrams sent.
@@ -41,11 +48,71 @@ pub struct Latency {
     pub from_sent_us: Vec<(f64, f64)>,
 }
 
-/// Sends NetFlow v5 of one exporter through a collector and back; `None` if it cannot repeat.
+/// How latency is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// Which time in turn, from 1.
+    pub round: u32,
+    /// Datagrams a second.
+    pub rate: f64,
+    /// Seconds that it lasts.
+    pub seconds: f64,
+}
+
+/// The workload's traffic, if its datagrams can be told apart: made up, and of one exporter.
+pub fn plan(workload: &Workload) -> Option<&Plan> {
+    match &workload.traffic {
+        Traffic::Made(plan) if plan.exporters == 1 && sequence(plan).is_some() => Some(plan),
+        _ => None,
+    }
+}
+
+/// Where the sequence number stands: each datagram's own number goes there, and comes back.
+fn sequence(plan: &Plan) -> Option<Range<usize>> {
+    match plan.protocols.first()? {
+        Protocol::V1 => None,
+        Protocol::V5 | Protocol::V7 => Some(16..20),
+        Protocol::V9 => Some(12..16),
+        Protocol::Ipfix => Some(8..12),
+    }
+}
+
+/// Every collector in turn, round by round.
 ///
 /// # Errors
-/// It does not run.
-pub fn measure(arena: &Arena, peer: &dyn Peer, rate: f64, seconds: f64) -> anyhow::Result<Option<Latency>> {
+/// Raw data cannot be written. What a collector fails at is said, and the others go on.
+pub fn in_turn(
+    arena: &Arena,
+    peers: &[Box<dyn Peer>],
+    workload: &Workload,
+    asked: Asked,
+    rounds: u32,
+    raw: &mut Raw,
+) -> anyhow::Result<Vec<Latency>> {
+    let mut all = Vec::new();
+    for round in 1..=rounds {
+        for peer in peers {
+            match measure(arena, peer.as_ref(), workload, Asked { round, ..asked }) {
+                Ok(Some(one)) => {
+                    raw.write(&Entry::Latency(one.clone()))?;
+                    all.push(one);
+                }
+                Ok(None) if round == 1 => eprintln!("versus: {} cannot repeat what it receives", peer.name()),
+                Ok(None) => {}
+                Err(why) => eprintln!("versus: {}: {why:#}", peer.name()),
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Sends a workload through a collector and back; `None` if it cannot repeat.
+///
+/// # Errors
+/// It does not run, or the workload has none of what [`plan`] asks for.
+pub fn measure(arena: &Arena, peer: &dyn Peer, workload: &Workload, asked: Asked) -> anyhow::Result<Option<Latency>> {
+    let plan = plan(workload).with_context(|| format!("{} is not of one exporter", workload.name))?.clone();
+    let Asked { round, rate, seconds } = asked;
     let scratch = Scratch::new(&arena.base, peer.name())?;
     let place = Place { port: free_port()?, folder: scratch.path().to_owned(), rotate: None, keep_bytes: None };
     std::fs::create_dir_all(place.kept())?;
@@ -65,14 +132,16 @@ pub fn measure(arena: &Arena, peer: &dyn Peer, rate: f64, seconds: f64) -> anyho
     let core = arena.cores.sender;
     let thread = std::thread::spawn(move || {
         pin(&[core])?;
-        Course::new(sender, echo)?.run(rate, seconds)
+        Course::new(&plan, sender, echo)?.run(rate, seconds)
     });
     let course = thread.join().map_err(|_| anyhow!("the sending thread failed"))??;
     let us = |all: &Histogram<u64>| {
         QUANTILES.iter().map(|&q| (q, all.value_at_quantile(q) as f64 / 1000.0)).collect::<Vec<_>>()
     };
     let result = Latency {
+        workload: workload.name.to_owned(),
         peer: peer.name().to_owned(),
+        round,
         rate,
         sent: course.sent_at.len() as u64,
         lost: course.sent_at.len() as u64 - course.from_due.len(),
@@ -83,11 +152,12 @@ pub fn measure(arena: &Arena, peer: &dyn Peer, rate: f64, seconds: f64) -> anyho
     Ok(Some(result))
 }
 
-/// Datagrams under way, each with its number where v5 has its sequence.
+/// Datagrams under way, each with its number where the sequence stands.
 struct Course {
     sender: UdpSocket,
     echo: UdpSocket,
     datagrams: Vec<Vec<u8>>,
+    sequence: Range<usize>,
     /// When each of this pass was sent, nanoseconds of the wall clock.
     sent_at: Vec<i64>,
     /// The number of the first of them: each pass goes on where the last one ended.
@@ -99,19 +169,28 @@ struct Course {
     apart: f64,
 }
 
-/// Where the sequence number of v5 stands.
-const SEQUENCE: std::ops::Range<usize> = 16..20;
 /// Longer than this nobody waits.
 const AT_MOST_NS: u64 = 60_000_000_000;
 
 impl Course {
-    fn new(sender: UdpSocket, echo: UdpSocket) -> anyhow::Result<Self> {
-        let plan = Plan { protocols: vec![Protocol::V5], records: Some(30), ..Plan::default() };
-        let (datagrams, _) = flowgen::memory(&plan, 1024)?;
+    fn new(plan: &Plan, sender: UdpSocket, echo: UdpSocket) -> anyhow::Result<Self> {
+        let sequence = sequence(plan).context("it has no sequence number")?;
+        let (datagrams, _) = flowgen::memory(plan, 1024)?;
         let datagrams = datagrams.into_iter().map(|(_, bytes)| bytes).collect();
         let histogram = || Histogram::new_with_max(AT_MOST_NS, 3).context("a histogram");
         let (from_due, from_sent) = (histogram()?, histogram()?);
-        Ok(Self { sender, echo, datagrams, sent_at: Vec::new(), first: 0, from_due, from_sent, start: 0, apart: 0.0 })
+        Ok(Self {
+            sender,
+            echo,
+            datagrams,
+            sequence,
+            sent_at: Vec::new(),
+            first: 0,
+            from_due,
+            from_sent,
+            start: 0,
+            apart: 0.0,
+        })
     }
 
     fn run(mut self, rate: f64, seconds: f64) -> anyhow::Result<Self> {
@@ -136,7 +215,7 @@ impl Course {
             }
             let which = at % datagrams.len().max(1);
             let Some(datagram) = datagrams.get_mut(which) else { break };
-            if let Some(sequence) = datagram.get_mut(SEQUENCE) {
+            if let Some(sequence) = datagram.get_mut(self.sequence.clone()) {
                 sequence.copy_from_slice(&((self.first + at) as u32).to_be_bytes());
             }
             self.sent_at.push(now()?);
@@ -170,7 +249,8 @@ impl Course {
                 ControlMessageOwned::ScmTimestampns(time) => Some(time.num_nanoseconds()),
                 _ => None,
             });
-            let sequence = head.get(SEQUENCE).and_then(|s| Some(u32::from_be_bytes(*s.first_chunk()?) as usize));
+            let sequence =
+                head.get(self.sequence.clone()).and_then(|s| Some(u32::from_be_bytes(*s.first_chunk()?) as usize));
             let (Some(came), Some(at)) = (came, sequence) else { continue };
             // What is left of the pass before finds no place.
             let at = at.wrapping_sub(self.first);
@@ -187,18 +267,50 @@ fn now() -> anyhow::Result<i64> {
     Ok(clock_gettime(ClockId::CLOCK_REALTIME)?.num_nanoseconds())
 }
 
-/// Percentiles, in microseconds.
+/// Percentiles in microseconds, each the median of its rounds.
 pub fn table(found: &[Latency]) -> Table {
-    let head =
-        ["collector", "from", "datagrams/s", "lost", "p50 us", "p90", "p99", "p99.9", "p99.99", "p99.999", "max"];
-    let mut table = Table::new(2, &head);
+    let head = [
+        "workload",
+        "collector",
+        "from",
+        "datagrams/s",
+        "lost",
+        "p50 us",
+        "p90",
+        "p99",
+        "p99.9",
+        "p99.99",
+        "p99.999",
+        "max",
+    ];
+    let mut table = Table::new(3, &head);
+    let mut seen: Vec<(&str, &str, u64)> = Vec::new();
     for one in found {
-        for (from, quantiles) in [("due", &one.from_due_us), ("sent", &one.from_sent_us)] {
-            let names = [one.peer.clone(), from.to_owned(), number(one.rate), one.lost.to_string()];
-            table.row(names.into_iter().chain(quantiles.iter().map(|(_, us)| number(*us))));
+        if seen.contains(&one.key()) {
+            continue;
+        }
+        seen.push(one.key());
+        let rounds: Vec<&Latency> = found.iter().filter(|o| o.key() == one.key()).collect();
+        let lost = median(rounds.iter().map(|r| r.lost as f64)).unwrap_or(f64::NAN);
+        for from in ["due", "sent"] {
+            let names = [one.workload.clone(), one.peer.clone(), from.to_owned(), number(one.rate), number(lost)];
+            let at = |n: usize| median(rounds.iter().filter_map(|r| Some(r.of(from).get(n)?.1)));
+            let cells = (0..QUANTILES.len()).map(|n| number(at(n).unwrap_or(f64::NAN)));
+            table.row(names.into_iter().chain(cells));
         }
     }
     table
+}
+
+impl Latency {
+    /// What its rounds have in common.
+    pub fn key(&self) -> (&str, &str, u64) {
+        (&self.workload, &self.peer, self.rate as u64)
+    }
+
+    fn of(&self, from: &str) -> &[(f64, f64)] {
+        if from == "due" { &self.from_due_us } else { &self.from_sent_us }
+    }
 }
 
 #[cfg(test)]
@@ -213,7 +325,8 @@ mod tests {
         // Sent to itself: what is lost is the time between due and sent.
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         sender.connect(echo.local_addr().unwrap()).unwrap();
-        let mut course = Course::new(sender, echo).unwrap();
+        let plan = Plan { protocols: vec![Protocol::Ipfix], ..Plan::default() };
+        let mut course = Course::new(&plan, sender, echo).unwrap();
         course.pass(2000.0, 0.1).unwrap();
         assert_eq!((course.sent_at.len(), course.from_due.len()), (200, 200));
         assert!(course.from_due.max() >= course.from_sent.max());

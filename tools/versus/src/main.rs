@@ -6,13 +6,15 @@
 //!   -> trial   one collector, one workload, one rate: processor time, memory, disk, sums
 //!   -> cost, rate, latency   rounds of trials, bisection, percentiles
 //!      soak, hostile, scale  long runs, bad company, more cores than are here
-//!   -> raw     JSON lines and CSV -> report: tables and charts
+//!   -> raw     JSON lines and CSV -> report: tables and charts -> document: both, in a text that people write
 //! ```
 #![deny(unsafe_code)]
 
+mod bench;
 mod chart;
 mod cli;
 mod cost;
+mod document;
 mod hostile;
 mod latency;
 mod machine;
@@ -23,6 +25,7 @@ mod raw;
 mod report;
 mod scale;
 mod soak;
+mod summary;
 mod table;
 mod trial;
 mod workload;

@@ -6,7 +6,7 @@
 
 use crate::peer::Peer;
 use crate::raw::{Entry, Raw};
-use crate::table::{Table, number};
+use crate::table::{Table, median, number};
 use crate::trial::{Arena, Asked, FEW, Trial};
 use crate::workload::{TooSlow, Workload};
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 /// How rates are searched.
 #[derive(Clone, Copy, Debug)]
 pub struct Search {
+    /// Which time in turn, from 1.
+    pub round: u32,
     /// Seconds that each trial lasts.
     pub seconds: f64,
     /// Where to begin, datagrams a second; a slow collector's own pace where that is less.
@@ -33,6 +35,8 @@ pub struct LossFree {
     pub peer: String,
     /// `plain` or `trains`.
     pub sender: String,
+    /// Which time in turn, from 1.
+    pub round: u32,
     /// Datagrams a second without loss.
     pub datagrams_per_second: f64,
     /// Flow records a second.
@@ -83,17 +87,16 @@ pub fn loss_free(
         }
         Ok(Verdict::Loses)
     })?;
-    let found = LossFree {
+    Ok(LossFree {
         workload: workload.name.to_owned(),
         peer: peer.name().to_owned(),
         sender: if search.trains { "trains" } else { "plain" }.to_owned(),
+        round: search.round,
         datagrams_per_second: found.0,
         flows_per_second: found.0 * flows,
         is_sender_limit: found.1,
         trials,
-    };
-    raw.write(&Entry::LossFree(found.clone()))?;
-    Ok(found)
+    })
 }
 
 /// Rates below this are none.
@@ -133,29 +136,66 @@ fn bisect(
     Ok((0.0, limited))
 }
 
-/// What each collector found, and its ratio to flowlane's.
+/// Every collector in turn, round by round.
+///
+/// # Errors
+/// Raw data cannot be written. What a collector fails at is said, and the others go on.
+pub fn measure(
+    arena: &Arena,
+    peers: &[Box<dyn Peer>],
+    workload: &Workload,
+    search: Search,
+    rounds: u32,
+    raw: &mut Raw,
+) -> anyhow::Result<Vec<LossFree>> {
+    let mut all = Vec::new();
+    for round in 1..=rounds {
+        for peer in peers.iter().filter(|p| p.takes(workload)) {
+            match loss_free(arena, peer.as_ref(), workload, Search { round, ..search }, raw) {
+                Ok(one) => {
+                    raw.write(&Entry::LossFree(one.clone()))?;
+                    all.push(one);
+                }
+                Err(why) => eprintln!("versus: {why:#}"),
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// What each collector found, the median of its rounds, and its ratio to flowlane's.
 pub fn table(found: &[LossFree]) -> Table {
-    let head = ["workload", "collector", "sender", "datagrams/s", "flows/s", "of flowlane's", "trials", "bound by"];
+    let head = ["workload", "collector", "sender", "datagrams/s", "flows/s", "of flowlane's", "rounds", "bound by"];
     let mut table = Table::new(3, &head);
+    let key = |one: &LossFree| (one.workload.clone(), one.sender.clone());
+    let rounds = |key: &(String, String), peer: &str| -> Vec<&LossFree> {
+        found.iter().filter(|f| (&f.workload, &f.sender) == (&key.0, &key.1) && f.peer == peer).collect()
+    };
+    let middle = |of: &[&LossFree], f: &dyn Fn(&LossFree) -> f64| median(of.iter().map(|o| f(o))).unwrap_or(f64::NAN);
+    let mut seen = Vec::new();
     for one in found {
-        let ours = found
-            .iter()
-            .find(|f| (f.peer.as_str(), &f.workload, &f.sender) == ("flowlane", &one.workload, &one.sender));
+        let key = key(one);
+        if seen.contains(&(key.clone(), one.peer.as_str())) {
+            continue;
+        }
+        seen.push((key.clone(), &one.peer));
+        let its = rounds(&key, &one.peer);
+        let rate = |of: &[&LossFree]| middle(of, &|o| o.datagrams_per_second);
         table.row([
             one.workload.clone(),
             one.peer.clone(),
             one.sender.clone(),
-            number(one.datagrams_per_second),
-            number(one.flows_per_second),
-            number(one.datagrams_per_second / ours.map_or(f64::NAN, |o| o.datagrams_per_second)),
-            one.trials.to_string(),
-            if one.is_sender_limit { "the sender" } else { "the collector" }.to_owned(),
+            number(rate(&its)),
+            number(middle(&its, &|o| o.flows_per_second)),
+            number(rate(&its) / rate(&rounds(&key, "flowlane"))),
+            its.len().to_string(),
+            if its.iter().any(|o| o.is_sender_limit) { "the sender" } else { "the collector" }.to_owned(),
         ]);
     }
     table
 }
 
-/// Each collector at each rate, in turn.
+/// Each collector at each rate, round by round.
 ///
 /// # Errors
 /// Raw data cannot be written. What a collector fails at is said, and the others go on.
@@ -163,39 +203,62 @@ pub fn losses(
     arena: &Arena,
     peers: &[Box<dyn Peer>],
     workload: &Workload,
-    rates: &[f64],
-    seconds: f64,
+    asked: &Rates,
     raw: &mut Raw,
 ) -> anyhow::Result<Vec<Trial>> {
     let mut trials = Vec::new();
-    for &rate in rates {
-        for peer in peers.iter().filter(|p| p.takes(workload)) {
-            let asked = Asked { measure: "loss", round: 1, rate, seconds, trains: false, distinct: FEW };
-            match arena.trial(peer.as_ref(), workload, asked) {
-                Ok(trial) => {
-                    raw.write(&Entry::Trial(trial.clone()))?;
-                    trials.push(trial);
+    for round in 1..=asked.rounds {
+        for &rate in &asked.rates {
+            for peer in peers.iter().filter(|p| p.takes(workload)) {
+                let seconds = asked.seconds;
+                let asked = Asked { measure: "loss", round, rate, seconds, trains: false, distinct: FEW };
+                match arena.trial(peer.as_ref(), workload, asked) {
+                    Ok(trial) => {
+                        raw.write(&Entry::Trial(trial.clone()))?;
+                        trials.push(trial);
+                    }
+                    Err(why) => eprintln!("versus: {why:#}"),
                 }
-                Err(why) => eprintln!("versus: {why:#}"),
             }
         }
     }
     Ok(trials)
 }
 
-/// Loss by rate.
+/// Fixed rates.
+#[derive(Clone, Debug)]
+pub struct Rates {
+    /// Times that each collector has its turn.
+    pub rounds: u32,
+    /// Datagrams a second.
+    pub rates: Vec<f64>,
+    /// Seconds that each trial lasts.
+    pub seconds: f64,
+}
+
+/// Loss by rate, the medians of all rounds.
 pub fn loss_table(trials: &[Trial]) -> Table {
-    let head = ["workload", "collector", "datagrams/s", "lost", "dropped by the kernel", "ns/flow"];
+    let head = ["workload", "collector", "datagrams/s", "lost", "most", "dropped by the kernel", "ns/flow", "rounds"];
     let mut table = Table::new(2, &head);
-    for trial in trials.iter().filter(|t| t.measure == "loss") {
-        let (user, system) = trial.cpu_ns_per_flow();
+    let key = |t: &Trial| (t.workload.clone(), t.peer.clone(), t.rate as u64);
+    let losses = || trials.iter().filter(|t| t.measure == "loss");
+    let mut seen = Vec::new();
+    for trial in losses() {
+        if seen.contains(&key(trial)) {
+            continue;
+        }
+        seen.push(key(trial));
+        let of: Vec<&Trial> = losses().filter(|t| key(t) == key(trial)).collect();
+        let middle = |f: &dyn Fn(&Trial) -> f64| median(of.iter().map(|t| f(t))).unwrap_or(f64::NAN);
         table.row([
             trial.workload.clone(),
             trial.peer.clone(),
             number(trial.rate),
-            format!("{:.2} %", 100.0 * trial.loss()),
-            number(trial.kernel_drops as f64),
-            number(user + system),
+            format!("{:.2} %", 100.0 * middle(&Trial::loss)),
+            format!("{:.2} %", 100.0 * of.iter().map(|t| t.loss()).fold(0.0, f64::max)),
+            number(middle(&|t| t.kernel_drops as f64)),
+            number(middle(&|t| t.cpu_ns_per_flow().0 + t.cpu_ns_per_flow().1)),
+            of.len().to_string(),
         ]);
     }
     table

@@ -46,7 +46,7 @@ pub struct Check {
 }
 
 /// One cell of the simulation.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Cell {
     /// Cores.
     pub cores: usize,
@@ -54,8 +54,8 @@ pub struct Cell {
     pub exporters: u32,
     /// Their rates: all equal, or by Zipf's law.
     pub is_skewed: bool,
-    /// What decides the core: an exporter's address, or its source port, too.
-    pub by_port: bool,
+    /// Whether the greatest of them are dealt out by their domains or ports (`--spread`).
+    pub is_spread: bool,
     /// Whether rows are written, or decoded and no more.
     pub writes: bool,
     /// Datagrams a second: the median over exporters' addresses.
@@ -64,6 +64,10 @@ pub struct Cell {
     pub worst: f64,
     /// What bounds the median: `core`, `cores`, `write` or `seal`.
     pub bound: String,
+    /// Datagrams that the busiest core receives, as a multiple of an even share: the median over exporters' addresses.
+    pub busiest: f64,
+    /// And the most of them.
+    pub busiest_worst: f64,
 }
 
 /// All of it.
@@ -83,8 +87,10 @@ pub struct Scale {
 const EXPORTERS: u32 = 64;
 /// Receive queues of a NIC, each served by a core.
 const QUEUES: usize = 16;
-/// Source ports of a large exporter, where they may decide the core: its line cards.
-const PORTS: u32 = 8;
+/// Domains, or source ports, of an exporter that is dealt out: its line cards.
+const CARDS: u32 = 8;
+/// Exporters that flowlane deals out, at most.
+const SPREAD: u32 = 16;
 /// Sets of exporters' addresses that are tried.
 const DRAWS: u64 = 100;
 
@@ -118,7 +124,8 @@ pub fn measure(arena: &Arena, seconds: f64, raw: &mut Raw) -> anyhow::Result<Sca
         if cores == 2 {
             both.cores.receivers.insert(0, arena.cores.sender);
         }
-        let search = Search { seconds: seconds.min(1.5), first: predicted / 2.0, within: 0.05, trains: false };
+        let search =
+            Search { round: 1, seconds: seconds.min(1.5), first: predicted / 2.0, within: 0.05, trains: false };
         let peer = Flowlane { threads: cores as u16 };
         let measured = rate::loss_free(&both, &peer, &workload, search, raw)?.datagrams_per_second;
         checks.push(Check { cores, predicted, measured });
@@ -160,9 +167,12 @@ fn stages(arena: &Arena, workload: &Workload, rate: f64, seconds: f64) -> anyhow
     Ok(stages)
 }
 
+/// As flowlane steers datagrams.
+const MULTIPLIER: u32 = 0x9e37_79b1;
+
 /// flowlane's choice of a core for an exporter's address.
 fn owner(address: u32, cores: usize) -> usize {
-    (address.wrapping_mul(0x9e37_79b1) >> 16) as usize % cores.max(1)
+    (address.wrapping_mul(MULTIPLIER) >> 16) as usize % cores.max(1)
 }
 
 /// The highest rate, and what bounds it, where each core has so much fixed work a datagram of all (nanoseconds).
@@ -192,27 +202,19 @@ impl Random {
     }
 }
 
+/// Exporters, and whether their rates follow Zipf's law.
+const CROWDS: [(u32, bool); 7] =
+    [(1, false), (10, false), (100, false), (1000, false), (10_000, false), (100, true), (1000, true)];
+const CORES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
+
 fn simulate(stages: Stages) -> Vec<Cell> {
     let mut cells = Vec::new();
     for writes in [true, false] {
-        for (exporters, is_skewed) in
-            [(10, false), (100, false), (1000, false), (10_000, false), (100, true), (1000, true)]
-        {
-            for by_port in [false, true] {
-                for cores in [1, 2, 4, 8, 16, 32, 64] {
-                    cells.push(cell(
-                        stages,
-                        Cell {
-                            cores,
-                            exporters,
-                            is_skewed,
-                            by_port,
-                            writes,
-                            median: 0.0,
-                            worst: 0.0,
-                            bound: String::new(),
-                        },
-                    ));
+        for (exporters, is_skewed) in CROWDS {
+            for is_spread in [false, true] {
+                for cores in CORES {
+                    let asked = Cell { cores, exporters, is_skewed, is_spread, writes, ..Cell::default() };
+                    cells.push(cell(stages, asked));
                 }
             }
         }
@@ -221,41 +223,46 @@ fn simulate(stages: Stages) -> Vec<Cell> {
 }
 
 fn cell(stages: Stages, asked: Cell) -> Cell {
-    let Cell { cores, exporters, is_skewed, by_port, writes, .. } = asked;
+    let Cell { cores, exporters, is_skewed, is_spread, writes, .. } = asked;
     let weight = |e: u32| if is_skewed { 1.0 / f64::from(e + 1) } else { 1.0 };
     let total: f64 = (0..exporters).map(weight).sum();
-    let ports = if by_port { PORTS } else { 1 };
-    let mut rates: Vec<(f64, &'static str)> = (0..DRAWS)
-        .map(|draw| {
-            let mut random = Random(draw);
-            let mut fixed = vec![0.0; cores];
-            // Loopback addresses of routers are neighbours, some networks of them.
-            let networks: Vec<u32> = (0..8).map(|_| random.next() as u32 & 0xffff_ff00).collect();
-            for exporter in 0..exporters {
-                let address = networks[exporter as usize % networks.len()] + exporter / 8;
-                for port in 0..ports {
-                    let share = weight(exporter) / total / f64::from(ports);
-                    // The port is mixed into the hash like a part of the address.
-                    let core = owner(address ^ port.wrapping_mul(0x85eb_ca6b), cores);
-                    fixed[core] += share * stages.receive;
-                    fixed[random.next() as usize % cores.min(QUEUES)] += share * stages.network;
-                }
+    let (mut rates, mut busiest): (Vec<(f64, &'static str)>, Vec<f64>) = (Vec::new(), Vec::new());
+    for draw in 0..DRAWS {
+        let mut random = Random(draw);
+        let (mut received, mut fixed) = (vec![0.0; cores], vec![0.0; cores]);
+        // Addresses of routers are neighbours, some networks of them.
+        let networks: Vec<u32> = (0..8).map(|_| random.next() as u32 & 0xffff_ff00).collect();
+        for exporter in 0..exporters {
+            let address = networks[exporter as usize % networks.len()] + exporter / 8;
+            // The first are the greatest.
+            let cards = if is_spread && exporter < SPREAD { CARDS } else { 1 };
+            let share = weight(exporter) / total / f64::from(cards);
+            for _ in 0..cards {
+                let card = random.next();
+                let key = address.wrapping_mul(MULTIPLIER) ^ (card as u32 & 0xffff);
+                let core = owner(if cards > 1 { key } else { address }, cores);
+                received[core] += share;
+                fixed[core] += share * stages.receive;
+                fixed[(card >> 32) as usize % cores.min(QUEUES)] += share * stages.network;
             }
-            highest(&fixed, stages, writes)
-        })
-        .collect();
+        }
+        rates.push(highest(&fixed, stages, writes));
+        busiest.push(received.iter().copied().fold(0.0, f64::max) * cores as f64);
+    }
     rates.sort_by(|a, b| a.0.total_cmp(&b.0));
     let middle = rates.get(rates.len() / 2).copied().unwrap_or_default();
     Cell {
         median: median(rates.iter().map(|r| r.0)).unwrap_or(0.0),
         worst: rates[0].0,
         bound: middle.1.to_owned(),
+        busiest_worst: busiest.iter().copied().fold(0.0, f64::max),
+        busiest: median(busiest).unwrap_or(0.0),
         ..asked
     }
 }
 
-/// The stages, the checks, and the predictions.
-pub fn tables(scale: &Scale) -> Vec<(&'static str, Table)> {
+/// The stages, the checks, and the predictions, each with its name and title.
+pub fn tables(scale: &Scale) -> Vec<(&'static str, &'static str, Table)> {
     let mut stages = Table::new(1, &["stage", "ns a datagram", "runs on"]);
     let s = scale.stages;
     for (name, ns, on) in [
@@ -272,63 +279,76 @@ pub fn tables(scale: &Scale) -> Vec<(&'static str, Table)> {
     for c in &scale.checks {
         checks.row([c.cores.to_string(), number(c.predicted), number(c.measured), number(c.measured / c.predicted)]);
     }
-    let head = [
-        "exporters",
-        "rates",
-        "core by",
-        "writes",
-        "cores",
-        "datagrams/s",
-        "flows/s",
-        "worst draw",
-        "times one core",
-        "bound by",
-    ];
-    let mut cells = Table::new(4, &head);
-    // Enough to read; the raw data has all. Where rows are written, exporters make no difference.
-    let is_shown = |c: &&Cell| match c.writes {
-        true => c.exporters == 1000 && !c.by_port,
-        false => c.exporters < 10_000,
+    vec![
+        ("stages", "Stages", stages),
+        ("checks", "The model against measurement", checks),
+        ("cores", "Flows a second by cores", by_cores(scale)),
+        ("skew", "The busiest core's datagrams, times an even share: median (worst) over addresses", skew(scale)),
+    ]
+}
+
+/// Cells that differ in their cores alone, by crowd, and whether the greatest exporters are dealt out.
+fn crowds(scale: &Scale, writes: bool) -> impl Iterator<Item = (Vec<String>, Vec<&Cell>)> {
+    let crowd = move |(exporters, is_skewed): (u32, bool), is_spread: bool| {
+        let wanted = (exporters, is_skewed, is_spread, writes);
+        let is_of = move |c: &&Cell| (c.exporters, c.is_skewed, c.is_spread, c.writes) == wanted;
+        let rates = if is_skewed { "Zipf" } else { "equal" };
+        let names =
+            [exporters.to_string(), rates.to_owned(), if is_spread { "16 greatest" } else { "none" }.to_owned()];
+        (names.to_vec(), scale.cells.iter().filter(is_of).collect())
     };
-    for c in scale.cells.iter().filter(|c| [1, 4, 16, 64].contains(&c.cores)).filter(is_shown) {
-        let same = |o: &&Cell| {
-            let key = |c: &Cell| (c.exporters, c.is_skewed, c.by_port, c.writes);
-            key(o) == key(c) && o.cores == 1
-        };
-        let one = scale.cells.iter().find(same).map_or(f64::NAN, |o| o.median);
-        cells.row([
-            c.exporters.to_string(),
-            if c.is_skewed { "Zipf" } else { "equal" }.to_owned(),
-            if c.by_port { "address and port" } else { "address" }.to_owned(),
-            if c.writes { "Parquet" } else { "nothing" }.to_owned(),
-            c.cores.to_string(),
-            number(c.median),
-            number(c.median * scale.flows_per_datagram),
-            number(c.worst),
-            number(c.median / one),
-            c.bound.clone(),
-        ]);
+    CROWDS.into_iter().flat_map(move |c| [crowd(c, false), crowd(c, true)])
+}
+
+fn by_cores(scale: &Scale) -> Table {
+    let numbers = CORES.map(|c| c.to_string());
+    let mut head = vec!["exporters", "rates", "dealt out", "kept"];
+    head.extend(numbers.iter().map(String::as_str));
+    head.extend(["worst of 64", "bound by"]);
+    let mut table = Table::new(4, &head);
+    for writes in [false, true] {
+        // One thread that writes and one that seals bound all crowds alike.
+        let shown = crowds(scale, writes).filter(|(names, _)| !writes || (names[0] == "1000" && names[2] == "none"));
+        for (mut names, cells) in shown {
+            let flows = |rate: f64| number(rate * scale.flows_per_datagram);
+            names.push(if writes { "Parquet" } else { "nothing" }.to_owned());
+            names.extend(cells.iter().map(|c| flows(c.median)));
+            let last = cells.last();
+            names.extend(last.map(|c| [flows(c.worst), c.bound.clone()]).into_iter().flatten());
+            table.row(names);
+        }
     }
-    vec![("Stages", stages), ("The model against measurement", checks), ("Cores", cells)]
+    table
+}
+
+fn skew(scale: &Scale) -> Table {
+    let shown = [4, 16, 64];
+    let mut table = Table::new(3, &["exporters", "rates", "dealt out", "4 cores", "16 cores", "64 cores"]);
+    for (mut names, cells) in crowds(scale, false) {
+        let cells = cells.iter().filter(|c| shown.contains(&c.cores));
+        names.extend(cells.map(|c| format!("{} ({})", number(c.busiest), number(c.busiest_worst))));
+        table.row(names);
+    }
+    table
 }
 
 /// Rate by cores.
 pub fn chart(scale: &Scale) -> String {
     let mut lines: Points<f64> = Vec::new();
-    for (name, exporters, is_skewed, by_port, writes) in [
-        ("ideal, decoded only", 10_000, false, true, false),
-        ("1000 equal, decoded only", 1000, false, false, false),
-        ("1000 Zipf, decoded only", 1000, true, false, false),
-        ("1000 Zipf by port, decoded only", 1000, true, true, false),
-        ("1000 equal, Parquet", 1000, false, false, true),
+    for (name, exporters, is_skewed, is_spread, writes) in [
+        ("10,000 equal", 10_000, false, false, false),
+        ("1,000 by Zipf's law, 16 dealt out", 1000, true, true, false),
+        ("1,000 by Zipf's law", 1000, true, false, false),
+        ("one, dealt out", 1, false, true, false),
+        ("one", 1, false, false, false),
+        ("1,000 equal, kept as Parquet", 1000, false, false, true),
     ] {
-        let of = scale
-            .cells
-            .iter()
-            .filter(|c| (c.exporters, c.is_skewed, c.by_port, c.writes) == (exporters, is_skewed, by_port, writes));
+        let wanted = (exporters, is_skewed, is_spread, writes);
+        let of = scale.cells.iter().filter(|c| (c.exporters, c.is_skewed, c.is_spread, c.writes) == wanted);
         lines.push((name.to_owned(), of.map(|c| (c.cores as f64, c.median * scale.flows_per_datagram)).collect()));
     }
-    chart::lines("Rate by cores (model)", ("cores", "flows a second"), &lines, (true, true))
+    let title = "Rate by cores and exporters, by the model: decoded, not kept, but where it says so";
+    chart::lines(title, ("cores", "flows/s"), &lines, (true, true))
 }
 
 #[cfg(test)]
@@ -345,24 +365,24 @@ mod tests {
     }
 
     #[test]
-    fn skew_costs_and_ports_help() {
-        let at = |is_skewed, by_port| {
-            let asked = Cell {
-                cores: 16,
-                exporters: 100,
-                is_skewed,
-                by_port,
-                writes: false,
-                median: 0.0,
-                worst: 0.0,
-                bound: String::new(),
-            };
+    fn skew_costs_and_dealing_out_helps() {
+        let at = |is_skewed, is_spread| {
+            let asked = Cell { cores: 16, exporters: 100, is_skewed, is_spread, ..Cell::default() };
             cell(STAGES, asked)
         };
-        let (equal, skewed, ports) = (at(false, false), at(true, false), at(true, true));
-        assert!(equal.median > skewed.median && ports.median > skewed.median, "{equal:?} {skewed:?} {ports:?}");
+        let (equal, skewed, dealt) = (at(false, false), at(true, false), at(true, true));
+        assert!(equal.median > skewed.median && dealt.median > skewed.median, "{equal:?} {skewed:?} {dealt:?}");
         assert!(skewed.worst <= skewed.median && skewed.bound == "core");
+        assert!(equal.busiest < skewed.busiest && skewed.busiest <= skewed.busiest_worst, "{equal:?} {skewed:?}");
         // One exporter has a fifth of all: its core alone bounds the rate.
         assert!(skewed.median < 1e9 / STAGES.receive * 5.3);
+    }
+
+    #[test]
+    fn one_exporter_has_one_core_until_it_is_dealt_out() {
+        let at = |is_spread| cell(STAGES, Cell { cores: 16, exporters: 1, is_spread, ..Cell::default() });
+        let (whole, dealt) = (at(false), at(true));
+        assert_eq!((whole.busiest, whole.busiest_worst), (16.0, 16.0));
+        assert!(dealt.busiest <= 8.0 && dealt.median > 1.5 * whole.median, "{dealt:?}");
     }
 }

@@ -1,5 +1,7 @@
 //! Tables for people: on a terminal, and in Markdown.
 
+use crate::chart::Points;
+
 /// Rows of cells under a head. The first columns are names and stand left, numbers stand right.
 pub struct Table {
     head: Vec<String>,
@@ -49,6 +51,28 @@ impl Table {
     }
 }
 
+/// A row a group and a column a series: each value, and in brackets how many times the first series' it is.
+pub fn pivot(group: &str, points: &Points<String>) -> Table {
+    let mut series: Vec<&str> = Vec::new();
+    for (name, _) in points.iter().flat_map(|g| &g.1) {
+        if !series.contains(&name.as_str()) {
+            series.push(name);
+        }
+    }
+    let mut table = Table::new(1, &[&[group][..], &series].concat());
+    for (name, of) in points {
+        let value = |series: &str| of.iter().find(|p| p.0 == series).map(|p| p.1);
+        let first = series.first().and_then(|s| value(s));
+        let cell = |(at, series): (usize, &&str)| match (value(series), first) {
+            (None, _) => String::new(),
+            (Some(value), Some(first)) if at > 0 => format!("{} ({})", number(value), number(value / first)),
+            (Some(value), _) => number(value),
+        };
+        table.row(std::iter::once(name.clone()).chain(series.iter().enumerate().map(cell)));
+    }
+    table
+}
+
 /// A number with three digits that count.
 pub fn number(value: f64) -> String {
     match value.abs() {
@@ -84,6 +108,14 @@ mod tests {
         table.row(["x".to_owned(), "100".to_owned()]);
         assert_eq!(table.text(), "who        ns\nflowlane    9\nx         100\n");
         assert_eq!(table.markdown(), "| who | ns |\n| --- | ---: |\n| flowlane | 9 |\n| x | 100 |\n");
+    }
+
+    #[test]
+    fn a_pivot_holds_each_series_against_the_first() {
+        let of = |values: &[(&str, f64)]| values.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect();
+        let points = vec![("v5".to_owned(), of(&[("a", 2.0), ("b", 3.0)])), ("v9".to_owned(), of(&[("b", 4.0)]))];
+        let text = pivot("what", &points).markdown();
+        assert_eq!(text, "| what | a | b |\n| --- | ---: | ---: |\n| v5 | 2.00 | 3.00 (1.50) |\n| v9 |  | 4.00 |\n");
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub struct Common {
     /// Append raw data to a file, a JSON object a line
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Append raw data of each trial to a file, comma-separated
+    /// Append raw data to a file, comma-separated; `-` for standard output
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
     /// Where collectors write while they run [default: the system's folder for temporary files]
@@ -48,6 +48,16 @@ pub struct Set {
 }
 
 impl Common {
+    /// Whether raw data goes somewhere as CSV.
+    pub fn has_csv(&self) -> bool {
+        self.csv.is_some()
+    }
+
+    /// Whether workloads were named.
+    pub fn names_workloads(&self) -> bool {
+        !self.workload.is_empty()
+    }
+
     /// Finds what was asked for.
     ///
     /// # Errors
