@@ -13,6 +13,7 @@
 mod board;
 mod connections;
 mod gate;
+mod gathering;
 mod history;
 #[cfg(feature = "http")]
 pub mod http;

@@ -2,6 +2,7 @@
 
 use super::board::{Part, Reporter};
 use super::gate::{Gate, Verdict};
+use super::gathering::Gathering;
 use super::ledger::ConnectionCounts;
 use super::prepare::LiveRules;
 use super::{Item, Orders, Shared, now, rows_by_exporter};
@@ -21,11 +22,6 @@ use std::time::{Duration, Instant};
 pub(super) const TICK: Duration = Duration::from_millis(100);
 /// How long what the sockets still hold is taken after the stop.
 pub(super) const DRAIN: Duration = Duration::from_secs(3);
-/// Between bursts that follow each other so quickly, datagrams are let gather for as long: a thread that is woken for
-/// each of them spends more on waking than on all else, and the socket's buffer holds many times more.
-const NAP: Duration = Duration::from_micros(250);
-/// A burst with fewer datagrams is a small one. (Trains are not: more of them than a cache holds would cost more.)
-const SMALL: u32 = net::BURST as u32 / 4;
 /// How often it is noted where streams stand.
 const MARKS: Duration = Duration::from_secs(60);
 /// Bytes of lines that are handed over at once.
@@ -119,14 +115,14 @@ impl Worker {
         let mut published = Published::default();
         let mut orders = Orders::of(&desk.shared);
         let mut deadline = None;
-        let mut taken = Instant::now();
+        let mut gathering = Gathering::new(Instant::now());
         let (mut unsent, mut marked) = (None, Instant::now());
         loop {
             if deadline.is_none() && desk.shared.stop.load(Relaxed) {
                 deadline = Some(Instant::now() + DRAIN);
             }
             let timeout = if deadline.is_some() { Duration::ZERO } else { TICK };
-            let (empty, small) = match self.receiver.receive(timeout) {
+            let (empty, datagrams) = match self.receiver.receive(timeout) {
                 Ok(burst) => {
                     let (empty, mut datagrams, began) = (burst.is_empty(), 0, Instant::now());
                     let mut copies = self.mirror.as_mut().map(Mirror::copies);
@@ -156,7 +152,7 @@ impl Worker {
                             self.decoder.flush().into_iter().for_each(|batch| self.decoder.recycle(batch));
                         }
                     }
-                    (empty, datagrams < SMALL)
+                    (empty, datagrams)
                 }
                 Err(e) => {
                     desk.shared.failed.store(true, Relaxed);
@@ -191,11 +187,10 @@ impl Worker {
             if deadline.is_some_and(|at| empty || Instant::now() >= at) {
                 break;
             }
-            let now = Instant::now();
-            if small && !empty && deadline.is_none() && now - taken < 2 * NAP {
-                std::thread::sleep(NAP);
+            let nap = gathering.nap(datagrams, Instant::now());
+            if let (Some(nap), None) = (nap, deadline) {
+                std::thread::sleep(nap);
             }
-            taken = now;
         }
         if let Some(lessons) = &self.lessons {
             self.decoder.mark_streams();

@@ -1,0 +1,87 @@
+//! Letting datagrams gather before they are taken.
+//!
+//! A thread that is woken for each of many datagrams spends more on waking than on all else, and a socket's buffer holds many
+//! times more than come in a moment. Where few come, waking takes little of a core, and they pass without delay.
+
+use crate::net;
+use std::time::{Duration, Instant};
+
+/// How long they may gather.
+const NAP: Duration = Duration::from_micros(250);
+/// As many in a [`WINDOW`] are many: 25,000 a second.
+const MANY: u32 = 250;
+const WINDOW: Duration = Duration::from_millis(10);
+/// A burst with fewer datagrams is a small one. (Trains are not: more of them than a cache holds would cost more.)
+const SMALL: u32 = net::BURST as u32 / 4;
+
+/// How datagrams come to one thread.
+pub(super) struct Gathering {
+    /// When the burst before was taken.
+    taken: Instant,
+    /// When the window began, and what came in it so far.
+    since: Instant,
+    datagrams: u32,
+    /// Whether many came in the window before.
+    many: bool,
+}
+
+impl Gathering {
+    pub fn new(now: Instant) -> Self {
+        Self { taken: now, since: now, datagrams: 0, many: false }
+    }
+
+    /// How long to let them gather after a burst of so many, if at all.
+    pub fn nap(&mut self, datagrams: u32, now: Instant) -> Option<Duration> {
+        self.datagrams = self.datagrams.saturating_add(datagrams);
+        let window = now - self.since;
+        if window >= WINDOW {
+            // As many as would have come in a window of the right length.
+            self.many = f64::from(self.datagrams) * WINDOW.as_secs_f64() >= f64::from(MANY) * window.as_secs_f64();
+            (self.since, self.datagrams) = (now, 0);
+        }
+        let apart = now - std::mem::replace(&mut self.taken, now);
+        (self.many && (1..SMALL).contains(&datagrams) && apart < 2 * NAP).then_some(NAP)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Naps of the last of so many bursts, evenly apart.
+    fn naps(bursts: u32, datagrams: u32, apart: Duration) -> usize {
+        let mut now = Instant::now();
+        let mut gathering = Gathering::new(now);
+        let nap = |_| {
+            now += apart;
+            gathering.nap(datagrams, now)
+        };
+        let naps: Vec<_> = (0..bursts).map(nap).collect();
+        naps[bursts as usize / 2..].iter().flatten().count()
+    }
+
+    #[test]
+    fn many_in_small_bursts_gather_and_few_do_not() {
+        let us = Duration::from_micros;
+        // 50,000 a second, one by one and ten at a time; 20,000 a second.
+        assert_eq!((naps(2000, 1, us(20)), naps(2000, 10, us(200))), (1000, 1000));
+        assert_eq!(naps(2000, 1, us(50)), 0);
+        // Bursts that are not small, or not close to each other.
+        assert_eq!((naps(2000, 64, us(200)), naps(2000, 15, us(510))), (0, 0));
+    }
+
+    #[test]
+    fn a_thread_that_was_idle_begins_without_a_nap() {
+        let mut now = Instant::now();
+        let mut gathering = Gathering::new(now);
+        (0..1000).for_each(|_| {
+            now += Duration::from_micros(20);
+            gathering.nap(1, now);
+        });
+        assert!(gathering.nap(1, now).is_some());
+        now += Duration::from_secs(1);
+        assert_eq!(gathering.nap(1, now), None);
+        now += Duration::from_micros(20);
+        assert_eq!(gathering.nap(1, now), None);
+    }
+}
