@@ -33,8 +33,8 @@ ROOT = os.path.normpath(os.path.join(HERE, "..", ".."))
 PROGRAMS = os.path.join(ROOT, "target", "release")
 KEY = ("src", "dst", "sport", "dport", "proto")
 COMPARED = ("packets", "bytes", "start_ms", "end_ms", "tcp_flags", "in_if", "out_if")
-PROTOCOLS = {"HOPOPT": 0, "IPv6-Frag": 44, "ICMP": 1, "IGMP": 2, "TCP": 6, "UDP": 17, "IPv6-ICMP": 58, "ICMPv6": 58, "GRE": 47,
-             "ESP": 50, "SCTP": 132}
+PROTOCOLS = {"HOPOPT": 0, "IPv6-Frag": 44, "ICMP": 1, "IGMP": 2, "IPv4": 4, "TCP": 6, "UDP": 17, "IPv6": 41, "IPv6-ICMP": 58, "ICMPv6": 58,
+             "GRE": 47, "ESP": 50, "OSPF": 89, "PIM": 103, "VRRP": 112, "SCTP": 132}
 
 
 def number(value):
@@ -228,9 +228,9 @@ def tshark_ms(text):
 
 
 def key(flow):
-    """What tells flows apart. Ports of ICMP are left out: type and code stand in one or the other, or apart."""
+    """What tells flows apart; collectors that know no absent value print zero for it. Ports of ICMP are left out: type and code stand in one or the other, or apart."""
     ports = (0, 0) if flow.get("proto") in (1, 58) else (flow.get("sport") or 0, flow.get("dport") or 0)
-    return flow.get("src"), flow.get("dst"), *ports, flow.get("proto")
+    return flow.get("src"), flow.get("dst"), *ports, flow.get("proto") or 0
 
 
 def compared(ours, theirs):
