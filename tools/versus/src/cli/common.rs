@@ -1,7 +1,7 @@
 //! What every measurement asks: whom, what, where, and where the raw data goes.
 
 use crate::machine::{Cores, Machine};
-use crate::peer::{self, Peer};
+use crate::peer::{self, Own, Peer};
 use crate::process::{end_together, pin};
 use crate::raw::{Entry, Raw};
 use crate::trial::Arena;
@@ -18,6 +18,13 @@ pub struct Common {
     /// Collectors, with commas between [default: all that are here]
     #[arg(short, long, value_name = "NAMES", value_delimiter = ',')]
     peer: Vec<String>,
+    /// A collector of your own beside them: a single command with {port}, {folder}, and {buffer} where it has such a setting; SIGTERM has to
+    /// end it
+    #[arg(long, value_name = "NAME=COMMAND", requires = "totals")]
+    command: Option<String>,
+    /// What counts what it kept, once it has ended: prints records, bytes and packets of the flows in {folder}
+    #[arg(long, value_name = "COMMAND", requires = "command")]
+    totals: Option<String>,
     /// Append raw data to a file, a JSON object a line
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -69,6 +76,9 @@ impl Common {
         }
         workloads.retain(|w| self.workload.is_empty() || self.workload.iter().any(|name| name == w.name));
         let mut peers = peer::all();
+        if let (Some(command), Some(totals)) = (&self.command, &self.totals) {
+            peers.push(Box::new(Own::new(command, totals)?));
+        }
         if let Some(unknown) = self.peer.iter().find(|p| peers.iter().all(|known| known.name() != *p)) {
             bail!("there is no collector {unknown}; versus list names them");
         }

@@ -2,6 +2,7 @@
 
 use super::{Peer, Place, Totals, program, says};
 use anyhow::{Context, bail};
+use std::path::Path;
 use std::process::Command;
 
 /// `goflow2 -format bin`, its fastest output. It has no setting for the receive buffer.
@@ -13,7 +14,16 @@ impl Peer for Goflow2 {
     }
 
     fn version(&self) -> Result<String, String> {
-        let found = program("goflow2").and_then(|p| says(&p, &["-v"]));
+        // What `go install` built does not know its own version, but the go command does.
+        let module = |path: &Path| {
+            let output = Command::new("go").args(["version", "-m"]).arg(path).output().ok()?;
+            let text = String::from_utf8_lossy(&output.stdout);
+            let version = text
+                .lines()
+                .find_map(|line| line.trim().strip_prefix("mod")?.split_whitespace().nth(1).map(str::to_owned));
+            Some(format!("goflow2 {}", version?))
+        };
+        let found = program("goflow2").and_then(|p| module(&p).or_else(|| says(&p, &["-v"])));
         found.ok_or_else(|| "go install github.com/netsampler/goflow2/v2/cmd/goflow2@latest".to_owned())
     }
 

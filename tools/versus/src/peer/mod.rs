@@ -1,12 +1,14 @@
-//! The collectors that are compared. A peer is one small file here, and a line in [`all`].
+//! The collectors that are compared. A peer is one small file here, its `mod` and a line in [`all`].
 
 mod flowlane;
 mod goflow2;
 mod netflow;
 mod nfacctd;
 mod nfcapd;
+mod own;
 
 pub use flowlane::Flowlane;
+pub use own::Own;
 
 use crate::workload::Workload;
 use nix::sys::signal::Signal;
