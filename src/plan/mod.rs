@@ -142,6 +142,8 @@ struct Group {
     ops: Box<[Op]>,
     // Those whose column holds bare integers after the windows: still to be checked or made times.
     raw: Box<[Op]>,
+    // Those whose column is to be filled again where the windows say that a value may not fit.
+    doubtful: Box<[Op]>,
 }
 
 /// The columns that hold a record's own sampling elements, and those to fill.

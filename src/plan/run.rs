@@ -249,9 +249,13 @@ impl Group {
             Records::Listed { bytes, at } => Rows { bytes, at: At::Starts(view.starts(at, self.segment)) },
         };
         let clock = Clock { export_us: meta.export_time.as_micros(), uptime_ms: meta.uptime_ms.unwrap_or(0) };
-        let done = self.windows.run(self.simd, rows, view.n, clock, batch.next_slots());
+        let filled = self.windows.run(self.simd, rows, view.n, clock, batch.next_slots());
+        let done = filled.rows;
         if !self.raw.is_empty() {
             finish_all(&self.raw, view.first(done), meta, lookups, batch);
+        }
+        if !filled.fits {
+            run_all(&self.doubtful, view.first(done), meta, lookups, batch);
         }
         if done < view.n {
             run_all(&self.ops, view.rest(done), meta, lookups, batch);

@@ -1,31 +1,47 @@
 //! Which operations of a plan vectors do, and how they are packed into windows.
 
+use super::time::TimeKind;
 use super::{Convert, Group, Op, Source};
 use crate::columns::ColumnType;
 use crate::columns::gather::places::Frame;
 use crate::columns::gather::window::{Field, Lane, Simd, Windows};
 use std::collections::BTreeMap;
 
-/// What a window makes of an operation's field, and whether its integers are to be checked or converted after it.
-fn lane(op: &Op) -> Option<(Field, bool)> {
+/// What is left to do of an operation after its windows.
+#[derive(Clone, Copy, PartialEq)]
+enum Rest {
+    Nothing,
+    /// To check or convert its integers.
+    Finish,
+    /// All of it, where the windows say that something does not fit.
+    Doubt,
+}
+
+/// What a window makes of an operation's field.
+fn lane(op: &Op) -> Option<(Field, Rest)> {
     let Source::Fixed { rel, width, .. } = op.source else { return None };
     let field = |lane| Some(Field { rel, width, lane, column: op.column });
     let bytes = op.data_type.width()?;
-    let (lane, raw) = match (op.convert, op.data_type) {
-        (Convert::Bytes, ColumnType::Ip6) if width == 16 => return Some((field(None)?, false)),
-        (Convert::Uptime, ColumnType::Timestamp) if (1..=4).contains(&width) => (Lane::Uptime, false),
-        (Convert::Time(kind), ColumnType::Timestamp) if kind.takes(width) => (wide(width), true),
-        (Convert::Unsigned, ColumnType::I64) if (1..=8).contains(&width) => (wide(width), width == 8),
-        (Convert::Unsigned, ColumnType::U64) if (1..=8).contains(&width) => (wide(width), false),
+    let (lane, rest) = match (op.convert, op.data_type) {
+        (Convert::Bytes, ColumnType::Ip6) if width == 16 => return Some((field(None)?, Rest::Nothing)),
+        (Convert::Uptime, ColumnType::Timestamp) if (1..=4).contains(&width) => (Lane::Uptime, Rest::Nothing),
+        (Convert::Time(TimeKind::Milliseconds), ColumnType::Timestamp) if (5..=8).contains(&width) => {
+            (Lane::Millis, Rest::Doubt)
+        }
+        (Convert::Time(kind), ColumnType::Timestamp) if kind.takes(width) => (wide(width), Rest::Finish),
+        (Convert::Unsigned, ColumnType::I64) if (1..=8).contains(&width) => {
+            (wide(width), if width == 8 { Rest::Finish } else { Rest::Nothing })
+        }
+        (Convert::Unsigned, ColumnType::U64) if (1..=8).contains(&width) => (wide(width), Rest::Nothing),
         // What is wider than its column is narrowed with a check, which the scalar kernels do.
         (Convert::Unsigned, _) if width == 0 || width > bytes => return None,
-        (Convert::Unsigned, ColumnType::U8) => (Lane::Quad, false),
-        (Convert::Unsigned, ColumnType::U16) => (Lane::Pair, false),
-        (Convert::Unsigned, ColumnType::U32) if width <= 2 => (Lane::WidenPair, false),
-        (Convert::Unsigned, ColumnType::U32 | ColumnType::Ip4) => (Lane::Word, false),
+        (Convert::Unsigned, ColumnType::U8) => (Lane::Quad, Rest::Nothing),
+        (Convert::Unsigned, ColumnType::U16) => (Lane::Pair, Rest::Nothing),
+        (Convert::Unsigned, ColumnType::U32) if width <= 2 => (Lane::WidenPair, Rest::Nothing),
+        (Convert::Unsigned, ColumnType::U32 | ColumnType::Ip4) => (Lane::Word, Rest::Nothing),
         _ => return None,
     };
-    Some((field(Some(lane))?, raw))
+    Some((field(Some(lane))?, rest))
 }
 
 fn wide(width: usize) -> Lane {
@@ -35,10 +51,10 @@ fn wide(width: usize) -> Lane {
 /// Takes the operations that windows do out of `ops`; the columns' values have `widths` bytes.
 pub(super) fn group(ops: &mut Vec<Op>, segments: &[usize], widths: &[u8], simd: Option<Simd>) -> (Box<[Group]>, Frame) {
     let Some(simd) = simd else { return (Box::default(), Windows::pack(&[], widths).1) };
-    let mut by_segment: BTreeMap<u16, Vec<(Op, Field, bool)>> = BTreeMap::new();
+    let mut by_segment: BTreeMap<u16, Vec<(Op, Field, Rest)>> = BTreeMap::new();
     ops.retain(|op| match (lane(op), op.source) {
-        (Some((field, check)), Source::Fixed { segment, .. }) => {
-            by_segment.entry(segment).or_default().push((*op, field, check));
+        (Some((field, rest)), Source::Fixed { segment, .. }) => {
+            by_segment.entry(segment).or_default().push((*op, field, rest));
             false
         }
         _ => true,
@@ -49,8 +65,9 @@ pub(super) fn group(ops: &mut Vec<Op>, segments: &[usize], widths: &[u8], simd: 
     });
     let (windows, frame) = Windows::pack(&fields.collect::<Vec<_>>(), widths);
     let groups = by_segment.into_iter().zip(windows).map(|((segment, taken), windows)| {
-        let raw = taken.iter().filter(|t| t.2).map(|t| t.0).collect();
-        Group { simd, segment, windows, ops: taken.iter().map(|t| t.0).collect(), raw }
+        let of = |rest| taken.iter().filter(|t| t.2 == rest).map(|t| t.0).collect();
+        let (raw, doubtful) = (of(Rest::Finish), of(Rest::Doubt));
+        Group { simd, segment, windows, ops: taken.iter().map(|t| t.0).collect(), raw, doubtful }
     });
     (groups.collect(), frame)
 }

@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "addresses of records and slots")]
 
 use super::window::{At, Clock, Fitting, Lane, SHAPES, SLACK, WHOLE, Window};
+use std::cell::Cell;
 
 /// Records of a half block.
 pub(super) const HALF: usize = 4;
@@ -17,26 +18,32 @@ pub(super) type Four = [*const u8; HALF];
 
 /// Instructions on vectors.
 pub(super) trait Vectors {
-    /// What is the same for all blocks of a window.
-    type Constants;
+    /// What is the same for all blocks of a window, and what they saw.
+    type State;
 
-    /// The constants of a window.
+    /// The state before the first block of a window.
     ///
     /// # Safety
     /// The machine has the instructions.
-    unsafe fn constants(window: &Window, clock: Clock) -> Self::Constants;
+    unsafe fn state(window: &Window, clock: Clock) -> Self::State;
+
+    /// The bits that any milliseconds had so far.
+    ///
+    /// # Safety
+    /// The machine has the instructions.
+    unsafe fn millis(state: &Self::State) -> u64;
 
     /// Four records' windows to four rows, by the lanes of the shape.
     ///
     /// # Safety
     /// The machine has the instructions; sixteen bytes at each address of `from`; slots for the rows at `to`.
-    unsafe fn half<const SHAPE: usize>(from: Four, constants: &Self::Constants, to: To);
+    unsafe fn half<const SHAPE: usize>(from: Four, state: &mut Self::State, to: To);
 
     /// Eight records' windows to eight rows.
     ///
     /// # Safety
     /// As for [`half`](Self::half).
-    unsafe fn block<const SHAPE: usize>(from: [Four; 2], constants: &Self::Constants, to: To);
+    unsafe fn block<const SHAPE: usize>(from: [Four; 2], state: &mut Self::State, to: To);
 
     /// Copies sixteen bytes.
     ///
@@ -56,7 +63,7 @@ pub(super) type Fills<P> = [Fill<P>; SHAPES.len() + 1];
 /// A table of `fill` for each shape.
 macro_rules! kernels {
     () => {
-        kernels!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23)
+        kernels!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26)
     };
     ($($tens:literal)*) => {[$(
         fill::<{ $tens * 10 }, _>, fill::<{ $tens * 10 + 1 }, _>, fill::<{ $tens * 10 + 2 }, _>,
@@ -67,7 +74,7 @@ macro_rules! kernels {
 }
 pub(super) use kernels;
 
-/// Fills the columns of the windows.
+/// Fills the columns of the windows; returns the bits that any milliseconds had.
 ///
 /// # Safety
 /// The machine has the instructions of the tables' kernels.
@@ -78,11 +85,11 @@ pub(super) unsafe fn run(
     windows: &[Window],
     records: &Fitting<'_>,
     clock: Clock,
-) {
+) -> u64 {
     let slots = &records.slots;
     let bytes = records.rows.bytes.as_ptr();
     let (arena, offsets) = (slots.arena, slots.places.offsets.as_ptr());
-    let out = Out { n: records.n, clock, to: To { arena, offsets, row: slots.first } };
+    let out = Out { n: records.n, clock, to: To { arena, offsets, row: slots.first }, millis: Cell::new(0) };
     for window in windows {
         // SAFETY: the caller promises the instructions. By the invariants of `Fitting` reads stay in the bytes, and
         // writes in the arena.
@@ -100,6 +107,7 @@ pub(super) unsafe fn run(
             }
         }
     }
+    out.millis.get()
 }
 
 /// Where values go, and how many.
@@ -110,6 +118,8 @@ pub(super) struct Out {
     n: usize,
     clock: Clock,
     to: To,
+    // The bits that any milliseconds had.
+    millis: Cell<u64>,
 }
 
 /// Where the values of a row go.
@@ -249,6 +259,11 @@ pub(super) const fn lanes<const SHAPE: usize>() -> [Lane; 4] {
     SHAPES[if SHAPE == WHOLE { 0 } else { SHAPE }]
 }
 
+const fn has_millis<const SHAPE: usize>() -> bool {
+    let lanes = lanes::<SHAPE>();
+    matches!(lanes[0], Lane::Millis) || matches!(lanes[2], Lane::Millis)
+}
+
 /// # Safety
 /// As for [`fill`].
 #[inline(always)]
@@ -267,11 +282,11 @@ unsafe fn whole<V: Vectors, P: Place>(window: &Window, place: P, out: *const Out
 #[inline(always)]
 unsafe fn blocks<V: Vectors, const SHAPE: usize, P: Place>(window: &Window, place: P, out: *const Out) {
     // SAFETY: the window is a packed one, which has slots; the caller promises the instructions.
-    let (n, to, constants) = unsafe { ((*out).n, (*out).of(window), V::constants(window, (*out).clock)) };
+    let (n, to, mut state) = unsafe { ((*out).n, (*out).of(window), V::state(window, (*out).clock)) };
     let mut i = 0;
     while i + BLOCK <= n {
         // SAFETY: eight more records, and their slots.
-        unsafe { V::block::<SHAPE>(place.eight(i), &constants, to.at(i)) };
+        unsafe { V::block::<SHAPE>(place.eight(i), &mut state, to.at(i)) };
         i += BLOCK;
     }
     // SAFETY: the last records, some of which may be done, and their slots; fewer than four have slots for four, the
@@ -279,18 +294,22 @@ unsafe fn blocks<V: Vectors, const SHAPE: usize, P: Place>(window: &Window, plac
     unsafe {
         match n - i {
             0 => {}
-            1..=HALF if n >= HALF => V::half::<SHAPE>(place.four(n - HALF), &constants, to.at(n - HALF)),
-            _ if n >= BLOCK => V::block::<SHAPE>(place.eight(n - BLOCK), &constants, to.at(n - BLOCK)),
+            1..=HALF if n >= HALF => V::half::<SHAPE>(place.four(n - HALF), &mut state, to.at(n - HALF)),
+            _ if n >= BLOCK => V::block::<SHAPE>(place.eight(n - BLOCK), &mut state, to.at(n - BLOCK)),
             5.. => {
-                V::half::<SHAPE>(place.four(0), &constants, to);
-                V::half::<SHAPE>(place.four(n - HALF), &constants, to.at(n - HALF));
+                V::half::<SHAPE>(place.four(0), &mut state, to);
+                V::half::<SHAPE>(place.four(n - HALF), &mut state, to.at(n - HALF));
             }
             few => {
                 // The last one stands in for those that are not there.
                 let last = few - 1;
                 let records = [place.one(0), place.one(last.min(1)), place.one(last), place.one(last)];
-                V::half::<SHAPE>(records, &constants, to);
+                V::half::<SHAPE>(records, &mut state, to);
             }
         }
+    }
+    if const { has_millis::<SHAPE>() } {
+        // SAFETY: the caller promises the instructions.
+        unsafe { (*out).millis.set((*out).millis.get() | V::millis(&state)) };
     }
 }

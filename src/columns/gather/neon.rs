@@ -14,9 +14,9 @@ impl Runner {
         (kernel == Kernel::Neon && std::arch::is_aarch64_feature_detected!("neon")).then_some(Self(()))
     }
 
-    /// Fills the columns of the windows.
+    /// Fills the columns of the windows; returns the bits that any milliseconds had.
     #[inline(always)]
-    pub(super) fn run(self, windows: &[Window], records: &Fitting<'_>, clock: Clock) {
+    pub(super) fn run(self, windows: &[Window], records: &Fitting<'_>, clock: Clock) -> u64 {
         // SAFETY: NEON was detected by `new`.
         unsafe { blocks::run(&STRIDED, &LISTED, windows, records, clock) }
     }
@@ -37,32 +37,41 @@ unsafe fn fill<const SHAPE: usize, P: Place>(window: &Window, place: P, out: *co
 
 struct Neon;
 
-struct Constants {
+struct State {
     mask: uint8x16_t,
     uptime: uint32x4_t,
     export: int64x2_t,
+    // The bits that any milliseconds had.
+    millis: uint64x2_t,
 }
 
 /// A lane, or two, of eight records: the first four, then the others.
 type Rows = [uint32x4_t; 2];
 
 impl Vectors for Neon {
-    type Constants = Constants;
+    type State = State;
 
     #[inline(always)]
-    unsafe fn constants(window: &Window, clock: Clock) -> Constants {
+    unsafe fn state(window: &Window, clock: Clock) -> State {
         // SAFETY: as the caller promises; the mask is sixteen bytes.
         unsafe {
-            Constants {
+            State {
                 mask: vld1q_u8(window.mask.as_ptr()),
                 uptime: vdupq_n_u32(clock.uptime_ms),
                 export: vdupq_n_s64(clock.export_us),
+                millis: vdupq_n_u64(0),
             }
         }
     }
 
     #[inline(always)]
-    unsafe fn half<const SHAPE: usize>(from: Four, c: &Constants, to: To) {
+    unsafe fn millis(state: &State) -> u64 {
+        // SAFETY: as the caller promises.
+        unsafe { vgetq_lane_u64::<0>(state.millis) | vgetq_lane_u64::<1>(state.millis) }
+    }
+
+    #[inline(always)]
+    unsafe fn half<const SHAPE: usize>(from: Four, c: &mut State, to: To) {
         let (lanes, slots) = const { (blocks::lanes::<SHAPE>(), blocks::slots::<SHAPE>()) };
         // SAFETY: as the caller promises.
         unsafe {
@@ -70,14 +79,14 @@ impl Vectors for Neon {
             // Lanes 0 and 2, and lanes 1 and 3, of pairs of records; half of them is not used beside a wide lane.
             let (even0, even1) = (vtrn1q_u32(r0, r1), vtrn1q_u32(r2, r3));
             let (odd0, odd1) = (vtrn2q_u32(r0, r1), vtrn2q_u32(r2, r3));
-            if matches!(lanes[0], Lane::Wide) {
-                wide([first(r0, r1), first(r2, r3)], to.slot(slots[0], 8));
+            if lanes[0].is_wide() {
+                four_wide(lanes[0], [first(r0, r1), first(r2, r3)], c, to.slot(slots[0], 8));
             } else {
                 store_four(lanes[0], first(even0, even1), c, to, slots[0]);
                 store_four(lanes[1], first(odd0, odd1), c, to, slots[1]);
             }
-            if matches!(lanes[2], Lane::Wide) {
-                wide([second(r0, r1), second(r2, r3)], to.slot(slots[2], 8));
+            if lanes[2].is_wide() {
+                four_wide(lanes[2], [second(r0, r1), second(r2, r3)], c, to.slot(slots[2], 8));
             } else {
                 store_four(lanes[2], second(even0, even1), c, to, slots[2]);
                 store_four(lanes[3], second(odd0, odd1), c, to, slots[3]);
@@ -86,25 +95,25 @@ impl Vectors for Neon {
     }
 
     #[inline(always)]
-    unsafe fn block<const SHAPE: usize>(from: [Four; 2], c: &Constants, to: To) {
+    unsafe fn block<const SHAPE: usize>(from: [Four; 2], c: &mut State, to: To) {
         let (lanes, slots) = const { (blocks::lanes::<SHAPE>(), blocks::slots::<SHAPE>()) };
         // SAFETY: as the caller promises.
         unsafe {
             let (r, s) = (load(from[0], c), load(from[1], c));
             let even = [vtrn1q_u32(r[0], r[1]), vtrn1q_u32(r[2], r[3]), vtrn1q_u32(s[0], s[1]), vtrn1q_u32(s[2], s[3])];
             let odd = [vtrn2q_u32(r[0], r[1]), vtrn2q_u32(r[2], r[3]), vtrn2q_u32(s[0], s[1]), vtrn2q_u32(s[2], s[3])];
-            if matches!(lanes[0], Lane::Wide) {
+            if lanes[0].is_wide() {
                 let to = to.slot(slots[0], 8);
-                wide([first(r[0], r[1]), first(r[2], r[3])], to);
-                wide([first(s[0], s[1]), first(s[2], s[3])], to.add(32));
+                four_wide(lanes[0], [first(r[0], r[1]), first(r[2], r[3])], c, to);
+                four_wide(lanes[0], [first(s[0], s[1]), first(s[2], s[3])], c, to.add(32));
             } else {
                 store(lanes[0], [first(even[0], even[1]), first(even[2], even[3])], c, to, slots[0]);
                 store(lanes[1], [first(odd[0], odd[1]), first(odd[2], odd[3])], c, to, slots[1]);
             }
-            if matches!(lanes[2], Lane::Wide) {
+            if lanes[2].is_wide() {
                 let to = to.slot(slots[2], 8);
-                wide([second(r[0], r[1]), second(r[2], r[3])], to);
-                wide([second(s[0], s[1]), second(s[2], s[3])], to.add(32));
+                four_wide(lanes[2], [second(r[0], r[1]), second(r[2], r[3])], c, to);
+                four_wide(lanes[2], [second(s[0], s[1]), second(s[2], s[3])], c, to.add(32));
             } else {
                 store(lanes[2], [second(even[0], even[1]), second(even[2], even[3])], c, to, slots[2]);
                 store(lanes[3], [second(odd[0], odd[1]), second(odd[2], odd[3])], c, to, slots[3]);
@@ -144,7 +153,7 @@ unsafe fn second(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t {
 /// # Safety
 /// NEON; sixteen bytes at each address.
 #[inline(always)]
-unsafe fn load(from: Four, c: &Constants) -> [uint32x4_t; 4] {
+unsafe fn load(from: Four, c: &State) -> [uint32x4_t; 4] {
     // SAFETY: as the caller promises.
     unsafe {
         let one = |p: *const u8| vreinterpretq_u32_u8(vqtbl1q_u8(vld1q_u8(p), c.mask));
@@ -162,6 +171,25 @@ unsafe fn wide(rows: [uint32x4_t; 2], to: *mut u8) {
     unsafe {
         vst1q_u32(to.cast(), rows[0]);
         vst1q_u32(to.cast::<u32>().add(4), rows[1]);
+    }
+}
+
+/// Four rows of a wide lane.
+///
+/// # Safety
+/// NEON; four slots of 8 bytes.
+#[inline(always)]
+unsafe fn four_wide(lane: Lane, rows: Rows, c: &mut State, to: *mut u8) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        if !matches!(lane, Lane::Millis) {
+            return wide(rows, to);
+        }
+        let rows = rows.map(|r| vreinterpretq_u64_u32(r));
+        c.millis = vorrq_u64(c.millis, vorrq_u64(rows[0], rows[1]));
+        // Times 1024, less times 24: there is no multiplication of 64 bits.
+        let micros = |r| vsubq_u64(vshlq_n_u64::<10>(r), vaddq_u64(vshlq_n_u64::<3>(r), vshlq_n_u64::<4>(r)));
+        wide(rows.map(|r| vreinterpretq_u32_u64(micros(r))), to);
     }
 }
 
@@ -183,7 +211,7 @@ unsafe fn widen(rows: uint32x4_t, to: *mut u8) {
 /// # Safety
 /// NEON; four slots of 8 bytes.
 #[inline(always)]
-unsafe fn times(rows: uint32x4_t, c: &Constants, to: *mut u8) {
+unsafe fn times(rows: uint32x4_t, c: &State, to: *mut u8) {
     // SAFETY: as the caller promises.
     unsafe {
         let ago = vreinterpretq_s32_u32(vsubq_u32(c.uptime, rows));
@@ -197,11 +225,11 @@ unsafe fn times(rows: uint32x4_t, c: &Constants, to: *mut u8) {
 /// # Safety
 /// NEON; eight rows of each slot of the lane, the first of which is `slot`.
 #[inline(always)]
-unsafe fn store(lane: Lane, rows: Rows, c: &Constants, to: To, slot: usize) {
+unsafe fn store(lane: Lane, rows: Rows, c: &State, to: To, slot: usize) {
     // SAFETY: as the caller promises.
     unsafe {
         match lane {
-            Lane::Empty | Lane::Wide => {}
+            Lane::Empty | Lane::Wide | Lane::Millis => {}
             Lane::Word => wide(rows, to.slot(slot, 4)),
             Lane::Widen => {
                 let to = to.slot(slot, 8);
@@ -242,11 +270,11 @@ unsafe fn store(lane: Lane, rows: Rows, c: &Constants, to: To, slot: usize) {
 /// # Safety
 /// NEON; four rows of each slot of the lane, the first of which is `slot`.
 #[inline(always)]
-unsafe fn store_four(lane: Lane, rows: uint32x4_t, c: &Constants, to: To, slot: usize) {
+unsafe fn store_four(lane: Lane, rows: uint32x4_t, c: &State, to: To, slot: usize) {
     // SAFETY: as the caller promises.
     unsafe {
         match lane {
-            Lane::Empty | Lane::Wide => {}
+            Lane::Empty | Lane::Wide | Lane::Millis => {}
             Lane::Word => vst1q_u32(to.slot(slot, 4).cast(), rows),
             Lane::Widen => widen(rows, to.slot(slot, 8)),
             Lane::Uptime => times(rows, c, to.slot(slot, 8)),

@@ -11,7 +11,7 @@ impl Runner {
         None
     }
 
-    pub(super) fn run(self, _: &[Window], _: &Fitting<'_>, _: Clock) {
+    pub(super) fn run(self, _: &[Window], _: &Fitting<'_>, _: Clock) -> u64 {
         match self {}
     }
 }

@@ -1,10 +1,11 @@
 //! One table of cases for every kernel that this machine has, against plain arithmetic.
 
 use super::places::Places;
-use super::window::{At, Clock, Field, Kernel, Lane, Rows, SLACK, Simd, Slots, WIDTH, Windows};
+use super::window::{At, Clock, Field, Filled, Kernel, Lane, Rows, SLACK, Simd, Slots, WIDTH, Windows};
 
 const CLOCK: Clock = Clock { export_us: 1_700_000_000_000_000, uptime_ms: 40_000 };
-const LANES: [Lane; 7] = [Lane::Quad, Lane::Pair, Lane::WidenPair, Lane::Word, Lane::Widen, Lane::Uptime, Lane::Wide];
+const LANES: [Lane; 8] =
+    [Lane::Quad, Lane::Pair, Lane::WidenPair, Lane::Word, Lane::Widen, Lane::Uptime, Lane::Wide, Lane::Millis];
 
 fn kernels() -> impl Iterator<Item = Simd> {
     Kernel::ALL.into_iter().filter_map(Simd::new)
@@ -24,6 +25,7 @@ fn expected(record: &[u8], field: &Field) -> Vec<u8> {
             let ago = i64::from(CLOCK.uptime_ms.wrapping_sub(number() as u32).cast_signed());
             (CLOCK.export_us - 1000 * ago).to_ne_bytes().to_vec()
         }
+        Some(Lane::Millis) => number().wrapping_mul(1000).to_ne_bytes().to_vec(),
         Some(lane) => {
             let width = lane.bytes();
             let all = number().to_ne_bytes();
@@ -40,7 +42,14 @@ fn check(simd: Simd, bytes: &[u8], starts: &[u32], stride: Option<usize>, len: u
     let places = Places::new(&frame, first + n);
     let mut arena = vec![0xa5u8; places.len()];
     let at = stride.map_or(At::Starts(starts), At::Stride);
-    let done = windows[0].run(simd, Rows { bytes, at }, n, CLOCK, Slots::new(&mut arena, &places, first));
+    let filled = windows[0].run(simd, Rows { bytes, at }, n, CLOCK, Slots::new(&mut arena, &places, first));
+    let done = filled.rows;
+    let beyond = |f: &Field, start: &u32| {
+        let bytes = &bytes[*start as usize + f.rel..][..f.width];
+        f.lane == Some(Lane::Millis) && bytes.iter().fold(0u64, |v, &b| v << 8 | u64::from(b)) >= 1 << 53
+    };
+    let fits = !starts[..done].iter().any(|start| fields.iter().any(|f| beyond(f, start)));
+    assert_eq!(filled.fits, fits);
     // Only records whose window would leave the bytes are left to others.
     let safe = starts.iter().take_while(|&&s| s as usize + len.max(WIDTH) <= bytes.len()).count();
     assert!((safe..=n).contains(&done), "{done} of {n}, {safe} at least");
@@ -116,7 +125,7 @@ fn every_shape() {
             for column in 0..1 + below(24) as u16 {
                 let (lane, width) = match below(16) {
                     0 => (None, WIDTH),
-                    1 | 2 => (Some(Lane::Wide), 1 + below(8)),
+                    1 | 2 => (Some([Lane::Wide, Lane::Millis][below(2)]), 1 + below(8)),
                     k => match LANES[k % 6] {
                         Lane::Quad => (Some(Lane::Quad), 1),
                         lane @ (Lane::Pair | Lane::WidenPair) => (Some(lane), 1 + below(2)),
@@ -162,11 +171,11 @@ fn starts_in_any_order_and_past_the_end() {
         let mut arena = vec![0; places.len()];
         let rows = Rows { bytes: &bytes, at: At::Starts(&starts) };
         let done = windows[0].run(simd, rows, starts.len(), CLOCK, Slots::new(&mut arena, &places, 0));
-        assert_eq!(done, 41);
+        assert_eq!(done, Filled { rows: 41, fits: true });
         // A batch of another layout is not written to.
         let other = Places::new(&Windows::pack(&[(vec![field], 31)], &[4]).1, starts.len());
         let rows = Rows { bytes: &bytes, at: At::Starts(&starts) };
-        assert_eq!(windows[0].run(simd, rows, 40, CLOCK, Slots::new(&mut arena, &other, 0)), 0);
+        assert_eq!(windows[0].run(simd, rows, 40, CLOCK, Slots::new(&mut arena, &other, 0)).rows, 0);
     }
 }
 

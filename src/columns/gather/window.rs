@@ -126,6 +126,8 @@ pub(crate) enum Lane {
     Quad,
     /// With the lane after it one value of 64 bits.
     Wide,
+    /// As `Wide`, milliseconds to microseconds.
+    Millis,
 }
 
 impl Lane {
@@ -134,7 +136,7 @@ impl Lane {
     pub(crate) const fn values(self) -> usize {
         match self {
             Self::Empty => 0,
-            Self::Word | Self::Widen | Self::Uptime | Self::Wide => 1,
+            Self::Word | Self::Widen | Self::Uptime | Self::Wide | Self::Millis => 1,
             Self::Pair | Self::WidenPair => 2,
             Self::Quad => 4,
         }
@@ -148,7 +150,7 @@ impl Lane {
             Self::Quad => 1,
             Self::Pair => 2,
             Self::Word | Self::WidenPair => 4,
-            Self::Widen | Self::Uptime | Self::Wide => 8,
+            Self::Widen | Self::Uptime | Self::Wide | Self::Millis => 8,
         }
     }
 
@@ -159,29 +161,38 @@ impl Lane {
             Self::Quad => 1,
             Self::Pair | Self::WidenPair => 2,
             Self::Word | Self::Widen | Self::Uptime => 4,
-            Self::Wide => 8,
+            Self::Wide | Self::Millis => 8,
         }
+    }
+
+    /// Whether it takes the lane after it, too.
+    #[inline(always)]
+    pub(super) const fn is_wide(self) -> bool {
+        matches!(self, Self::Wide | Self::Millis)
     }
 }
 
+const WIDE: [Lane; 2] = [Lane::Wide, Lane::Millis];
 const SINGLE: [Lane; 7] = [Lane::Empty, Lane::Word, Lane::Widen, Lane::Uptime, Lane::Pair, Lane::WidenPair, Lane::Quad];
 
 /// The shapes: lanes are free to trade places, so each multiset of them stands once; wide ones come first.
-pub(crate) const SHAPES: [[Lane; 4]; 239] = {
-    let mut shapes = [[Lane::Empty; 4]; 239];
+pub(crate) const SHAPES: [[Lane; 4]; 269] = {
+    let mut shapes = [[Lane::Empty; 4]; 269];
     let (mut n, mut a) = (0, 0);
-    while a < 7 {
+    while a < SINGLE.len() {
         let mut b = a;
-        while b < 7 {
-            shapes[n] = [Lane::Wide, Lane::Empty, SINGLE[a], SINGLE[b]];
-            n += 1;
+        while b < SINGLE.len() {
+            let mut c = 0;
+            while c < WIDE.len() {
+                shapes[n] = [WIDE[c], Lane::Empty, SINGLE[a], SINGLE[b]];
+                (n, c) = (n + 1, c + 1);
+            }
             let mut c = b;
-            while c < 7 {
+            while c < SINGLE.len() {
                 let mut d = c;
-                while d < 7 {
+                while d < SINGLE.len() {
                     shapes[n] = [SINGLE[a], SINGLE[b], SINGLE[c], SINGLE[d]];
-                    n += 1;
-                    d += 1;
+                    (n, d) = (n + 1, d + 1);
                 }
                 c += 1;
             }
@@ -189,7 +200,16 @@ pub(crate) const SHAPES: [[Lane; 4]; 239] = {
         }
         a += 1;
     }
-    shapes[n] = [Lane::Wide, Lane::Empty, Lane::Wide, Lane::Empty];
+    let mut a = 0;
+    while a < WIDE.len() {
+        let mut b = a;
+        while b < WIDE.len() {
+            shapes[n] = [WIDE[a], Lane::Empty, WIDE[b], Lane::Empty];
+            (n, b) = (n + 1, b + 1);
+        }
+        a += 1;
+    }
+    assert!(n == shapes.len());
     shapes
 };
 
@@ -252,11 +272,11 @@ impl Windows {
         self.windows.len()
     }
 
-    /// Fills the columns from the first `n` records; returns how many rows are done. The others are so near the end of
-    /// the bytes that a window would leave them.
+    /// Fills the columns from the first `n` records.
     #[inline(always)]
-    pub(crate) fn run<'b>(&self, simd: Simd, rows: Rows<'b>, n: usize, clock: Clock, slots: Slots<'b>) -> usize {
-        let Some(room) = rows.bytes.len().checked_sub(self.reach) else { return 0 };
+    pub(crate) fn run<'b>(&self, simd: Simd, rows: Rows<'b>, n: usize, clock: Clock, slots: Slots<'b>) -> Filled {
+        let none = Filled { rows: 0, fits: true };
+        let Some(room) = rows.bytes.len().checked_sub(self.reach) else { return none };
         let n = match rows.at {
             At::Stride(stride) if n <= 1 || (n - 1).checked_mul(stride).is_some_and(|last| last <= room) => n,
             At::Stride(stride) => n.min(room / stride.max(1) + 1),
@@ -275,15 +295,25 @@ impl Windows {
         let fits = slots.places.frame.same(&self.frame)
             && slots.first + n <= slots.places.rows
             && slots.len >= slots.places.len;
-        if !fits {
-            return 0;
+        if !fits || n == 0 {
+            return none;
         }
-        if n > 0 {
-            simd.run.run(&self.windows, &Fitting { rows, n, slots }, clock);
-        }
-        n
+        let millis = simd.run.run(&self.windows, &Fitting { rows, n, slots }, clock);
+        Filled { rows: n, fits: millis >> MILLIS_BITS == 0 }
     }
 }
+
+/// What windows came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Filled {
+    /// Rows that are done. The others are so near the end of the bytes that a window would leave them.
+    pub(crate) rows: usize,
+    /// Whether all milliseconds have a bit less than 64 bits of microseconds hold: else some of these columns are spoilt.
+    pub(crate) fits: bool,
+}
+
+/// Milliseconds of so many bits have less than 64 bits of microseconds, signed.
+const MILLIS_BITS: u32 = 53;
 
 /// The windows of a segment, whose slots are added to those there are.
 fn pack(fields: &[Field], len: usize, widths: &[u8], slots: &mut Vec<u16>) -> Box<[Window]> {
@@ -364,8 +394,8 @@ impl Packing {
             return None;
         }
         // Wide ones first; the others as in `SHAPES`, empty ones before all.
-        self.lanes.sort_by_key(|(lane, _)| (*lane != Lane::Wide, *lane));
-        let wide = self.lanes.iter().filter(|(l, _)| *l == Lane::Wide).count();
+        self.lanes.sort_by_key(|(lane, _)| (!lane.is_wide(), *lane));
+        let wide = self.lanes.iter().filter(|(l, _)| l.is_wide()).count();
         let empty = 4 - wide - self.lanes.len();
         let mut lanes = self.lanes.into_iter();
         let mut shape = [Lane::Empty; 4];
