@@ -136,9 +136,9 @@ const CHUNK: usize = 32;
 
 /// In registers: the compiler would make it one with [`copy`], a call.
 #[inline(always)]
-fn copy_chunk(from: &[u8], to: &mut [u8]) {
+fn copy_chunk(from: &[u8; CHUNK], to: &mut [u8; CHUNK]) {
     let halves = (from.as_chunks::<16>().0, to.as_chunks_mut::<16>().0);
-    if let ([low, high, ..], [first, second, ..]) = halves {
+    if let ([low, high], [first, second]) = halves {
         let (low, high) = (u128::from_ne_bytes(*low), u128::from_ne_bytes(*high));
         (*first, *second) = (low.to_ne_bytes(), high.to_ne_bytes());
     }
@@ -146,8 +146,8 @@ fn copy_chunk(from: &[u8], to: &mut [u8]) {
 
 /// False where there are no `len` bytes on either side.
 #[cold]
-fn copy(from: &[u8], start: usize, to: &mut [u8], at: usize, len: usize) -> bool {
-    match (from.get(start..start + len), to.get_mut(at..at + len)) {
+fn copy(from: &[u8], start: usize, to: &mut [u8], len: usize) -> bool {
+    match (from.get(start..).and_then(|from| from.get(..len)), to.get_mut(..len)) {
         (Some(from), Some(to)) => {
             to.copy_from_slice(from);
             true
@@ -306,34 +306,27 @@ impl VarBuf {
     }
 
     /// Appends fields of `bytes` by their starts and lengths; false, and nothing is appended, where one is not there or
-    /// all bytes are too few to be worth it.
+    /// they are more than the bytes.
     pub(crate) fn append(&mut self, bytes: &[u8], fields: &[(u32, u32)]) -> bool {
         if self.offsets.is_empty() {
             self.offsets.extend(&0i32.to_ne_bytes());
         }
         let first = self.data.len();
-        let total = fields.iter().fold(0usize, |all, &(_, len)| all.saturating_add(len as usize));
-        if total > bytes.len() {
-            return false;
-        }
-        let data = self.data.spare(total + CHUNK);
+        // The fields of a set are no more than the set.
+        let mut to = self.data.spare(bytes.len() + CHUNK);
         let (ends, _) = self.offsets.spare(4 * fields.len()).as_chunks_mut::<4>();
-        // Where the last whole chunks start.
-        let (Some(last_from), Some(last_to)) = (bytes.len().checked_sub(CHUNK), data.len().checked_sub(CHUNK)) else {
-            return false;
-        };
         let mut at = 0;
         for (&(start, len), end) in fields.iter().zip(ends) {
             let (start, len) = (start as usize, len as usize);
             // Whole chunks: what is copied too much is written over by the next field.
-            let near_end = (start > last_from) | (at > last_to);
-            if near_end | (len > CHUNK) {
-                if !copy(bytes, start, data, at, len) {
-                    return false;
-                }
-            } else if let (Some(from), Some(to)) = (bytes.get(start..), data.get_mut(at..)) {
-                copy_chunk(from, to);
+            let from = bytes.get(start..).and_then(<[u8]>::first_chunk);
+            if let (Some(from), Some(chunk), true) = (from, to.first_chunk_mut(), len <= CHUNK) {
+                copy_chunk(from, chunk);
+            } else if !copy(bytes, start, to, len) {
+                return false;
             }
+            let Some((_, rest)) = to.split_at_mut_checked(len) else { return false };
+            to = rest;
             at += len;
             *end = ((first + at) as i32).to_ne_bytes();
         }

@@ -164,16 +164,22 @@ impl Plan {
 
     /// The pass over at most `most` records, of which each has `N` varying fields.
     fn locate_all<const N: usize>(&self, body: &[u8], most: usize, at: &mut Scratch) -> Option<Ran> {
-        let (before, last) = (self.segments.first_chunk::<N>()?, *self.segments.get(N)?);
+        let (before, last) = (*self.segments.first_chunk::<N>()?, *self.segments.get(N)?);
         // Of one length, which the compiler knows: no place is looked for.
         let (starts, rest) = at.starts.split_first_chunk_mut::<N>()?;
         let mut starts = starts.each_mut().map(|s| s.get_mut(..most).unwrap_or(&mut []));
         let mut fields = at.fields.first_chunk_mut::<N>()?.each_mut().map(|f| f.get_mut(..most).unwrap_or(&mut []));
         let ends = rest.first_mut()?.get_mut(..most)?;
+        // What a length waits for is the one before it: nothing is added in between.
+        let tails = before.map(|before| body.get(before..).unwrap_or(&[]));
         Some(self.locate_each(body, most, |i, mut pos| {
             for k in 0..N {
                 *starts[k].get_mut(i)? = pos as u32;
-                let field = varying_field(body, pos + before[k])?;
+                let len = *tails[k].get(pos)?;
+                let field = match len {
+                    255 => varying_field(body, pos + before[k])?,
+                    len => ((pos + before[k] + 1) as u32, u32::from(len)),
+                };
                 *fields[k].get_mut(i)? = field;
                 pos = (field.0 + field.1) as usize;
             }

@@ -4,7 +4,7 @@ use super::time::TimeKind;
 use super::{Convert, Group, Op, Source};
 use crate::columns::ColumnType;
 use crate::columns::gather::places::Frame;
-use crate::columns::gather::window::{Field, Lane, Simd, Windows};
+use crate::columns::gather::window::{Field, Lane, Segment, Simd, Windows};
 use std::collections::BTreeMap;
 
 /// What is left to do of an operation after its windows.
@@ -60,8 +60,11 @@ pub(super) fn group(ops: &mut Vec<Op>, segments: &[usize], widths: &[u8], simd: 
         _ => true,
     });
     let fields = by_segment.iter().map(|(&segment, taken)| {
-        let len = segments.get(usize::from(segment)).copied().unwrap_or(0);
-        (taken.iter().map(|t| t.1).collect(), len)
+        // Each varying field has a byte of length at least (RFC 7011 section 7).
+        let (before, from) = segments.split_at(usize::from(segment).min(segments.len()));
+        let before = before.iter().sum::<usize>() + before.len();
+        let after = from.iter().sum::<usize>() + from.len().saturating_sub(1);
+        (taken.iter().map(|t| t.1).collect(), Segment { before, after })
     });
     let (windows, frame) = Windows::pack(&fields.collect::<Vec<_>>(), widths);
     let groups = by_segment.into_iter().zip(windows).map(|((segment, taken), windows)| {

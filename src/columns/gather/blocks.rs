@@ -94,7 +94,7 @@ pub(super) unsafe fn run(
         // SAFETY: the caller promises the instructions. By the invariants of `Fitting` reads stay in the bytes, and
         // writes in the arena.
         unsafe {
-            let bytes = bytes.add(window.rel);
+            let bytes = bytes.wrapping_offset(window.rel);
             match records.rows.at {
                 At::Stride(stride) => {
                     let kernel = strided.get(window.shape).unwrap_or(&strided[0]);
@@ -220,6 +220,7 @@ impl Place for Strided {
 
 #[derive(Clone, Copy)]
 pub(super) struct Listed {
+    // May be before the bytes: a start is added to it, and then it is among them.
     bytes: *const u8,
     starts: *const u32,
 }
@@ -228,7 +229,7 @@ impl Place for Listed {
     #[inline(always)]
     unsafe fn one(self, i: usize) -> *const u8 {
         // SAFETY: within the starts.
-        unsafe { self.bytes.add(*self.starts.add(i) as usize) }
+        unsafe { self.bytes.wrapping_add(*self.starts.add(i) as usize) }
     }
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! One table of cases for every kernel that this machine has, against plain arithmetic.
 
 use super::places::Places;
-use super::window::{At, Clock, Field, Filled, Kernel, Lane, Rows, SLACK, Simd, Slots, WIDTH, Windows};
+use super::window::{At, Clock, Field, Filled, Kernel, Lane, Rows, SLACK, Segment, Simd, Slots, WIDTH, Windows};
 
 const CLOCK: Clock = Clock { export_us: 1_700_000_000_000_000, uptime_ms: 40_000 };
 const LANES: [Lane; 8] =
@@ -38,7 +38,7 @@ fn expected(record: &[u8], field: &Field) -> Vec<u8> {
 fn check(simd: Simd, bytes: &[u8], starts: &[u32], stride: Option<usize>, len: usize, fields: &[Field]) {
     let (n, first) = (starts.len(), 3);
     let widths: Vec<u8> = fields.iter().map(|f| f.lane.map_or(WIDTH, Lane::bytes) as u8).collect();
-    let (windows, frame) = Windows::pack(&[(fields.to_vec(), len)], &widths);
+    let (windows, frame) = Windows::pack(&[(fields.to_vec(), whole(len))], &widths);
     let places = Places::new(&frame, first + n);
     let mut arena = vec![0xa5u8; places.len()];
     let at = stride.map_or(At::Starts(starts), At::Stride);
@@ -68,6 +68,11 @@ fn check(simd: Simd, bytes: &[u8], starts: &[u32], stride: Option<usize>, len: u
         touched[from..from + (n + SLACK) * width].fill(true);
     }
     assert!(arena.iter().zip(&touched).all(|(&b, &t)| t || b == 0xa5), "wrote beside its rows");
+}
+
+/// A record of one segment.
+fn whole(len: usize) -> Segment {
+    Segment { before: 0, after: len }
 }
 
 fn starts(n: usize, stride: usize) -> Vec<u32> {
@@ -164,7 +169,7 @@ fn records_that_end_at_the_end_of_memory() {
 fn starts_in_any_order_and_past_the_end() {
     let bytes = noise(400);
     let field = Field { rel: 2, width: 4, lane: Some(Lane::Word), column: 0 };
-    let (windows, frame) = Windows::pack(&[(vec![field], 31)], &[4]);
+    let (windows, frame) = Windows::pack(&[(vec![field], whole(31))], &[4]);
     for simd in kernels() {
         let starts: Vec<u32> = (0..40).map(|i| i * 37 % 369).chain([370, 100_000, u32::MAX]).collect();
         let places = Places::new(&frame, starts.len());
@@ -173,9 +178,37 @@ fn starts_in_any_order_and_past_the_end() {
         let done = windows[0].run(simd, rows, starts.len(), CLOCK, Slots::new(&mut arena, &places, 0));
         assert_eq!(done, Filled { rows: 41, fits: true });
         // A batch of another layout is not written to.
-        let other = Places::new(&Windows::pack(&[(vec![field], 31)], &[4]).1, starts.len());
+        let other = Places::new(&Windows::pack(&[(vec![field], whole(31))], &[4]).1, starts.len());
         let rows = Rows { bytes: &bytes, at: At::Starts(&starts) };
         assert_eq!(windows[0].run(simd, rows, 40, CLOCK, Slots::new(&mut arena, &other, 0)).rows, 0);
+    }
+}
+
+#[test]
+fn windows_of_short_segments_start_before_them() {
+    let page = Page::new();
+    for simd in kernels() {
+        for (before, len) in (0..20).flat_map(|before| (1..20).map(move |len| (before, len))) {
+            let (n, stride) = (37, before + len);
+            let field = Field { rel: len - 1, width: 1, lane: Some(Lane::Quad), column: 0 };
+            let (windows, frame) = Windows::pack(&[(vec![field], Segment { before, after: len })], &[1]);
+            let places = Places::new(&frame, n);
+            let mut arena = vec![0; places.len()];
+            let bytes = page.end(n * stride);
+            let starts: Vec<u32> = (0..n).map(|i| (i * stride + before) as u32).collect();
+            let rows = Rows { bytes, at: At::Starts(&starts) };
+            let done = windows[0].run(simd, rows, n, CLOCK, Slots::new(&mut arena, &places, 0)).rows;
+            // Records too short for a window are left to others at one end of the bytes.
+            assert!(done == n || stride < WIDTH && done + WIDTH.div_ceil(stride) >= n, "{before} {len}: {done}");
+            for (i, &start) in starts.iter().enumerate().take(done) {
+                assert_eq!(arena[places.start(0) + i], bytes[start as usize + len - 1]);
+            }
+            // One that is not where records are is none of a window's.
+            let lost = [starts[3], 0, starts[4]];
+            let rows = Rows { bytes, at: At::Starts(&lost) };
+            let done = windows[0].run(simd, rows, 3, CLOCK, Slots::new(&mut arena, &places, 0)).rows;
+            assert_eq!(done, if before > 0 && len < WIDTH { 1 } else { 3 }, "{before} {len}");
+        }
     }
 }
 

@@ -231,7 +231,8 @@ pub(crate) struct Field {
 /// Sixteen bytes of every record, and what they become.
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
-    pub(super) rel: usize,
+    // From the start of the record or segment; a short segment's window may start before it.
+    pub(super) rel: isize,
     /// For each byte of the lanes the byte of the window that it is; 128 for zero.
     pub(super) mask: [u8; WIDTH],
     // INVARIANT: at most WHOLE.
@@ -248,21 +249,33 @@ pub(crate) struct Windows {
     frame: Frame,
     // INVARIANT: every window's rel + WIDTH is at most this.
     reach: usize,
+    // INVARIANT: no window's rel is below this number's negative.
+    lead: usize,
+}
+
+/// A segment of records: what every record has around it, which windows may look into.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Segment {
+    /// Bytes before it at least.
+    pub(crate) before: usize,
+    /// Bytes from its start on at least.
+    pub(crate) after: usize,
 }
 
 impl Windows {
-    /// Windows for the fields of each segment, of which the second number is the length: windows do not leave it if it
-    /// is long enough. `widths` are the bytes of the columns' values, 0 where they vary.
+    /// Windows for the fields of each segment. They do not leave the record if it is long enough. `widths` are the bytes
+    /// of the columns' values, 0 where they vary.
     ///
     /// # Panics
     /// Where a field's lane writes values of another width than its column's.
-    pub(crate) fn pack(segments: &[(Vec<Field>, usize)], widths: &[u8]) -> (Vec<Self>, Frame) {
+    pub(crate) fn pack(segments: &[(Vec<Field>, Segment)], widths: &[u8]) -> (Vec<Self>, Frame) {
         let mut slots = Vec::new();
-        let packed: Vec<_> = segments.iter().map(|(fields, len)| pack(fields, *len, widths, &mut slots)).collect();
+        let packed: Vec<_> = segments.iter().map(|(fields, at)| pack(fields, *at, widths, &mut slots)).collect();
         let frame = Frame::new(widths, slots);
         let windows = packed.into_iter().map(|windows| {
-            let reach = windows.iter().map(|w| w.rel + WIDTH).max().unwrap_or(0);
-            Self { windows, frame: frame.clone(), reach }
+            let reach = windows.iter().map(|w| w.rel + WIDTH as isize).max().unwrap_or(0).max(0).cast_unsigned();
+            let lead = windows.iter().map(|w| w.rel).min().unwrap_or(0).min(0).unsigned_abs();
+            Self { windows, frame: frame.clone(), reach, lead }
         });
         (windows.collect(), frame)
     }
@@ -278,14 +291,15 @@ impl Windows {
         let none = Filled { rows: 0, fits: true };
         let Some(room) = rows.bytes.len().checked_sub(self.reach) else { return none };
         let n = match rows.at {
+            At::Stride(_) if self.lead > 0 => 0,
             At::Stride(stride) if n <= 1 || (n - 1).checked_mul(stride).is_some_and(|last| last <= room) => n,
             At::Stride(stride) => n.min(room / stride.max(1) + 1),
             At::Starts(starts) => {
                 let starts = starts.get(..n).unwrap_or(starts);
-                let fits = |start: u32| start as usize <= room;
+                let fits = |start: u32| (self.lead..=room).contains(&(start as usize));
                 // Only the last ones are near the end as a rule.
                 let n = starts.iter().rposition(|&s| fits(s)).map_or(0, |last| last + 1);
-                if all_at_most(starts.get(..n).unwrap_or(&[]), room) {
+                if all_within(starts.get(..n).unwrap_or(&[]), self.lead, room) {
                     n
                 } else {
                     starts.iter().position(|&s| !fits(s)).unwrap_or(0)
@@ -316,7 +330,7 @@ pub(crate) struct Filled {
 const MILLIS_BITS: u32 = 53;
 
 /// The windows of a segment, whose slots are added to those there are.
-fn pack(fields: &[Field], len: usize, widths: &[u8], slots: &mut Vec<u16>) -> Box<[Window]> {
+fn pack(fields: &[Field], at: Segment, widths: &[u8], slots: &mut Vec<u16>) -> Box<[Window]> {
     let mut fields: Vec<Field> = fields.to_vec();
     for field in &fields {
         let width = widths.get(usize::from(field.column)).copied().map(usize::from);
@@ -325,9 +339,12 @@ fn pack(fields: &[Field], len: usize, widths: &[u8], slots: &mut Vec<u16>) -> Bo
     fields.sort_by_key(|f| f.rel);
     let mut windows = Vec::new();
     while let Some(first) = fields.first() {
-        let rel = first.rel.min(len.saturating_sub(WIDTH));
+        // Where what is left of the record is shorter than a window, that starts earlier.
+        let latest = (at.after as isize - WIDTH as isize).max(-(at.before as isize));
+        let rel = (first.rel as isize).min(latest);
         let mut packing = Packing::default();
-        fields.retain(|f| !(f.rel >= rel && f.rel + f.width <= rel + WIDTH && packing.take(f)));
+        let within = |f: &Field| f.rel as isize >= rel && (f.rel + f.width) as isize <= rel + WIDTH as isize;
+        fields.retain(|f| !(within(f) && packing.take(f)));
         match packing.window(rel, slots) {
             Some(window) => windows.push(window),
             None => break,
@@ -336,18 +353,19 @@ fn pack(fields: &[Field], len: usize, widths: &[u8], slots: &mut Vec<u16>) -> Bo
     windows.into()
 }
 
-/// Whether no number is above `most`, or 31 bits.
+/// Whether no number is below `least`, above `most` or has more than 31 bits.
 #[inline(always)]
-fn all_at_most(numbers: &[u32], most: usize) -> bool {
-    let most = most.min(i32::MAX as usize) as u32;
+fn all_within(numbers: &[u32], least: usize, most: usize) -> bool {
+    let (least, most) = (least as u32, most.min(i32::MAX as usize) as u32);
     // The top bit of a difference below zero, or of the number: the compiler does several with any instructions.
-    numbers.iter().fold(0, |any, &n| any | n | most.wrapping_sub(n)) >> 31 == 0
+    let odd = |n: u32| n | n.wrapping_sub(least) | most.wrapping_sub(n);
+    numbers.iter().fold(0, |any, &n| any | odd(n)) >> 31 == 0
 }
 
 /// Records whose windows are inside the bytes, and rows that are inside the arena, of the columns that the windows were
 /// packed for; only [`Windows::run`] makes it, for the kernels it calls.
 pub(super) struct Fitting<'b> {
-    // INVARIANT: record i < n starts at i * stride or starts[i], and that + the reach of the windows is in the bytes.
+    // INVARIANT: record i < n starts at i * stride or starts[i], and the windows around that are in the bytes.
     pub(super) rows: Rows<'b>,
     // INVARIANT: > 0.
     pub(super) n: usize,
@@ -384,11 +402,16 @@ impl Packing {
         free
     }
 
-    fn window(mut self, rel: usize, slots: &mut Vec<u16>) -> Option<Window> {
+    fn window(mut self, rel: isize, slots: &mut Vec<u16>) -> Option<Window> {
         let slot = slots.len();
         if let Some(field) = self.whole {
             slots.push(field.column);
-            return Some(Window { rel: field.rel, mask: std::array::from_fn(|i| i as u8), shape: WHOLE, slot });
+            return Some(Window {
+                rel: field.rel as isize,
+                mask: std::array::from_fn(|i| i as u8),
+                shape: WHOLE,
+                slot,
+            });
         }
         if self.lanes.is_empty() {
             return None;
@@ -409,7 +432,8 @@ impl Packing {
                 slots.push(field.column);
                 for byte in 0..field.width {
                     // The last byte of the field is the lowest of the value.
-                    mask[4 * place + lane.room() * value + byte] = (field.rel - rel + field.width - 1 - byte) as u8;
+                    mask[4 * place + lane.room() * value + byte] =
+                        ((field.rel + field.width - 1 - byte) as isize - rel) as u8;
                 }
             }
         }
