@@ -125,9 +125,9 @@ pub struct Args {
     /// Take the time received from the kernel, of each datagram, in place of the clock when a burst is read
     #[arg(long)]
     kernel_time: bool,
-    /// Batches that may wait for the writer, a thread; beyond, rows are dropped and counted
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65536))]
-    queue: u32,
+    /// Memory of rows that may wait for the writer, where a disk is slow; beyond, rows are dropped and counted
+    #[arg(long, value_name = "SIZE", default_value = "256M")]
+    queue: Size,
     /// Exporters at most, a thread; datagrams of further ones are refused and counted
     #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
     max_exporters: u32,
@@ -360,7 +360,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     config.sockets.timestamps = args.kernel_time;
     config.threads = args.threads.map_or(0, usize::from);
     config.admission = Admission { allow: args.allow, rate: args.exporter_rate };
-    config.queue = args.queue as usize;
+    config.queue = usize::try_from(args.queue.bytes).unwrap_or(usize::MAX);
     config.decoder.registry = registry.clone();
     config.decoder.sampling_rate = args.sampling_rate;
     config.decoder.exporters = args.max_exporters as usize;

@@ -332,7 +332,10 @@ mod tests {
     fn what_is_wrong_is_named_by_its_line() {
         let lines = |text: &str| -> Vec<usize> { check(text, &cli()).1.into_iter().map(|w| w.0).collect() };
         assert_eq!(lines("# fine\nqueue = 4\n\nlisten = [2055]\n"), [0; 0]);
-        assert_eq!(lines("queue = 0\n\nnonsense = 1\nlisten = \"nowhere\"\njson = 3\nrotate = [1]\n"), [1, 3, 4, 5, 6]);
+        assert_eq!(
+            lines("max-exporters = 0\n\nnonsense = 1\nlisten = \"nowhere\"\njson = 3\nrotate = [1]\n"),
+            [1, 3, 4, 5, 6]
+        );
         assert_eq!(lines("queue = 1\nqueue = \n"), [2]);
         assert_eq!(lines("config = \"x\"\n"), [1]);
         let (_, wrong) = check("quue = 1", &cli());

@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Templates that a thread names at most.
 const TEMPLATES: usize = 10_000;
 
+/// By an address that anybody may choose.
+pub(super) type ByAddress<T> = HashMap<IpAddr, T, foldhash::fast::RandomState>;
+
 /// One thread's counters at one moment.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Part {
@@ -31,7 +34,7 @@ pub(super) struct Part {
     /// Datagrams of senders that are not allowed.
     pub refused: u64,
     /// Sets still held, by the address they came from.
-    pub held: HashMap<IpAddr, u64>,
+    pub held: ByAddress<u64>,
     /// Rows that found no room on the way to the writer.
     pub dropped: HashMap<IpAddr, u64>,
     pub options_dropped: u64,
@@ -125,7 +128,9 @@ impl Part {
     pub fn of(decoder: &Decoder, receiver: Option<&Receiver>, with_templates: bool) -> Self {
         let mut part = Self { others: decoder.other_stats().clone(), ..Self::default() };
         // The last message of all streams of an address.
-        let mut last: HashMap<IpAddr, (i64, i64, u16)> = HashMap::new();
+        let mut last: ByAddress<(i64, i64, u16)> = ByAddress::default();
+        last.reserve(decoder.exporter_count());
+        part.exporters.reserve(decoder.exporter_count());
         for meta in decoder.last_messages() {
             let received = meta.received_at.0;
             let known = last.entry(meta.exporter.ip()).or_insert((i64::MIN, 0, 0));

@@ -3,7 +3,9 @@
 use super::ledger::Watch;
 use super::log::Level;
 use super::now;
+use super::shared::TELLING;
 use crate::keep::ledger::{Counts, Stretch, append};
+use crate::net;
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use serde_json::Value;
 use std::borrow::Borrow;
@@ -92,6 +94,7 @@ impl History {
         let (go_on, end) = bounded::<()>(0);
         let mut told = Told { from: now().0, ..Told::default() };
         let thread = Builder::new().name("history".into()).spawn(move || {
+            net::be_nice(TELLING);
             let mut failed = false;
             loop {
                 let at = now().0;

@@ -7,7 +7,9 @@
 use super::board::{ConnectionLine, TemplateLine};
 use super::ledger::Watch;
 use super::metrics::Named;
+use super::shared::TELLING;
 use crate::elements::{Registry, v9_scope_name};
+use crate::net;
 use crate::template::{Kind, VARIABLE};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -75,10 +77,12 @@ impl Http {
             .enable_all()
             .max_blocking_threads(ANSWERING)
             .thread_name("http-answer")
+            .on_thread_start(|| net::be_nice(TELLING))
             .build()?;
         let (stop, stopped) = oneshot::channel();
         let listener = self.listener;
         let run = move || {
+            net::be_nice(TELLING);
             runtime.block_on(async move {
                 tokio::select! {
                     _ = listen(listener, site) => {}

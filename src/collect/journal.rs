@@ -21,6 +21,10 @@ const HEAD: usize = 4 + 4 + 16 + 2 + 8;
 const MOST: usize = 256 << 20;
 /// A journal that grew by so many bytes, and to twice its snapshot, is rewritten.
 const GROWN: u64 = 4 << 20;
+/// Bytes that are written at once.
+const PIECE: usize = 1 << 20;
+/// How long what is written may wait to be on the disk.
+const SYNC: Duration = Duration::from_millis(250);
 
 /// What was read.
 #[derive(Debug, Default)]
@@ -67,14 +71,14 @@ impl Journal {
         Ok((journal, Found { learned, damage: read.damage }))
     }
 
-    fn append(&mut self, learned: &Learned) -> io::Result<()> {
-        self.buffer.clear();
-        encode(&mut self.buffer, learned);
+    /// Appends what the buffer holds, all or nothing.
+    fn append(&mut self) -> io::Result<()> {
         let result = self.file.write_all(&self.buffer);
         match result {
             Ok(()) => self.bytes += self.buffer.len() as u64,
             Err(_) => self.file.set_len(self.bytes)?,
         }
+        self.buffer.clear();
         result
     }
 
@@ -88,21 +92,30 @@ impl Journal {
 
     /// Takes what comes until nobody sends any more; what could not be written.
     pub(super) fn run(mut self, inbox: &Receiver<Learned>, say: impl Fn(&str)) -> u64 {
-        let (mut lost, mut said, mut dirty) = (0, None::<Instant>, false);
+        let (mut lost, mut said, mut dirty, mut synced) = (0, None::<Instant>, false, Instant::now());
         loop {
-            let next = inbox.recv_timeout(Duration::from_secs(1));
-            let mut result = match &next {
-                Ok(learned) => {
-                    let result = self.append(learned);
-                    lost += u64::from(result.is_err());
-                    dirty = true;
-                    result
+            let wait = if dirty { SYNC.saturating_sub(synced.elapsed()) } else { Duration::from_secs(1) };
+            let next = inbox.recv_timeout(wait);
+            let has_ended = next == Err(RecvTimeoutError::Disconnected);
+            let mut entries = 0;
+            // What came meanwhile goes along: one call for many.
+            let mut more = next.ok();
+            while let Some(learned) = more.take() {
+                encode(&mut self.buffer, &learned);
+                entries += 1;
+                if self.buffer.len() < PIECE {
+                    more = inbox.try_recv().ok();
                 }
-                Err(_) => Ok(()),
-            };
-            if result.is_ok() && dirty && inbox.is_empty() {
+            }
+            let mut result = Ok(());
+            if entries > 0 {
+                result = self.append();
+                lost += if result.is_err() { entries } else { 0 };
+                dirty |= result.is_ok();
+            }
+            if result.is_ok() && dirty && (has_ended || synced.elapsed() >= SYNC) {
+                (dirty, synced) = (false, Instant::now());
                 result = self.file.sync_data();
-                dirty = false;
             }
             if result.is_ok() && self.bytes > 2 * self.snapshot.max(GROWN) {
                 result = self.shorten();
@@ -115,7 +128,7 @@ impl Journal {
                 said = Some(Instant::now());
                 say(&format!("cannot write {}: {error}; a restart will not know some templates", self.path.display()));
             }
-            if next == Err(RecvTimeoutError::Disconnected) {
+            if has_ended {
                 return lost;
             }
         }

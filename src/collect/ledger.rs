@@ -15,11 +15,12 @@
 //! to none of them (`other`) is the total.
 
 use super::Shared;
-use super::board::{Board, ConnectionLine, Kept, Part, TemplateLine, lock};
+use super::board::{Board, ByAddress, ConnectionLine, Kept, Part, TemplateLine, lock};
 use super::summary::{add_mirrors, mirrors_json};
 use crate::columns::Timestamp;
 use crate::decode::Stats;
 use crate::error::ErrorKind;
+use crate::keep::Progress;
 use crate::net::MirrorStats;
 use crate::template::OwnTotals;
 use serde_json::{Map, Value, json};
@@ -280,6 +281,57 @@ impl OptionsAccount {
     }
 }
 
+/// What became of rows after they were written to a segment: another thread seals it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeepingAccount {
+    /// Segments that wait to be sealed. Under load they may be many: receiving comes first.
+    pub segments_waiting: u64,
+    /// Rows in sealed files of this process.
+    pub rows_sealed: u64,
+    /// Those files.
+    pub files_sealed: u64,
+    /// Their bytes.
+    pub bytes_sealed: u64,
+    /// Small files that were made one.
+    pub files_compacted: u64,
+    /// Files removed because they were old or too many.
+    pub files_retired: u64,
+    /// Times that sealing failed; it is tried again.
+    pub failures: u64,
+    /// What was wrong the last time.
+    pub last_failure: Option<String>,
+}
+
+impl KeepingAccount {
+    fn of(progress: &Progress) -> Self {
+        let last = lock(&progress.last_failure).clone();
+        Self {
+            segments_waiting: progress.segments_waiting.load(Relaxed),
+            rows_sealed: progress.rows_sealed.load(Relaxed),
+            files_sealed: progress.files_sealed.load(Relaxed),
+            bytes_sealed: progress.bytes_sealed.load(Relaxed),
+            files_compacted: progress.files_compacted.load(Relaxed),
+            files_retired: progress.files_retired.load(Relaxed),
+            failures: progress.failures.load(Relaxed),
+            last_failure: Some(last).filter(|text| !text.is_empty()),
+        }
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "segments_waiting": self.segments_waiting,
+            "rows_sealed": self.rows_sealed,
+            "files_sealed": self.files_sealed,
+            "bytes_sealed": self.bytes_sealed,
+            "files_compacted": self.files_compacted,
+            "files_retired": self.files_retired,
+            "failures": self.failures,
+            "last_failure": self.last_failure,
+        })
+    }
+}
+
 /// The ledger at one moment.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -306,6 +358,8 @@ pub struct Ledger {
     pub log_lines_dropped: u64,
     /// What was repeated to other collectors.
     pub mirrors: Vec<MirrorStats>,
+    /// What became of rows on the disk, where they are kept as Parquet.
+    pub keeping: Option<KeepingAccount>,
     /// Whether rows are written anywhere.
     pub has_sink: bool,
     /// Whether every receiving thread answered.
@@ -315,7 +369,7 @@ pub struct Ledger {
 impl Ledger {
     pub(super) fn of(parts: &[Arc<Part>], mut rows: HashMap<IpAddr, Kept>) -> Self {
         let mut ledger = Self::default();
-        let mut at: HashMap<IpAddr, usize> = HashMap::new();
+        let mut at: ByAddress<usize> = ByAddress::default();
         for (thread, part) in parts.iter().enumerate() {
             ledger.other.stats.merge(&part.others);
             ledger.other.refused += part.refused;
@@ -452,6 +506,9 @@ impl Ledger {
             "log_lines_dropped": self.log_lines_dropped,
             "mirrors": mirrors_json(&self.mirrors),
         });
+        if let Some(keeping) = &self.keeping {
+            all["keeping"] = keeping.json();
+        }
         if self.has_sink {
             all["options"] = json!({
                 "decoded": o.decoded,
@@ -481,6 +538,7 @@ pub struct Watch {
     pub(super) board: Arc<Board>,
     pub(super) shared: Arc<Shared>,
     pub(super) has_sink: bool,
+    pub(super) keeping: Option<Arc<Progress>>,
 }
 
 impl Watch {
@@ -494,6 +552,7 @@ impl Watch {
         ledger.options.dropped += written.options.dropped;
         ledger.options.passed_over = written.options_passed_over;
         (ledger.has_sink, ledger.is_fresh) = (self.has_sink, is_fresh);
+        ledger.keeping = self.keeping.as_deref().map(KeepingAccount::of);
         ledger.log_lines_dropped = self.shared.log.as_ref().map_or(0, |log| log.dropped());
         ledger.seconds = self.board.began.elapsed().as_secs_f64();
         ledger

@@ -6,8 +6,10 @@
 
 use super::ledger::{Account, Ledger, Watch};
 use super::now;
+use super::shared::TELLING;
 use crate::columns::Timestamp;
 use crate::error::ErrorKind;
+use crate::net;
 use crate::sink::text;
 use crossbeam_channel::{Receiver as Inbox, RecvTimeoutError, Sender, bounded};
 use serde_json::{Map, Value, json};
@@ -81,7 +83,10 @@ impl Log {
         let (entries, inbox) = bounded(WAITING);
         let dropped = Arc::new(AtomicU64::new(0));
         let counter = dropped.clone();
-        Builder::new().name("log".into()).spawn(move || write(format, out, &inbox, &counter))?;
+        Builder::new().name("log".into()).spawn(move || {
+            net::be_nice(TELLING);
+            write(format, out, &inbox, &counter);
+        })?;
         Ok(Self { entries, dropped })
     }
 
@@ -198,7 +203,7 @@ fn causes(account: &Account) -> impl Iterator<Item = (&'static str, u64)> {
 /// What was said of each cause: up to which count, and when.
 #[derive(Debug, Default)]
 struct Causes {
-    said: HashMap<(Of, &'static str), (u64, i64)>,
+    said: HashMap<(Of, &'static str), (u64, i64), foldhash::fast::RandomState>,
     swept: i64,
 }
 
@@ -226,6 +231,7 @@ impl Causes {
             ("datagrams longer than the buffer", ledger.datagrams_truncated),
             ("errors reported to a socket", ledger.socket_errors),
             ("options records dropped", ledger.options.dropped),
+            ("segments could not be sealed, and are tried again", ledger.keeping.as_ref().map_or(0, |k| k.failures)),
         ] {
             self.cause(Of::Collector, cause, count, at, last, &mut say);
         }
@@ -272,6 +278,7 @@ impl Watching {
     pub fn start(watch: Watch, log: Log) -> io::Result<Self> {
         let (go_on, end) = bounded::<()>(0);
         let thread = Builder::new().name("causes".into()).spawn(move || {
+            net::be_nice(TELLING);
             let mut causes = Causes::default();
             let mut next = Instant::now() + LOOK;
             loop {

@@ -245,6 +245,20 @@ impl Text {
             self.family(name, kind, help);
             self.sample(name, &[], n);
         }
+        if let Some(k) = &ledger.keeping {
+            for (name, kind, help, n) in [
+                ("flowlane_segments_waiting", "gauge", "Segments that wait to be sealed.", k.segments_waiting),
+                ("flowlane_sealed_rows_total", "counter", "Rows in files that were sealed.", k.rows_sealed),
+                ("flowlane_sealed_files_total", "counter", "Files that were sealed.", k.files_sealed),
+                ("flowlane_sealed_bytes_total", "counter", "Bytes of files that were sealed.", k.bytes_sealed),
+                ("flowlane_sealing_failures_total", "counter", "Times that sealing failed.", k.failures),
+                ("flowlane_files_compacted_total", "counter", "Small files that were made one.", k.files_compacted),
+                ("flowlane_files_retired_total", "counter", "Files removed by retention.", k.files_retired),
+            ] {
+                self.family(name, kind, help);
+                self.sample(name, &[], n);
+            }
+        }
         self.family("flowlane_uptime_seconds", "gauge", "Seconds since the collector started.");
         self.sample("flowlane_uptime_seconds", &[], ledger.seconds);
         self.family("flowlane_build_info", "gauge", "The program's version.");

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! core 0: Receiver -> Decoder -> batches \                        / Output
-//! core 1: Receiver -> Decoder -> batches --> bounded channel --> writer
+//! core 1: Receiver -> Decoder -> batches --> queue with a bound of bytes --> writer
 //!                        ^---------- batches to be reused ----------/
 //! ```
 //!
-//! A receiving thread never waits for the writer: where the channel is full, the batch is dropped and its rows are
+//! A receiving thread never waits for the writer: where the queue is full, the batch is dropped and its rows are
 //! counted. (Those that take [`connections`](ConnectionOptions) do, so that their exporters wait, too.) On [`Running::stop`]
 //! what the sockets still hold is decoded and everything is written.
 
@@ -24,6 +24,7 @@ pub mod log;
 mod metrics;
 mod output;
 mod prepare;
+mod queue;
 mod shared;
 mod summary;
 mod worker;
@@ -34,7 +35,9 @@ pub use connections::ConnectionOptions;
 #[cfg(feature = "tls")]
 pub use connections::{Tls, TlsError, TlsFiles};
 pub use history::{History, stretch};
-pub use ledger::{Account, ConnectionCounts, ExporterAccount, Ledger, OptionsAccount, SocketAccount, Watch};
+pub use ledger::{
+    Account, ConnectionCounts, ExporterAccount, KeepingAccount, Ledger, OptionsAccount, SocketAccount, Watch,
+};
 pub use output::{Item, MessageLines, Output, Sink};
 pub use prepare::Preparation;
 pub use summary::{ExporterSummary, Summary};
@@ -50,7 +53,8 @@ use ipnet::IpNet;
 use journal::Journal;
 use log::{Log, Watching};
 use prepare::{Live, LiveRules, Looking, Prepare};
-use shared::{Orders, Shared};
+use queue::queue;
+use shared::{KEEPING, Orders, Shared};
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
@@ -79,7 +83,7 @@ pub struct Config {
     pub admission: Admission,
     /// The decoders.
     pub decoder: decode::Config,
-    /// Batches that may wait for the writer, a thread.
+    /// Bytes of batches that may wait for the writer.
     pub queue: usize,
     /// Where to say what goes wrong, a line a cause, exporter and minute; `None` says only what stops the writing.
     pub log: Option<Log>,
@@ -108,7 +112,7 @@ impl Default for Config {
             threads: 0,
             admission: Admission::default(),
             decoder: decode::Config::default(),
-            queue: 128,
+            queue: 256 << 20,
             log: None,
             messages: None,
             state: None,
@@ -171,6 +175,8 @@ pub struct Admission {
 
 /// Descriptors that a collector needs beside those of its connections: files, sockets, pipes.
 const DESCRIPTORS: u64 = 512;
+/// Batches that may wait to be used again, a thread.
+const RETURNS: usize = 256;
 /// Messages that may wait to be written to the journal.
 const LESSONS: usize = 4096;
 
@@ -345,8 +351,7 @@ impl Collector {
         let (shared, board) =
             (Arc::new(Shared { log: self.config.log.clone(), ..Shared::default() }), Arc::new(Board::default()));
         let has_sink = !sink.is_nothing();
-        let queue = self.config.queue.max(1);
-        let (items, inbox) = bounded(queue.saturating_mul((self.receivers.len() + self.listeners.len()).max(1)));
+        let (items, inbox) = queue(self.config.queue);
         let cores = net::cores();
         let (mut returns, mut workers) = (Vec::new(), Vec::new());
         let threads = self.receivers.len();
@@ -377,7 +382,7 @@ impl Collector {
         let prepare = Prepare::new(&preparation, live.clone(), &decoders);
         let mut mirrors = self.mirrors.into_iter();
         for (index, (receiver, decoder)) in self.receivers.into_iter().zip(decoders).enumerate() {
-            let (back, spare) = bounded(queue);
+            let (back, spare) = bounded(RETURNS);
             returns.push(back);
             let worker = worker::Worker {
                 index,
@@ -398,7 +403,7 @@ impl Collector {
         }
         let open = Arc::new(AtomicUsize::new(0));
         for (place, listeners) in self.listeners.into_iter().enumerate() {
-            let (back, spare) = bounded(queue);
+            let (back, spare) = bounded(RETURNS);
             returns.push(back);
             let taker = Taker {
                 index: threads + place,
@@ -420,12 +425,15 @@ impl Collector {
         let journal = match journal {
             Some(journal) => {
                 let state = shared.clone();
-                let run = move || journal.run(&journal_inbox, |line| state.say(line));
+                let run = move || {
+                    net::be_nice(KEEPING);
+                    journal.run(&journal_inbox, |line| state.say(line))
+                };
                 Some(Builder::new().name("state".into()).spawn(run)?)
             }
             None => None,
         };
-        let watch = Watch { board: board.clone(), shared: shared.clone(), has_sink };
+        let watch = Watch { board: board.clone(), shared: shared.clone(), has_sink, keeping: sink.keeping() };
         let state = shared.clone();
         let writer = if sink.is_nothing() {
             None

@@ -43,6 +43,15 @@ impl Item {
             Self::Lines { rows, .. } => *rows,
         }
     }
+
+    /// Bytes that it holds.
+    pub(super) fn memory(&self) -> usize {
+        match self {
+            Self::Rows { batch, .. } => batch.memory(),
+            Self::Options(options) => options.memory(),
+            Self::Lines { text, .. } => text.len(),
+        }
+    }
 }
 
 /// Which lines are made from messages.
@@ -77,6 +86,11 @@ pub trait Sink: Send {
     /// Whether nothing is ever written: then there is no writing thread, and batches are used again where they are.
     fn is_nothing(&self) -> bool {
         false
+    }
+
+    /// What it keeps, where it does more with it than write it.
+    fn keeping(&self) -> Option<Arc<keep::Progress>> {
+        None
     }
 
     /// Whether the collector goes on after an error: the rows are counted as dropped, and the next are tried anew.
@@ -168,6 +182,13 @@ impl Sink for Output {
         match &self.kind {
             Kind::One(writer) => writer.takes_messages() || !matches!(item, Item::Options(_)),
             Kind::None | Kind::Folder { .. } | Kind::Store { .. } => true,
+        }
+    }
+
+    fn keeping(&self) -> Option<Arc<keep::Progress>> {
+        match &self.kind {
+            Kind::Store { flows, .. } => Some(flows.progress().clone()),
+            _ => None,
         }
     }
 

@@ -5,9 +5,11 @@
 
 use super::Item;
 use super::board::lock;
+use super::shared::TELLING;
 use crate::columns::Batch;
 use crate::decode::{Decoder, Rules};
 use crate::enrich::{Change, Enricher, Files, FillAs, Tables};
+use crate::net;
 use crate::query::Filter;
 use std::io;
 use std::net::IpAddr;
@@ -192,6 +194,7 @@ impl Looking {
         let stopped = stop.clone();
         *lock(&live.rules) = files.tables().exporters.rules();
         let run = move || {
+            net::be_nice(TELLING);
             let mut looked = Instant::now();
             while !stopped.load(Relaxed) {
                 std::thread::sleep(Duration::from_millis(50));

@@ -7,6 +7,11 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire};
 use std::sync::{Arc, Mutex};
 
+/// How nice the thread is that keeps what was learned: it has a second for it.
+pub(super) const KEEPING: i32 = 5;
+/// And those that tell what happens.
+pub(super) const TELLING: i32 = 10;
+
 /// Counters that all threads add to.
 #[derive(Debug, Default)]
 pub(super) struct Shared {

@@ -5,6 +5,7 @@ use super::gate::{Gate, Verdict};
 use super::gathering::Gathering;
 use super::ledger::ConnectionCounts;
 use super::prepare::LiveRules;
+use super::queue::{Entrance, Refused};
 use super::{Item, Orders, Shared, now, rows_by_exporter};
 use crate::columns::{Batch, Timestamp};
 use crate::decode::{Decoder, Learned, Stats};
@@ -35,7 +36,7 @@ pub(super) struct Worker {
     pub decoder: Decoder,
     pub lines: Option<NetflowJson>,
     /// To the writer; `None` where nothing is written.
-    pub items: Option<Sender<Item>>,
+    pub items: Option<Entrance>,
     pub spare: Inbox<Batch>,
     /// To the journal, if there is one.
     pub lessons: Option<Sender<Learned>>,
@@ -86,7 +87,7 @@ impl Ended {
 /// What a thread keeps beside its decoder.
 struct Desk {
     index: usize,
-    items: Option<Sender<Item>>,
+    items: Option<Entrance>,
     shared: Arc<Shared>,
     dropped: HashMap<IpAddr, u64>,
     options_dropped: u64,
@@ -203,7 +204,7 @@ impl Worker {
         desk.hand_over(&mut self.decoder, &self.spare, true);
         desk.end_lines(true);
         let drops = self.receiver.kernel_drops();
-        published.update(&self.decoder, drops, &desk.shared);
+        published.end(&self.decoder, drops, &desk.shared);
         self.reporter.end(desk.part(&self.decoder, &self.receiver, self.mirror.as_ref(), &self.gate, true));
         Ended {
             refused: self.gate.refused,
@@ -271,7 +272,7 @@ impl Desk {
         }
     }
 
-    /// Hands over a batch; it comes back, counted, where the channel is full.
+    /// Hands over a batch; it comes back, counted, where the queue is full.
     fn rows(&mut self, batch: Batch, wait: bool) -> Option<Batch> {
         if self.items.is_none() {
             self.shared.written_rows.fetch_add(batch.rows() as u64, Relaxed);
@@ -327,19 +328,16 @@ impl Desk {
     /// What could not be sent.
     fn send(&self, item: Item, wait: bool) -> Option<Item> {
         let items = self.items.as_ref()?;
-        if wait {
-            return items.send(item).err().map(|e| e.0);
-        }
-        match items.try_send(item) {
-            Ok(()) => None,
-            Err(TrySendError::Full(item) | TrySendError::Disconnected(item)) => Some(item),
-        }
+        let sent = if wait { items.send(item) } else { items.try_send(item) };
+        sent.err().map(Refused::into_item)
     }
 }
 
 /// What this thread has added to the shared counters.
 #[derive(Default)]
 pub(super) struct Published {
+    // Adding up many exporters takes its time: it is not done again before this.
+    next: Option<Instant>,
     datagrams: u64,
     bytes: u64,
     records: u64,
@@ -349,7 +347,21 @@ pub(super) struct Published {
 }
 
 impl Published {
+    /// Where adding up takes longer than a hundredth of the time since the last call, nothing is done yet.
     pub fn update(&mut self, decoder: &Decoder, kernel_drops: u64, shared: &Shared) {
+        let began = Instant::now();
+        if self.next.is_none_or(|next| began >= next) {
+            self.add(decoder, kernel_drops, shared);
+            self.next = Some(began + 100 * began.elapsed());
+        }
+    }
+
+    /// The last word.
+    pub fn end(mut self, decoder: &Decoder, kernel_drops: u64, shared: &Shared) {
+        self.add(decoder, kernel_drops, shared);
+    }
+
+    fn add(&mut self, decoder: &Decoder, kernel_drops: u64, shared: &Shared) {
         let stats = decoder.stats();
         let exporters = decoder.exporter_count() as u64;
         for (counter, mine, new) in [

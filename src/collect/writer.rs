@@ -2,10 +2,11 @@
 
 use super::board::{Board, Kept, lock};
 use super::prepare::Prepare;
+use super::queue::Exit;
 use super::shared::Shared;
 use super::{Item, Sink, now};
 use crate::columns::{Batch, Run};
-use crossbeam_channel::{Receiver as Inbox, RecvTimeoutError, Sender};
+use crossbeam_channel::{RecvTimeoutError, Sender};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 pub(super) fn write(
     mut sink: Box<dyn Sink>,
     mut prepare: Prepare,
-    inbox: &Inbox<Item>,
+    inbox: &Exit,
     returns: &[Sender<Batch>],
     shared: &Shared,
     board: &Board,

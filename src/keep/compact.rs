@@ -4,7 +4,7 @@ use super::growing::Growing;
 use super::layout::{HOUR_US, Listing, SealedFile, compacted_name, hot_folder, hour_folder, listing, segments};
 use super::runs::is_extra;
 use super::seal::{Column, columns, is_same, schema_of};
-use crate::sink::parquet::{ParquetFile, Source};
+use crate::sink::parquet::{Memory, ParquetFile, Source};
 use crate::sink::{EXTRA_COLUMNS, FileSchema, io_error};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -139,7 +139,7 @@ fn builder(file: &SealedFile) -> io::Result<ParquetRecordBatchReaderBuilder<File
 
 /// Writes all rows of the files; the new one is on the disk.
 fn write(group: &[SealedFile], schema: &Arc<Schema>, about: &[(&str, String)], to: &Path) -> io::Result<()> {
-    let mut out = ParquetFile::new(Growing::new(File::create(to)?), schema, about)?;
+    let mut out = ParquetFile::new(Growing::new(File::create(to)?), schema, about, Memory::new())?;
     let (mut said, mut written) = (0, 0);
     for file in group {
         let builder = builder(file)?;
@@ -154,7 +154,7 @@ fn write(group: &[SealedFile], schema: &Arc<Schema>, about: &[(&str, String)], t
     if written != said {
         return Err(io::Error::other(format!("{written} rows of {said}")));
     }
-    out.finish()?.finish()
+    out.finish()?.0.finish()
 }
 
 fn append(out: &mut ParquetFile<Growing>, batch: &RecordBatch, columns: &[Column]) -> io::Result<()> {

@@ -48,10 +48,7 @@ pub struct HotSegment {
 }
 
 /// The hot segments of all nodes in a folder, the oldest first.
-///
-/// # Errors
-/// Those of the file system.
-pub fn hot_segments(root: &Path) -> io::Result<Vec<HotSegment>> {
+fn hot_segments(root: &Path) -> io::Result<Vec<HotSegment>> {
     let mut found = Vec::new();
     for folder in entries(&root.join(".hot"))?.into_iter().filter(|p| p.is_dir()) {
         let node = folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
@@ -85,7 +82,7 @@ pub struct SealedFile {
     pub segment: i64,
     /// The last of its segments.
     pub last: i64,
-    /// Which of the segment's files of this hour.
+    /// Which of the segment's files, over all hours. Number 0 is the last to get its name.
     pub part: u32,
     /// Who wrote it.
     pub node: String,
@@ -96,6 +93,12 @@ pub struct SealedFile {
 }
 
 impl SealedFile {
+    /// Whether all rows of a segment are in sealed files because this one is there.
+    fn ends(&self, node: &str, segment: i64) -> bool {
+        let is_last = self.part == 0 || self.last > self.segment;
+        is_last && self.node == node && (self.segment..=self.last).contains(&segment)
+    }
+
     /// Whether it has all rows that the other has.
     pub(super) fn covers(&self, other: &Self) -> bool {
         let is_wider = (self.segment, self.last) != (other.segment, other.last);
@@ -115,11 +118,40 @@ pub(super) struct Listing {
     pub(super) unfinished: Vec<PathBuf>,
 }
 
+/// The files of all nodes in a folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Sealed files, by the hour received.
+    pub sealed: Vec<SealedFile>,
+    /// Segments whose rows are in none of them, the oldest first.
+    pub hot: Vec<HotSegment>,
+    /// Files that do not count: they were not finished, or their rows stand in one of the others.
+    pub passed_over: Vec<PathBuf>,
+}
+
+/// What is to be read in a folder, so that each row is found once.
+///
+/// # Errors
+/// Those of the file system; a folder that goes away meanwhile is passed over.
+pub fn found(root: &Path) -> io::Result<Found> {
+    // Hot segments are listed before sealed files: what is sealed meanwhile is found once, as the file.
+    let hot = hot_segments(root)?;
+    let Listing { sealed, covered, unfinished } = listing(root)?;
+    let is_sealed = |hot: &HotSegment| sealed.iter().any(|f| f.ends(&hot.node, hot.segment));
+    let (gone, hot): (Vec<_>, Vec<_>) = hot.into_iter().partition(is_sealed);
+    // Between two names of a segment's files the rows are those of the segment.
+    let is_early = |f: &SealedFile| hot.iter().any(|h| (&h.node, h.segment, h.segment) == (&f.node, f.segment, f.last));
+    let (early, sealed): (Vec<_>, Vec<_>) = sealed.into_iter().partition(is_early);
+    let others = covered.into_iter().chain(early).map(|f| f.path);
+    let passed_over = unfinished.into_iter().chain(others).chain(gone.into_iter().map(|h| h.path)).collect();
+    Ok(Found { sealed, hot, passed_over })
+}
+
 /// The sealed files of all nodes in a folder, by the hour received; and files that do not count, because they were not
 /// finished or their rows stand in one that has those of several.
 ///
 /// # Errors
-/// Those of the file system; a folder that goes away meanwhile is passed over.
+/// As [`found`].
 pub fn sealed_files(root: &Path) -> io::Result<(Vec<SealedFile>, Vec<PathBuf>)> {
     let Listing { sealed, covered, mut unfinished } = listing(root)?;
     unfinished.extend(covered.into_iter().map(|f| f.path));
@@ -129,7 +161,7 @@ pub fn sealed_files(root: &Path) -> io::Result<(Vec<SealedFile>, Vec<PathBuf>)> 
 /// The files that a segment was sealed to, whether their rows stand in another by now or not.
 ///
 /// # Errors
-/// As [`sealed_files`].
+/// As [`found`].
 pub fn files_of_segment(root: &Path, node: &str, segment: i64) -> io::Result<Vec<SealedFile>> {
     let Listing { sealed, covered, .. } = listing(root)?;
     let mut files: Vec<SealedFile> = sealed.into_iter().chain(covered).collect();

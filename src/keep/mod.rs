@@ -31,7 +31,7 @@ mod segment;
 mod store;
 mod verify;
 
-pub use layout::{HotSegment, SealedFile, default_node, files_of_segment, hot_segments, sealed_files};
+pub use layout::{Found, HotSegment, SealedFile, default_node, files_of_segment, found, sealed_files};
 pub use retention::{Retention, Retired};
 pub use store::{Options, Progress, Store};
 pub use verify::{Checked, State, verify};

@@ -1,6 +1,6 @@
 //! What is kept, and for how long.
 
-use super::layout::{HOUR_US, Listing, SealedFile, hour_folder, listing};
+use super::layout::{HOUR_US, Listing, SealedFile, hot_folder, hour_folder, listing, segments};
 use super::ledger;
 use std::fs;
 use std::io;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub struct Retention {
     /// How long after its hour a file is kept, microseconds.
     pub age_us: Option<i64>,
-    /// Bytes of the node's sealed files.
+    /// Bytes of the node's files, those of segments that wait to be sealed among them.
     pub bytes: Option<u64>,
     /// Bytes of the file system that stay free.
     pub free_bytes: Option<u64>,
@@ -32,7 +32,8 @@ impl Retention {
         *self == Self::default()
     }
 
-    /// Removes the oldest files of a node until all bounds hold; with `dry_run` only says which.
+    /// Removes the oldest files of a node until all bounds hold; with `dry_run` only says which. Where that is not enough segments
+    /// go that wait to be sealed, but for the last, which is being written.
     ///
     /// # Errors
     /// Those of the file system.
@@ -43,7 +44,9 @@ impl Retention {
         }
         let Listing { sealed, covered, .. } = listing(root)?;
         let own: Vec<SealedFile> = sealed.into_iter().filter(|f| f.node == node).collect();
-        let mut kept: u64 = own.iter().map(|f| f.bytes).sum();
+        let mut waiting = waiting(&hot_folder(root, node))?;
+        let mut kept: u64 = own.iter().map(|f| f.bytes).chain(waiting.iter().map(|w| w.1)).sum();
+        waiting.pop();
         let mut free = match self.free_bytes {
             Some(_) => free_bytes(root)?,
             None => u64::MAX,
@@ -55,8 +58,7 @@ impl Retention {
         });
         for file in &own {
             let aged = oldest.as_ref().is_some_and(|oldest| file.path.parent().is_some_and(|f| f < oldest.as_path()));
-            let over = self.bytes.is_some_and(|most| kept > most) || self.free_bytes.is_some_and(|least| free < least);
-            if !aged && !over {
+            if !aged && !self.is_over(kept, free) {
                 break;
             }
             if !dry_run {
@@ -75,11 +77,45 @@ impl Retention {
             retired.bytes += file.bytes;
             retired.files.push(file.path.clone());
         }
-        if let Some(oldest) = own.get(retired.files.len()).filter(|_| !dry_run) {
+        let sealed = retired.files.len();
+        for (path, bytes) in waiting {
+            if !self.is_over(kept, free) {
+                break;
+            }
+            match if dry_run { Ok(()) } else { fs::remove_file(&path) } {
+                // Sealed meanwhile.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                other => other?,
+            }
+            kept -= bytes;
+            free = free.saturating_add(bytes);
+            retired.bytes += bytes;
+            retired.files.push(path);
+        }
+        if let Some(oldest) = own.get(sealed).filter(|_| !dry_run) {
             ledger::retire(root, node, &oldest.date)?;
         }
         Ok(retired)
     }
+
+    /// Whether so many bytes are too many, or so many free ones too few.
+    fn is_over(&self, kept: u64, free: u64) -> bool {
+        self.bytes.is_some_and(|most| kept > most) || self.free_bytes.is_some_and(|least| free < least)
+    }
+}
+
+/// The segments of a folder and their bytes, the oldest first.
+fn waiting(folder: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
+    let found = match segments(folder) {
+        Ok(found) => found,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(e) => return Err(e),
+    };
+    let sized = |(_, path): (i64, PathBuf)| {
+        let bytes = fs::metadata(&path).map_or(0, |m| m.len());
+        (path, bytes)
+    };
+    Ok(found.into_iter().map(sized).collect())
 }
 
 /// Bytes of the file system that this process may still use.

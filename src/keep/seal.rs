@@ -4,7 +4,7 @@ use super::growing::Growing;
 use super::layout::{HOUR_US, hour_folder, sealed_name};
 use super::runs::{Rows, is_extra, is_total};
 use super::segment::Contents;
-use crate::sink::parquet::{ParquetFile, Source};
+use crate::sink::parquet::{Memory, ParquetFile, Source};
 use crate::sink::{EXTRA_COLUMNS, FileSchema};
 use arrow_array::{ArrayRef, BooleanArray, Int64Array};
 use arrow_schema::{Field, FieldRef, Schema};
@@ -14,6 +14,9 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Memory that is kept for the next segment at most.
+const KEPT: usize = 64 << 20;
 
 /// What sealing a segment came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,7 +29,7 @@ pub(super) struct Sealed {
 }
 
 /// Writes the files of a segment and removes it. The same segment always comes to the same files.
-pub(super) fn seal(root: &Path, node: &str, id: i64, path: &Path) -> io::Result<Sealed> {
+pub(super) fn seal(root: &Path, node: &str, id: i64, path: &Path, memory: &mut Memory) -> io::Result<Sealed> {
     let contents = Contents::of(path)?;
     let parts = Parts::of(&contents.schemas);
     let mut sealed = Sealed { rows: contents.end.rows, torn: contents.end.torn, ..Sealed::default() };
@@ -39,7 +42,8 @@ pub(super) fn seal(root: &Path, node: &str, id: i64, path: &Path) -> io::Result<
                 Some(file) => file,
                 None => {
                     let schema = parts.schemas.get(*part).ok_or_else(changed)?;
-                    let file = Open::create(root, node, id, hour.start, *part as u32, schema)?;
+                    let file =
+                        Open::create(root, node, id, hour.start, files.len() as u32, schema, std::mem::take(memory))?;
                     files.entry((hour.start, *part)).or_insert(file)
                 }
             };
@@ -50,14 +54,20 @@ pub(super) fn seal(root: &Path, node: &str, id: i64, path: &Path) -> io::Result<
     // Unfinished files are removed where something fails.
     written?;
     for file in files.values_mut() {
-        file.finish()?;
+        memory.extend(file.finish()?);
     }
-    for file in files.values_mut() {
+    if memory.iter().map(Vec::capacity).sum::<usize>() > KEPT {
+        memory.clear();
+    }
+    let mut files: Vec<Open> = files.into_values().collect();
+    // The first is the last to get its name: until then readers take the segment.
+    files.sort_by_key(|file| std::cmp::Reverse(file.number));
+    for file in &mut files {
         file.put()?;
         sealed.bytes += fs::metadata(&file.path)?.len();
         sealed.files += 1;
     }
-    let folders: BTreeSet<&Path> = files.values().filter_map(|f| f.path.parent()).collect();
+    let folders: BTreeSet<&Path> = files.iter().filter_map(|f| f.path.parent()).collect();
     for folder in folders {
         File::open(folder)?.sync_all()?;
     }
@@ -191,6 +201,7 @@ fn hours(rows: &Rows) -> Vec<Hour> {
 
 /// A file under its temporary name.
 struct Open {
+    number: u32,
     temporary: PathBuf,
     path: PathBuf,
     schema: Arc<Schema>,
@@ -198,15 +209,23 @@ struct Open {
 }
 
 impl Open {
-    fn create(root: &Path, node: &str, id: i64, hour: i64, part: u32, schema: &Arc<Schema>) -> io::Result<Self> {
+    fn create(
+        root: &Path,
+        node: &str,
+        id: i64,
+        hour: i64,
+        number: u32,
+        schema: &Arc<Schema>,
+        memory: Memory,
+    ) -> io::Result<Self> {
         let folder = hour_folder(root, hour);
         fs::create_dir_all(&folder)?;
-        let name = sealed_name(node, id, part);
+        let name = sealed_name(node, id, number);
         let temporary = folder.join(format!(".{name}.tmp"));
         let about = [("flowlane.node", node.to_string()), ("flowlane.segment", id.to_string())];
         let file = Growing::new(File::create(&temporary)?);
-        let out = Some(ParquetFile::new(file, schema, &about)?);
-        Ok(Self { temporary, path: folder.join(name), schema: schema.clone(), out })
+        let out = Some(ParquetFile::new(file, schema, &about, memory)?);
+        Ok(Self { number, temporary, path: folder.join(name), schema: schema.clone(), out })
     }
 
     fn append(&mut self, rows: &Rows, hour: &Hour, columns: &[Column]) -> io::Result<()> {
@@ -232,9 +251,11 @@ impl Open {
     }
 
     /// The whole file is on the disk.
-    fn finish(&mut self) -> io::Result<()> {
-        let Some(out) = self.out.take() else { return Ok(()) };
-        out.finish()?.finish()
+    fn finish(&mut self) -> io::Result<Memory> {
+        let Some(out) = self.out.take() else { return Ok(Memory::new()) };
+        let (file, memory) = out.finish()?;
+        file.finish()?;
+        Ok(memory)
     }
 
     /// Gives it its name.

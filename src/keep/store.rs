@@ -6,13 +6,15 @@ use super::retention::Retention;
 use super::seal::seal;
 use super::segment::Segment;
 use crate::columns::Batch;
+use crate::net;
+use crate::sink::parquet::Memory;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use std::collections::VecDeque;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -52,12 +54,23 @@ pub struct Progress {
     pub files_sealed: AtomicU64,
     /// Bytes of them.
     pub bytes_sealed: AtomicU64,
+    /// Segments that wait to be sealed now.
+    pub segments_waiting: AtomicU64,
     /// Times that sealing failed; it is tried again.
     pub failures: AtomicU64,
+    /// What was wrong the last time.
+    pub last_failure: Mutex<String>,
     /// Small files that were made one.
     pub files_compacted: AtomicU64,
     /// Files removed because they were old or too many.
     pub files_retired: AtomicU64,
+}
+
+impl Progress {
+    fn failed(&self, error: &io::Error) {
+        self.failures.fetch_add(1, Relaxed);
+        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = error.to_string();
+    }
 }
 
 /// How long a stretch that is over waits for rows of other threads, microseconds.
@@ -66,9 +79,9 @@ const GRACE_US: i64 = 2_000_000;
 const RETRY: Duration = Duration::from_secs(10);
 /// How often it is looked whether something is too old, or in too many files.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
-/// How nice the sealing thread is to those that receive and write.
-const NICE: i32 = 10;
-/// Segments that wait to be sealed when a thread helps that is not nice.
+/// How nice sealing is to those that receive and write: what waits to be sealed is safe on the disk, however long that takes.
+const NICE: i32 = 19;
+/// Segments that wait to be sealed when a second thread helps: one that writes can be faster than one that seals.
 const BEHIND: usize = 2;
 
 /// A folder that a collector keeps flows in.
@@ -124,8 +137,9 @@ impl Store {
         let ids = left.iter().map(|s| s.0).chain(sealed);
         let last_id = ids.max().unwrap_or(0);
         let (jobs, inbox) = unbounded();
-        left.into_iter().for_each(|job| drop(jobs.send(job)));
         let progress = Arc::new(Progress::default());
+        progress.segments_waiting.store(left.len() as u64, Relaxed);
+        left.into_iter().for_each(|job| drop(jobs.send(job)));
         let sealer = Sealer {
             root: root.to_path_buf(),
             node: options.node.clone(),
@@ -133,6 +147,7 @@ impl Store {
             small_bytes: options.small_bytes,
             inbox,
             waiting: VecDeque::new(),
+            memory: Memory::new(),
             progress: progress.clone(),
         };
         let help = sealer.clone();
@@ -192,8 +207,11 @@ impl Store {
     /// Where segments could not be sealed: they stay, and the next start seals them.
     pub fn finish(mut self) -> io::Result<()> {
         self.close();
+        // Nobody receives any more: who is left to yield to is other processes.
+        let last = self.help.clone();
+        let last = Builder::new().name("seal-last".into()).spawn(move || last.help(0)).ok();
         self.jobs = None;
-        let threads = [self.sealer.take(), self.helper.take()];
+        let threads = [self.sealer.take(), self.helper.take(), last];
         let left: usize = threads.into_iter().flatten().map(|s| s.join().map_or(0, |left| left.len())).sum();
         match left {
             0 => Ok(()),
@@ -217,12 +235,13 @@ impl Store {
         if segment.rows == 0 {
             let _ = fs::remove_file(&segment.path);
         } else if let Some(jobs) = &self.jobs {
+            self.progress.segments_waiting.fetch_add(1, Relaxed);
             let _ = jobs.send((segment.id, segment.path));
             self.catch_up();
         }
     }
 
-    /// Lets another thread seal what waits, where that is too much for one that yields to all others.
+    /// Lets another thread seal, too, where much waits: it takes a core that has nothing else to do.
     fn catch_up(&mut self) {
         if self.help.inbox.len() >= BEHIND && self.helper.as_ref().is_none_or(JoinHandle::is_finished) {
             // What the one before could not seal is tried again.
@@ -231,7 +250,7 @@ impl Store {
             }
             let help = self.help.clone();
             // Without a thread it takes longer.
-            self.helper = Builder::new().name("seal-more".into()).spawn(move || help.help()).ok();
+            self.helper = Builder::new().name("seal-more".into()).spawn(move || help.help(NICE)).ok();
         }
     }
 
@@ -252,14 +271,14 @@ struct Sealer {
     inbox: Receiver<(i64, PathBuf)>,
     // What failed, or came meanwhile.
     waiting: VecDeque<(i64, PathBuf)>,
+    memory: Memory,
     progress: Arc<Progress>,
 }
 
 impl Sealer {
     /// Until the store is gone; what could not be sealed.
     fn run(mut self) -> VecDeque<(i64, PathBuf)> {
-        // Of this thread alone; where it may not, it is as all others.
-        let _ = rustix::process::setpriority_process(None, NICE);
+        net::be_nice(NICE);
         let mut looked: Option<Instant> = None;
         loop {
             if looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
@@ -279,7 +298,8 @@ impl Sealer {
     }
 
     /// Seals what there is; what could not be sealed.
-    fn help(mut self) -> VecDeque<(i64, PathBuf)> {
+    fn help(mut self, nice: i32) -> VecDeque<(i64, PathBuf)> {
+        net::be_nice(nice);
         while let Ok(job) = self.inbox.try_recv() {
             self.waiting.push_back(job);
             self.seal_waiting();
@@ -301,8 +321,8 @@ impl Sealer {
             match compact(&self.root, &self.node, now, self.small_bytes) {
                 Ok(0) => break,
                 Ok(files) => self.progress.files_compacted.fetch_add(files as u64, Relaxed),
-                Err(_) => {
-                    self.progress.failures.fetch_add(1, Relaxed);
+                Err(error) => {
+                    self.progress.failed(&error);
                     break;
                 }
             };
@@ -315,7 +335,7 @@ impl Sealer {
     fn seal_waiting(&mut self) {
         for _ in 0..self.waiting.len() {
             let Some((id, path)) = self.waiting.pop_front() else { return };
-            match seal(&self.root, &self.node, id, &path) {
+            match seal(&self.root, &self.node, id, &path, &mut self.memory) {
                 Ok(sealed) => {
                     self.progress.rows_sealed.fetch_add(sealed.rows, Relaxed);
                     self.progress.files_sealed.fetch_add(sealed.files, Relaxed);
@@ -323,11 +343,13 @@ impl Sealer {
                 }
                 // Removed by somebody: there is nothing to seal.
                 Err(e) if e.kind() == io::ErrorKind::NotFound && !path.exists() => {}
-                Err(_) => {
-                    self.progress.failures.fetch_add(1, Relaxed);
+                Err(error) => {
+                    self.progress.failed(&error);
                     self.waiting.push_back((id, path));
+                    continue;
                 }
             }
+            self.progress.segments_waiting.fetch_sub(1, Relaxed);
         }
     }
 }

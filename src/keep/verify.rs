@@ -1,6 +1,6 @@
 //! Whether what is on the disk can be read, to the last row.
 
-use super::layout::{hot_folder, sealed_files, segments};
+use super::layout::{Found, found};
 use super::segment;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::fs::{self, File};
@@ -17,8 +17,7 @@ pub enum State {
         /// Whether its last stream is not whole.
         torn: bool,
     },
-    /// A file that does not count: it was never finished, or its rows stand in one that has those of several. Its node
-    /// removes it.
+    /// A file that does not count: it was never finished, or its rows stand in another. Its node removes it.
     Unfinished,
     /// It cannot be read.
     Damaged(String),
@@ -43,7 +42,7 @@ pub struct Checked {
 /// A folder that cannot be listed. What is wrong with a file is told of it.
 pub fn verify(root: &Path, mut report: impl FnMut(&Checked)) -> io::Result<()> {
     fs::read_dir(root)?;
-    let (sealed, unfinished) = sealed_files(root)?;
+    let Found { sealed, hot, passed_over } = found(root)?;
     for file in sealed {
         let (rows, state) = match rows_of(&file.path) {
             Ok(rows) => (rows, State::Sealed),
@@ -51,21 +50,17 @@ pub fn verify(root: &Path, mut report: impl FnMut(&Checked)) -> io::Result<()> {
         };
         report(&Checked { path: file.path, rows, bytes: file.bytes, state });
     }
-    for path in unfinished {
+    for path in passed_over {
         let bytes = fs::metadata(&path).map_or(0, |m| m.len());
         report(&Checked { path, rows: 0, bytes, state: State::Unfinished });
     }
-    let Ok(nodes) = fs::read_dir(root.join(".hot")) else { return Ok(()) };
-    for node in nodes {
-        let folder = hot_folder(root, &node?.file_name().to_string_lossy());
-        for (_, path) in segments(&folder)? {
-            let bytes = fs::metadata(&path).map_or(0, |m| m.len());
-            let (rows, state) = match segment::read(&path, |_| Ok(())) {
-                Ok(end) => (end.rows, State::Hot { torn: end.torn }),
-                Err(error) => (0, State::Damaged(error.to_string())),
-            };
-            report(&Checked { path, rows, bytes, state });
-        }
+    for path in hot.into_iter().map(|segment| segment.path) {
+        let bytes = fs::metadata(&path).map_or(0, |m| m.len());
+        let (rows, state) = match segment::read(&path, |_| Ok(())) {
+            Ok(end) => (end.rows, State::Hot { torn: end.torn }),
+            Err(error) => (0, State::Damaged(error.to_string())),
+        };
+        report(&Checked { path, rows, bytes, state });
     }
     Ok(())
 }

@@ -83,6 +83,13 @@ pub fn cores() -> Vec<usize> {
     if ids.is_empty() { vec![0] } else { ids }
 }
 
+/// Makes the calling thread yield to those of this process that receive and write, the more the nicer it is (0 to 19); where the
+/// system refuses it is as all others.
+pub fn be_nice(nice: i32) {
+    // Linux sets it of the thread alone.
+    let _ = rustix::process::setpriority_process(None, nice);
+}
+
 /// Keeps the calling thread on one core; `false` where the system refuses, and the thread then floats as before.
 pub fn pin(core: usize) -> bool {
     // The crate's set of cores is an array of this many bits, and it does not look.

@@ -4,7 +4,7 @@ use super::arrow;
 use super::filter::Filter;
 use super::group::{Group, Looked};
 use super::prune::may_hold;
-use crate::keep;
+use crate::keep::{self, Found};
 use arrow_array::RecordBatch;
 use arrow_buffer::BooleanBuffer;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
@@ -33,18 +33,14 @@ pub fn inputs(path: &Path) -> io::Result<Vec<Input>> {
     if !fs::metadata(path)?.is_dir() {
         return Ok(vec![Input::of(path.to_path_buf())]);
     }
-    // Hot segments are listed before sealed files: what is sealed meanwhile is found once, as the file.
-    let hot = keep::hot_segments(path)?;
-    let (sealed, _) = keep::sealed_files(path)?;
-    let covered = |node: &str, id: i64| sealed.iter().any(|f| f.segment <= id && id <= f.last && f.node == node);
-    let hot: Vec<Input> =
-        hot.into_iter().filter(|s| !covered(&s.node, s.segment)).map(|s| Input::Hot(s.path)).collect();
+    let Found { sealed, hot, .. } = keep::found(path)?;
     let mut flat: Vec<PathBuf> = fs::read_dir(path)?
         .filter_map(|e| Some(e.ok()?.path()))
         .filter(|p| p.extension().is_some_and(|e| e == "parquet" || e == "arrow") && p.is_file())
         .collect();
     flat.sort();
     let sealed = sealed.into_iter().map(|f| f.path);
+    let hot = hot.into_iter().map(|s| Input::Hot(s.path));
     Ok(flat.into_iter().map(Input::of).chain(sealed.map(Input::Parquet)).chain(hot).collect())
 }
 

@@ -22,6 +22,7 @@ use super::board::{ConnectionLine, Part, Reporter};
 use super::gate::Gate;
 use super::ledger::ConnectionCounts;
 use super::prepare::LiveRules;
+use super::queue::{Entrance, Refused};
 use super::worker::{DRAIN, Ended, Published, TICK};
 use super::{Admission, Item, Orders, Shared, now, rows_by_exporter};
 use crate::columns::Batch;
@@ -29,7 +30,7 @@ use crate::decode::{Decoder, Outcome};
 use crate::error::ErrorKind;
 use crate::net;
 use connection::{Carrier, Connection, End, Patience};
-use crossbeam_channel::{Receiver as Inbox, SendTimeoutError, Sender};
+use crossbeam_channel::Receiver as Inbox;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fd::OwnedFd;
@@ -99,7 +100,7 @@ pub(super) struct Taker {
     /// What an operator says of exporters, now.
     pub rules: LiveRules,
     /// To the writer; `None` where nothing is written.
-    pub items: Option<Sender<Item>>,
+    pub items: Option<Entrance>,
     pub spare: Inbox<Batch>,
     pub shared: Arc<Shared>,
     pub reporter: Reporter,
@@ -413,7 +414,7 @@ struct Desk {
     index: usize,
     decoder: Decoder,
     rules: LiveRules,
-    items: Option<Sender<Item>>,
+    items: Option<Entrance>,
     spare: Inbox<Batch>,
     shared: Arc<Shared>,
     // None at the end.
@@ -481,11 +482,11 @@ impl Desk {
             let began = Instant::now();
             match items.send_timeout(item, TICK) {
                 Ok(()) => {}
-                Err(SendTimeoutError::Timeout(item)) => {
+                Err(Refused::Full(item)) => {
                     self.waiting.push_front(item);
                     self.tick();
                 }
-                Err(SendTimeoutError::Disconnected(item)) => self.lose(&item),
+                Err(Refused::Gone(item)) => self.lose(&item),
             }
             self.waited += began.elapsed();
         }
@@ -533,6 +534,7 @@ impl Desk {
         }
         self.hand_over();
         self.tick();
+        std::mem::take(&mut self.published).end(&self.decoder, 0, &self.shared);
         let mut part = self.part(true);
         part.connection_lines.clear();
         if let Some(reporter) = self.reporter.take() {

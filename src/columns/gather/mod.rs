@@ -29,6 +29,25 @@ use x86 as vectors;
 
 pub use window::{Kernel, UnknownKernel};
 
+/// A loop over plain numbers, which the compiler turns into vectors.
+#[cfg(feature = "collect")]
+pub(crate) trait Loop {
+    type Result;
+
+    /// The loop; to be inlined, as all that it calls.
+    fn run(self) -> Self::Result;
+}
+
+/// Runs a loop in vectors as wide as the machine has: without being asked the compiler takes those that all machines have.
+#[cfg(feature = "collect")]
+#[inline]
+pub(crate) fn widest<L: Loop>(one: L) -> L::Result {
+    #[cfg(target_arch = "x86_64")]
+    return x86::widest(one);
+    #[cfg(not(target_arch = "x86_64"))]
+    one.run()
+}
+
 /// Where a field of each record stands.
 pub trait Positions: Copy {
     /// `dst[i] = convert(the W bytes at rel from the start of record i)`; a slot without a record stays as it is.

@@ -22,6 +22,20 @@ impl Runner {
     }
 }
 
+#[cfg(feature = "collect")]
+pub(super) fn widest<L: super::Loop>(one: L) -> L::Result {
+    #[target_feature(enable = "avx2")]
+    fn run<L: super::Loop>(one: L) -> L::Result {
+        one.run()
+    }
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: AVX2 was detected.
+        unsafe { run(one) }
+    } else {
+        one.run()
+    }
+}
+
 static STRIDED: Fills<Strided> = kernels!();
 static LISTED: Fills<Listed> = kernels!();
 

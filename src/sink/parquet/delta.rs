@@ -4,6 +4,7 @@
 //! Written as plain loops over blocks of a constant size, which the compiler turns into vectors.
 
 use super::bits::{GROUP, pack, pack_wide, width};
+use crate::columns::gather::{Loop, widest};
 
 /// Numbers of a block, which has a least difference of its own.
 const BLOCK: usize = 128;
@@ -21,6 +22,25 @@ pub(super) trait Number: Copy + PartialEq + Default {
 
 /// Appends all numbers.
 pub(super) fn encode<T: Number>(out: &mut Vec<u8>, numbers: &[T]) {
+    widest(Encode { out, numbers });
+}
+
+struct Encode<'a, T> {
+    out: &'a mut Vec<u8>,
+    numbers: &'a [T],
+}
+
+impl<T: Number> Loop for Encode<'_, T> {
+    type Result = ();
+
+    #[inline(always)]
+    fn run(self) {
+        all(self.out, self.numbers);
+    }
+}
+
+#[inline(always)]
+fn all<T: Number>(out: &mut Vec<u8>, numbers: &[T]) {
     let first = numbers.first().copied().unwrap_or_default();
     for n in [BLOCK, PARTS, numbers.len()] {
         varint(out, n as u64);
@@ -57,6 +77,7 @@ impl Number for u32 {
         i64::from(self.cast_signed())
     }
 
+    #[inline(always)]
     fn block(out: &mut Vec<u8>, before: Self, numbers: &[Self; BLOCK]) {
         let mut differences = [0i32; BLOCK];
         differences[0] = numbers[0].wrapping_sub(before).cast_signed();
@@ -72,6 +93,7 @@ impl Number for i64 {
         self
     }
 
+    #[inline(always)]
     fn block(out: &mut Vec<u8>, before: Self, numbers: &[Self; BLOCK]) {
         let mut differences = [0i64; BLOCK];
         differences[0] = numbers[0].wrapping_sub(before);
@@ -94,6 +116,7 @@ impl Number for i64 {
 }
 
 /// A block whose differences have 32 bits.
+#[inline(always)]
 fn narrow(out: &mut Vec<u8>, differences: &[i32; BLOCK]) {
     let least = differences.iter().fold(i32::MAX, |least, d| least.min(*d));
     varint(out, zigzag(i64::from(least)));
@@ -112,11 +135,13 @@ fn narrow(out: &mut Vec<u8>, differences: &[i32; BLOCK]) {
     }
 }
 
+#[inline]
 fn zigzag(n: i64) -> u64 {
     (n << 1 ^ n >> 63).cast_unsigned()
 }
 
 /// Appends a number, seven bits a byte, the lowest first.
+#[inline]
 pub(super) fn varint(out: &mut Vec<u8>, mut n: u64) {
     while n >= 0x80 {
         out.push(n as u8 | 0x80);
@@ -130,6 +155,7 @@ impl Number for u64 {
         self.cast_signed()
     }
 
+    #[inline(always)]
     fn block(out: &mut Vec<u8>, before: Self, numbers: &[Self; BLOCK]) {
         i64::block(out, before.cast_signed(), &numbers.map(u64::cast_signed));
     }

@@ -32,6 +32,9 @@ pub(crate) enum Source<'a> {
     Runs(ArrayRef, &'a [u32]),
 }
 
+/// Memory of columns that are written, for those that come: getting it from the system anew costs a tenth of writing a file.
+pub(crate) type Memory = Vec<Vec<u8>>;
+
 /// A file being written.
 pub(crate) struct ParquetFile<W: Write + Send> {
     file: SerializedFileWriter<Pieces<W>>,
@@ -39,7 +42,7 @@ pub(crate) struct ParquetFile<W: Write + Send> {
     factory: ArrowRowGroupWriterFactory,
     columns: Vec<Place>,
     // Of the row group before.
-    memory: Vec<Vec<u8>>,
+    memory: Memory,
     groups: usize,
     rows: usize,
 }
@@ -51,15 +54,14 @@ enum Place {
 
 impl<W: Write + Send> ParquetFile<W> {
     /// Begins a file of this schema, which tells more about itself in its metadata.
-    pub(crate) fn new(out: W, schema: &Arc<Schema>, more: &[(&str, String)]) -> io::Result<Self> {
+    pub(crate) fn new(out: W, schema: &Arc<Schema>, more: &[(&str, String)], memory: Memory) -> io::Result<Self> {
         let mut about = properties(schema, more);
         add_encoded_arrow_schema_to_metadata(schema, &mut about);
         let descr = ArrowSchemaConverter::new().convert(schema).map_err(io_error)?;
         let file = SerializedFileWriter::new(Pieces::new(out), descr.root_schema_ptr(), Arc::new(about));
         let file = file.map_err(io_error)?;
         let factory = ArrowRowGroupWriterFactory::new(&file, schema.clone());
-        let mut new =
-            Self { file, schema: schema.clone(), factory, columns: Vec::new(), memory: Vec::new(), groups: 0, rows: 0 };
+        let mut new = Self { file, schema: schema.clone(), factory, columns: Vec::new(), memory, groups: 0, rows: 0 };
         new.begin();
         Ok(new)
     }
@@ -89,12 +91,12 @@ impl<W: Write + Send> ParquetFile<W> {
         Ok(())
     }
 
-    /// Ends the file, and gives back what it was written to.
-    pub(crate) fn finish(mut self) -> io::Result<W> {
+    /// Ends the file, and gives back what it was written to, and the memory.
+    pub(crate) fn finish(mut self) -> io::Result<(W, Memory)> {
         if self.rows > 0 {
             self.end().map_err(io_error)?;
         }
-        self.file.into_inner().map_err(io_error)?.into_inner()
+        Ok((self.file.into_inner().map_err(io_error)?.into_inner()?, self.memory))
     }
 
     fn begin(&mut self) {
@@ -140,7 +142,7 @@ impl Place {
 }
 
 /// The column of a field, if it is one whose pages are made here, in memory that is there.
-fn ours(field: &FieldRef, leaf: &ColumnDescPtr, memory: &mut Vec<Vec<u8>>) -> Option<Box<dyn Column>> {
+fn ours(field: &FieldRef, leaf: &ColumnDescPtr, memory: &mut Memory) -> Option<Box<dyn Column>> {
     let leaf = leaf.clone();
     let mut memory = || memory.pop().unwrap_or_default();
     Some(match field.data_type() {

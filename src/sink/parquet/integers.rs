@@ -4,6 +4,7 @@ use super::chunk::{Chunk, Finished};
 use super::delta::{self, Number};
 use super::hybrid::{self, Levels};
 use super::{Column, FEW_ROWS, PAGE_ROWS, Result, foreign};
+use crate::columns::gather::{Loop, widest};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
 use arrow_array::{Array, ArrayRef};
@@ -205,6 +206,22 @@ fn expand<T: Copy>(values: &mut Vec<T>, runs: &mut Vec<(T, u32)>) {
 
 /// As [`bounds`], several side by side.
 fn bounds_of<T: Ord + Copy>(values: &[T]) -> Option<(T, T)> {
+    widest(Bounds(values))
+}
+
+struct Bounds<'a, T>(&'a [T]);
+
+impl<T: Ord + Copy> Loop for Bounds<'_, T> {
+    type Result = Option<(T, T)>;
+
+    #[inline(always)]
+    fn run(self) -> Self::Result {
+        side_by_side(self.0)
+    }
+}
+
+#[inline(always)]
+fn side_by_side<T: Ord + Copy>(values: &[T]) -> Option<(T, T)> {
     const SIDE: usize = 16;
     let first = *values.first()?;
     let (mut least, mut most) = ([first; SIDE], [first; SIDE]);

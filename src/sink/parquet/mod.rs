@@ -22,7 +22,7 @@ mod hybrid;
 mod integers;
 mod keys;
 
-pub(crate) use file::{ParquetFile, Source};
+pub(crate) use file::{Memory, ParquetFile, Source};
 
 use arrow_array::ArrayRef;
 use chunk::Finished;

@@ -124,7 +124,7 @@ fn lengths(rows: usize, numbers: &mut Numbers) -> Vec<u32> {
 /// Writes batches of such sizes; the file, and what stands in it.
 fn write(sizes: &[usize], seed: u64) -> (Bytes, RecordBatch) {
     let (schema, mut numbers) = (schema(), Numbers(seed));
-    let mut file = ParquetFile::new(Vec::new(), &schema, &[]).expect("a file");
+    let mut file = ParquetFile::new(Vec::new(), &schema, &[], Memory::new()).expect("a file");
     let mut batches = Vec::new();
     for &rows in sizes {
         let runs = lengths(rows, &mut numbers);
@@ -147,7 +147,7 @@ fn write(sizes: &[usize], seed: u64) -> (Bytes, RecordBatch) {
         file.append(sources, rows).expect("written");
         batches.push(RecordBatch::try_new(schema.clone(), arrays).expect("a batch"));
     }
-    let written = Bytes::from(file.finish().expect("a file"));
+    let written = Bytes::from(file.finish().expect("a file").0);
     (written, concat_batches(&schema, &batches).expect("all rows"))
 }
 
@@ -216,9 +216,9 @@ proptest! {
             if bits == 64 { n.cast_signed() } else { (n & ((1 << bits) - 1)).cast_signed() }
         });
         let array: ArrayRef = Arc::new(values.collect::<Int64Array>());
-        let mut file = ParquetFile::new(Vec::new(), &schema, &[]).expect("a file");
+        let mut file = ParquetFile::new(Vec::new(), &schema, &[], Memory::new()).expect("a file");
         file.append(vec![Source::Rows(array.clone())], rows).expect("written");
-        let file = Bytes::from(file.finish().expect("a file"));
+        let file = Bytes::from(file.finish().expect("a file").0);
         let read = read(&file);
         prop_assert_eq!(read.column(0), &array);
     }
@@ -246,12 +246,12 @@ fn pages_have_bounds_and_can_be_skipped() {
 #[test]
 fn a_dictionary_that_is_full_ends_its_row_group() {
     let schema = Arc::new(Schema::new(vec![Field::new("text", DataType::Utf8, true)]));
-    let mut file = ParquetFile::new(Vec::new(), &schema, &[]).expect("a file");
+    let mut file = ParquetFile::new(Vec::new(), &schema, &[], Memory::new()).expect("a file");
     let texts: ArrayRef = Arc::new((0..70_000).map(|i| Some(format!("{i}"))).collect::<StringArray>());
     for _ in 0..2 {
         file.append(vec![Source::Rows(texts.clone())], texts.len()).expect("written");
     }
-    let file = Bytes::from(file.finish().expect("a file"));
+    let file = Bytes::from(file.finish().expect("a file").0);
     let builder = ParquetRecordBatchReaderBuilder::try_new(file.clone()).expect("Parquet");
     assert_eq!(builder.metadata().num_row_groups(), 2);
     assert_eq!(read(&file).column(0).slice(70_000, 70_000).as_ref(), texts.as_ref());
@@ -261,12 +261,12 @@ fn a_dictionary_that_is_full_ends_its_row_group() {
 fn what_a_message_shares_costs_a_message() {
     let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::UInt32, false)]));
     let bytes = |rows_of_run: u32| {
-        let mut file = ParquetFile::new(Vec::new(), &schema, &[]).expect("a file");
+        let mut file = ParquetFile::new(Vec::new(), &schema, &[], Memory::new()).expect("a file");
         for i in 0..100u32 {
             let values: ArrayRef = Arc::new((0..300u32).map(|n| Some((i * 300 + n) % 250)).collect::<UInt32Array>());
             file.append(vec![Source::Runs(values, &[rows_of_run; 300])], 300 * rows_of_run as usize).expect("written");
         }
-        file.finish().expect("a file").len()
+        file.finish().expect("a file").0.len()
     };
     let (ten, hundred) = (bytes(10), bytes(100));
     assert!(hundred < ten * 2, "{ten} bytes for runs of 10, {hundred} for runs of 100");
