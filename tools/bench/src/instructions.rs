@@ -83,15 +83,20 @@ fn put(file: &Path, counts: &Counts) -> Result<ExitCode, String> {
 }
 
 fn against(file: &Path, counts: &Counts) -> Result<ExitCode, String> {
+    written_anew(file)?;
     let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
     let whole: Value = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", file.display()))?;
     let is_same = whole["setting"] == setting();
-    let grown = grown(&whole["instructions_per_datagram"], counts);
-    if grown.is_empty() {
+    let grown = grown(&whole["instructions_per_datagram"], counts, true);
+    if is_same && grown.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
     if !is_same {
-        println!("another compiler or kernel than the file's ({}): nothing is held against it", whole["setting"]);
+        println!(
+            "NOT HELD against {}: its numbers are of another compiler or kernel ({}); --write makes them anew",
+            file.display(),
+            whole["setting"]
+        );
         return Ok(ExitCode::SUCCESS);
     }
     match reason(file) {
@@ -108,28 +113,66 @@ fn against(file: &Path, counts: &Counts) -> Result<ExitCode, String> {
     }
 }
 
-/// Prints each count beside the file's; gives the names of those that grew by too much.
-fn grown(before: &Value, counts: &Counts) -> Vec<&'static str> {
-    let is_more = |(name, now): &&(&'static str, f64)| match before[name].as_f64() {
+/// The names of counts that grew by too much over those before.
+fn grown<'a>(before: &Value, counts: &[(&'a str, f64)], print: bool) -> Vec<&'a str> {
+    let is_more = |(name, now): &&(&str, f64)| match before[name].as_f64() {
         Some(then) => {
             let change = now / then - 1.0;
-            println!("{name:<18} {then:>9.0} then {now:>9.0} now {:+.1} %", 100.0 * change);
+            if print {
+                println!("{name:<18} {then:>9.0} then {now:>9.0} now {:+.1} %", 100.0 * change);
+            }
             change > GROWTH
         }
         None => {
-            println!("{name:<18} {now:>9.0} now, not in the file");
+            if print {
+                println!("{name:<18} {now:>9.0} now, not in the file");
+            }
             false
         }
     };
     counts.iter().filter(is_more).map(|(name, _)| *name).collect()
 }
 
+/// The file itself must not hide a growth: a commit that writes greater numbers into it says why, too.
+fn written_anew(file: &Path) -> Result<(), String> {
+    let last = last_commit(file);
+    let of = |commit: &str| -> Option<Value> {
+        let path = says("git", &["ls-files", "--full-name", "--", &file.display().to_string()]);
+        serde_json::from_str(&says("git", &["show", &format!("{commit}:{path}")])).ok()
+    };
+    let (Some(before), Some(now)) = (of(&format!("{last}^")), of(&last)) else { return Ok(()) };
+    if before["setting"] != now["setting"] || says_why(&says("git", &["log", "-1", "--format=%B", &last])).is_some() {
+        return Ok(());
+    }
+    let numbers = now["instructions_per_datagram"].as_object();
+    let counts: Vec<(&str, f64)> =
+        numbers.into_iter().flatten().filter_map(|(name, n)| Some((name.as_str(), n.as_f64()?))).collect();
+    match grown(&before["instructions_per_datagram"], &counts, false) {
+        grown if grown.is_empty() => Ok(()),
+        grown => Err(format!(
+            "commit {last} wrote numbers into {} that are more than {:.0} % greater in {}, without a line {REASON:?} that says why",
+            file.display(),
+            100.0 * GROWTH,
+            grown.join("; ")
+        )),
+    }
+}
+
+/// The last commit of a file.
+fn last_commit(file: &Path) -> String {
+    says("git", &["log", "-1", "--format=%H", "--", &file.display().to_string()])
+}
+
+/// The line of a message that says why.
+fn says_why(message: &str) -> Option<String> {
+    message.lines().find(|line| line.starts_with(REASON) && line.len() > REASON.len() + 1).map(str::to_owned)
+}
+
 /// The line of a commit since the file's last one that says why.
 fn reason(file: &Path) -> Option<String> {
-    let last = says("git", &["log", "-1", "--format=%H", "--", &file.display().to_string()]);
+    let last = last_commit(file);
     let range = if last.is_empty() { "HEAD".to_owned() } else { format!("{last}..HEAD") };
-    let messages = says("git", &["log", "--format=%B", &range]);
-    messages.lines().find(|line| line.starts_with(REASON) && line.len() > REASON.len() + 1).map(str::to_owned)
+    says_why(&says("git", &["log", "--format=%B", &range]))
 }
 
 #[cfg(test)]
@@ -140,6 +183,13 @@ mod tests {
     fn more_than_a_twentieth_is_too_much() {
         let before = json!({ "a": 1000, "b": 1000, "c": 1000 });
         let counts = vec![("a", 1049.0), ("b", 1051.0), ("c", 500.0), ("new", 9.0)];
-        assert_eq!(grown(&before, &counts), ["b"]);
+        assert_eq!(grown(&before, &counts, false), ["b"]);
+    }
+
+    #[test]
+    fn a_reason_is_a_line_of_its_own() {
+        let why = says_why("decode: check more\n\nText.\nInstructions: lengths are checked\n");
+        assert_eq!(why.as_deref(), Some("Instructions: lengths are checked"));
+        assert_eq!(says_why("decode: Instructions: no\n\nInstructions:\n"), None);
     }
 }
