@@ -7,7 +7,7 @@ use arrow_array::types::{
     Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, Int64Array, RecordBatch, TimestampMicrosecondArray};
-use arrow_buffer::BooleanBuffer;
+use arrow_buffer::{BooleanBuffer, Buffer};
 use arrow_schema::DataType;
 
 /// For each row whether a condition is known to hold, and known not to.
@@ -41,8 +41,11 @@ impl Tri {
 
     /// Of a column: what `hit` says where it has a value, unknown elsewhere.
     fn of_column(array: &dyn Array, hit: impl Fn(usize) -> bool) -> Self {
-        let rows = array.len();
-        let holds = BooleanBuffer::collect_bool(rows, hit);
+        Self::known(array, BooleanBuffer::collect_bool(array.len(), hit))
+    }
+
+    /// The same where it was asked of all rows.
+    fn known(array: &dyn Array, holds: BooleanBuffer) -> Self {
         match array.nulls() {
             None => Self { fails: !&holds, holds },
             Some(nulls) => {
@@ -172,6 +175,22 @@ fn rates(rate: Rate, ranges: &[(i128, i128)], batch: &RecordBatch) -> Option<Tri
     Some(Tri::of_column(counter, hit).and(&known))
 }
 
+/// For which values a condition holds: asked of 64 at a time, so that vectors compare.
+fn bits<T: Copy>(values: &[T], holds: impl Fn(T) -> bool) -> BooleanBuffer {
+    let mut found: Vec<u64> = Vec::with_capacity(values.len().div_ceil(64));
+    for values in values.chunks(64) {
+        let mut hits = [0; 64];
+        hits.iter_mut().zip(values).for_each(|(hit, n)| *hit = u8::from(holds(*n)));
+        let mut word = 0;
+        for (at, eight) in hits.as_chunks::<8>().0.iter().enumerate() {
+            // Moves the lowest bits of eight bytes into the highest byte, in their order.
+            word |= u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56 << (8 * at);
+        }
+        found.push(word.to_le());
+    }
+    BooleanBuffer::new(Buffer::from_vec(found), 0, values.len())
+}
+
 /// Ranges in the numbers of a type; what none of them can be in is left out.
 fn clamp<T: TryFrom<i128> + Copy>(ranges: &[(i128, i128)], min: i128, max: i128) -> Vec<(T, T)> {
     let inside = |r: &(i128, i128)| {
@@ -190,7 +209,7 @@ where
     let ranges = clamp::<T::Native>(ranges, min, max);
     Some(match ranges.as_slice() {
         // One range is the rule: a loop without an inner one.
-        &[(low, high)] => Tri::of_column(array, |i| values[i] >= low && values[i] <= high),
+        &[(low, high)] => Tri::known(array, bits(values, |n| n >= low && n <= high)),
         many => Tri::of_column(array, |i| many.iter().any(|r| values[i] >= r.0 && values[i] <= r.1)),
     })
 }
@@ -299,4 +318,18 @@ fn in_extra(array: &ArrayRef, set: &Set) -> Tri {
         _ => unknown(),
     };
     wanted.iter().map(one).reduce(|a, b| a.or(&b)).unwrap_or_else(unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bit_a_value() {
+        for n in [0u32, 1, 7, 8, 9, 63, 64, 65, 200] {
+            let values: Vec<u32> = (0..n).map(|i| i.wrapping_mul(0x9e37_79b9) >> 7).collect();
+            let found = bits(&values, |v| v % 3 == 0);
+            assert_eq!(found.iter().collect::<Vec<_>>(), values.iter().map(|v| v % 3 == 0).collect::<Vec<_>>());
+        }
+    }
 }

@@ -44,7 +44,7 @@ impl Group<'_> {
         take: &mut dyn FnMut(Looked) -> bool,
     ) -> Result<(), String> {
         let file = File::open(self.path).map_err(|e| e.to_string())?;
-        match Reader::new(Arc::new(Source(file)), self, filter, columns).map_err(|e| e.to_string())? {
+        match Reader::new(Arc::new(Source::new(file)), self, filter, columns).map_err(|e| e.to_string())? {
             Some(reader) => reader.read(self.rows.clone(), take).map_err(|e| e.to_string()),
             None => self.read_by_crate(filter, columns, take),
         }

@@ -1,8 +1,10 @@
 //! Keys of groups as whole words: each column's value and whether it is there, at fixed bits.
 //!
-//! Most keys are a few numbers and addresses, which are compared and hashed as one to eight words. A key of IPv4 addresses
-//! only is narrower than one of both families, so each has its own layout, and rows go to one or the other.
+//! Most keys are a few numbers and addresses, which are compared and hashed as one to eight words. A key whose values are all
+//! there, addresses as those of IPv4, is narrower than one that also tells what is there, so each has its own layout, and rows go
+//! to one or the other.
 
+use super::entry::Rows;
 use super::key::{self, Part as Bytes};
 use super::value::columns_of;
 use crate::columns::ColumnType;
@@ -12,6 +14,8 @@ use arrow_array::types::{
     Int32Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, RecordBatch};
+use arrow_buffer::BooleanBuffer;
+use arrow_schema::DataType;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,8 +33,8 @@ pub(super) struct Layout {
 #[derive(Clone, Copy, Debug)]
 struct Part {
     kind: Kind,
-    // 0 where the row lacks it; 1, or of addresses 1 for IPv4 and 2 for IPv6.
-    present: Field,
+    // 0 where the row lacks it; 1, or of addresses 1 for IPv4 and 2 for IPv6. None where every row has it.
+    present: Option<Field>,
     value: Field,
     // The second half of 128 bits.
     more: Option<Field>,
@@ -59,6 +63,22 @@ enum Kind {
     Whole,
 }
 
+impl Kind {
+    /// Whether a column of this type has its values where there is one a row.
+    fn takes(self, data_type: &DataType) -> bool {
+        use DataType as D;
+        match self {
+            Self::Number | Self::Protocol | Self::Time | Self::Ip4 | Self::Address => matches!(
+                data_type,
+                D::UInt8 | D::UInt16 | D::UInt32 | D::UInt64 | D::Int64 | D::Timestamp(..) | D::Boolean
+            ),
+            Self::Ip6 | Self::Mac => matches!(data_type, D::FixedSizeBinary(_)),
+            Self::Text => matches!(data_type, D::Dictionary(..) | D::Utf8),
+            Self::Whole => false,
+        }
+    }
+}
+
 /// What has no fixed length, as bytes of a key, each once; keys have the numbers.
 #[derive(Debug, Default)]
 pub(super) struct Texts {
@@ -84,17 +104,17 @@ impl Texts {
 }
 
 impl Layout {
-    /// For columns by name; `narrow` where addresses are those of IPv4 only.
-    pub(super) fn new(columns: &[&str], narrow: bool) -> Self {
-        Self::of_parts(columns, narrow).unwrap_or_else(|| {
+    /// For columns by name; `dense` where every row has a value of each, and addresses are those of IPv4.
+    pub(super) fn new(columns: &[&str], dense: bool) -> Self {
+        Self::of_parts(columns, dense).unwrap_or_else(|| {
             let field = |shift, bits| Field { word: 0, shift, bits };
-            let whole = Part { kind: Kind::Whole, present: field(32, 1), value: field(0, 32), more: None };
+            let whole = Part { kind: Kind::Whole, present: Some(field(32, 1)), value: field(0, 32), more: None };
             Self { parts: vec![whole], words: 1 }
         })
     }
 
     /// `None` where the columns' values need more words than keys have.
-    fn of_parts(columns: &[&str], narrow: bool) -> Option<Self> {
+    fn of_parts(columns: &[&str], dense: bool) -> Option<Self> {
         let mut taken: Vec<u32> = Vec::new();
         let mut field = |bits: u32| {
             let word = taken.iter().position(|t| t + bits <= u64::BITS).unwrap_or(taken.len());
@@ -109,10 +129,10 @@ impl Layout {
             .iter()
             .map(|name| {
                 let (kind, bits) = kind(name);
-                let (kind, bits) = if narrow && kind == Kind::Address { (Kind::Ip4, 32) } else { (kind, bits) };
+                let (kind, bits) = if dense && kind == Kind::Address { (Kind::Ip4, 32) } else { (kind, bits) };
                 let value = field(bits.min(64));
                 let more = (bits > 64).then(|| field(bits - 64));
-                let present = field(if kind == Kind::Address { 2 } else { 1 });
+                let present = (!dense).then(|| field(if kind == Kind::Address { 2 } else { 1 }));
                 Part { kind, present, value, more }
             })
             .collect();
@@ -134,7 +154,7 @@ impl Layout {
         &self,
         batch: &RecordBatch,
         columns: &[&str],
-        rows: &[u32],
+        rows: &Rows,
         texts: &Mutex<Texts>,
         keys: &mut Vec<[u64; W]>,
     ) {
@@ -177,7 +197,7 @@ impl Layout {
     pub(super) fn bytes(&self, words: &[u64], texts: &Texts, to: &mut Vec<u8>) {
         for part in &self.parts {
             let value = part.value.of(words);
-            match (part.present.of(words), part.kind) {
+            match (part.there(words), part.kind) {
                 (0, _) => key::append_absent(to),
                 (_, Kind::Number) => key::append_number(to, value),
                 (_, Kind::Protocol) => key::append_protocol(to, value),
@@ -192,7 +212,7 @@ impl Layout {
 
     /// The order of keys as bytes.
     pub(super) fn order(&self, a: &[u64], b: &[u64], texts: &Texts) -> Ordering {
-        let of = |part: &Part| match (part.present.of(a), part.present.of(b)) {
+        let of = |part: &Part| match (part.there(a), part.there(b)) {
             (x, y) if x != y => x.cmp(&y),
             _ if matches!(part.kind, Kind::Text | Kind::Whole) => {
                 texts.bytes(part.value.of(a)).cmp(texts.bytes(part.value.of(b)))
@@ -205,7 +225,7 @@ impl Layout {
     /// A key with the numbers that another list has for its texts.
     pub(super) fn renumber(&self, words: &mut [u64], from: &Texts, to: &mut Texts) {
         for part in self.parts.iter().filter(|p| matches!(p.kind, Kind::Text | Kind::Whole)) {
-            if part.present.of(words) == 0 {
+            if part.there(words) == 0 {
                 continue;
             }
             let place = to.place(from.bytes(part.value.of(words)));
@@ -229,13 +249,23 @@ impl Field {
 }
 
 impl Part {
+    fn there(&self, words: &[u64]) -> u64 {
+        self.present.map_or(1, |field| field.of(words))
+    }
+
+    fn mark(&self, words: &mut [u64], tag: u64) {
+        if let Some(field) = self.present {
+            field.set(words, tag);
+        }
+    }
+
     fn whole(&self, words: &[u64]) -> u128 {
         let more = self.more.map_or(0, |f| f.of(words));
         u128::from(more) << 64 | u128::from(self.value.of(words))
     }
 
-    fn put_any<const W: usize>(&self, array: &ArrayRef, rows: &[u32], keys: &mut [[u64; W]]) {
-        use arrow_schema::DataType as D;
+    fn put_any<const W: usize>(&self, array: &ArrayRef, rows: &Rows, keys: &mut [[u64; W]]) {
+        use DataType as D;
         match array.data_type() {
             D::UInt8 => self.put::<UInt8Type, W>(array, rows, keys, u64::from),
             D::UInt16 => self.put::<UInt16Type, W>(array, rows, keys, u64::from),
@@ -255,7 +285,7 @@ impl Part {
     fn put<T: ArrowPrimitiveType, const W: usize>(
         &self,
         array: &ArrayRef,
-        rows: &[u32],
+        rows: &Rows,
         keys: &mut [[u64; W]],
         number: impl Fn(T::Native) -> u64,
     ) {
@@ -264,35 +294,33 @@ impl Part {
     }
 
     #[inline]
-    fn each<const W: usize>(
-        &self,
-        array: &ArrayRef,
-        rows: &[u32],
-        keys: &mut [[u64; W]],
-        value: impl Fn(usize) -> u64,
-    ) {
-        let (present, field) = (self.present, self.value);
+    fn each<const W: usize>(&self, array: &ArrayRef, rows: &Rows, keys: &mut [[u64; W]], value: impl Fn(usize) -> u64) {
+        let field = self.value;
+        let present = self.present.unwrap_or(Field { word: 0, shift: 0, bits: 0 });
         if present.word >= W || field.word >= W {
             return;
         }
-        let mask = u64::MAX >> (u64::BITS - field.bits);
-        let there = array.nulls().filter(|n| n.null_count() > 0);
-        for (key, &row) in keys.iter_mut().zip(rows) {
-            let row = row as usize;
-            if there.is_none_or(|n| n.is_valid(row)) {
-                key[present.word] |= 1 << present.shift;
-                key[field.word] |= (value(row) & mask) << field.shift;
-            }
+        let (mask, there) = (u64::MAX >> (u64::BITS - field.bits), u64::from(present.bits > 0) << present.shift);
+        let nulls = array.nulls().filter(|n| n.null_count() > 0);
+        let put = |(key, row): (&mut [u64; W], usize)| {
+            key[present.word] |= there;
+            key[field.word] |= (value(row) & mask) << field.shift;
+        };
+        match (rows, nulls) {
+            // Without a place to look up first, this is a copy.
+            (Rows::All(rows), None) => keys.iter_mut().zip(0..*rows).for_each(put),
+            (_, None) => keys.iter_mut().zip(rows.iter()).for_each(put),
+            (_, Some(nulls)) => keys.iter_mut().zip(rows.iter()).filter(|(_, row)| nulls.is_valid(*row)).for_each(put),
         }
     }
 
-    fn put_octets<const W: usize>(&self, array: &ArrayRef, rows: &[u32], keys: &mut [[u64; W]], tag: u64) {
+    fn put_octets<const W: usize>(&self, array: &ArrayRef, rows: &Rows, keys: &mut [[u64; W]], tag: u64) {
         let Some(values) = array.as_fixed_size_binary_opt() else { return };
-        for (key, &row) in keys.iter_mut().zip(rows) {
+        for (key, row) in keys.iter_mut().zip(rows.iter()) {
             // Where both families are there, IPv4 stands.
-            if values.is_valid(row as usize) && self.present.of(key) == 0 {
-                let bits = values.value(row as usize).iter().fold(0u128, |n, b| n << 8 | u128::from(*b));
-                self.present.set(key, tag);
+            if values.is_valid(row) && self.present.is_none_or(|p| p.of(key) == 0) {
+                let bits = values.value(row).iter().fold(0u128, |n, b| n << 8 | u128::from(*b));
+                self.mark(key, tag);
                 self.value.set(key, bits as u64);
                 if let Some(more) = self.more {
                     more.set(key, (bits >> 64) as u64);
@@ -305,7 +333,7 @@ impl Part {
         &self,
         batch: &RecordBatch,
         name: &str,
-        rows: &[u32],
+        rows: &Rows,
         texts: &mut Texts,
         keys: &mut [[u64; W]],
     ) {
@@ -334,17 +362,17 @@ impl Part {
         &self,
         batch: &RecordBatch,
         columns: &[&str],
-        rows: &[u32],
+        rows: &Rows,
         texts: &mut Texts,
         keys: &mut [[u64; W]],
     ) {
         let names: Vec<String> = columns.iter().map(ToString::to_string).collect();
         let parts: Vec<Bytes<'_>> = names.iter().map(|name| Bytes::of(batch, Some(name))).collect();
         let mut bytes = Vec::new();
-        for (key, &row) in keys.iter_mut().zip(rows) {
+        for (key, row) in keys.iter_mut().zip(rows.iter()) {
             bytes.clear();
-            parts.iter().for_each(|part| part.append(row as usize, &mut bytes));
-            self.present.set(key, 1);
+            parts.iter().for_each(|part| part.append(row, &mut bytes));
+            self.mark(key, 1);
             self.value.set(key, texts.place(&bytes).into());
         }
     }
@@ -372,8 +400,33 @@ fn kind(name: &str) -> (Kind, u32) {
     }
 }
 
-/// Whether two rows' values of two columns are the same, or both are absent.
-pub(super) fn same(batch: &RecordBatch, a: &str, b: &str, rows: &[u32]) -> Vec<bool> {
+/// Of some rows those that have a value of each column of a key, as its dense layout takes it, and the others.
+pub(super) fn by_layout(batch: &RecordBatch, columns: &[&str], rows: Rows) -> (Rows, Rows) {
+    let mut all = true;
+    let mut there: Option<BooleanBuffer> = None;
+    for name in columns {
+        let array = columns_of(name).first().and_then(|c| batch.column_by_name(c));
+        let of_kind = |array: &&ArrayRef| kind(name).0.takes(array.data_type());
+        match array.filter(of_kind).map(|a| a.nulls().filter(|n| n.null_count() > 0)) {
+            None => all = false,
+            Some(None) => {}
+            Some(Some(nulls)) => there = Some(there.map_or_else(|| nulls.inner().clone(), |t| &t & nulls.inner())),
+        }
+    }
+    match (all, there) {
+        (false, _) => (Rows::Some(Vec::new()), rows),
+        (true, None) => (rows, Rows::Some(Vec::new())),
+        (true, Some(there)) => {
+            let of = |row: &usize| there.value(*row);
+            let (dense, others): (Vec<usize>, Vec<usize>) = rows.iter().partition(of);
+            let some = |rows: Vec<usize>| Rows::Some(rows.into_iter().map(|row| row as u32).collect());
+            (some(dense), some(others))
+        }
+    }
+}
+
+/// For each of some rows whether its values of two columns are the same, or both are absent.
+pub(super) fn same(batch: &RecordBatch, a: &str, b: &str, rows: &Rows) -> Vec<bool> {
     let find = |name: &str| -> Vec<Option<&ArrayRef>> {
         columns_of(name).iter().map(|c| batch.column_by_name(c).filter(|a| a.null_count() < a.len())).collect()
     };
@@ -386,32 +439,17 @@ pub(super) fn same(batch: &RecordBatch, a: &str, b: &str, rows: &[u32]) -> Vec<b
     };
     if let (Some(x), Some(y)) = (numbers(&first), numbers(&second)) {
         let (x, y) = (x.values(), y.values());
-        return rows.iter().map(|&row| x.get(row as usize) == y.get(row as usize)).collect();
+        return rows.iter().map(|row| x.get(row) == y.get(row)).collect();
     }
     let (mut x, mut y) = (Vec::new(), Vec::new());
     let (a, b) = (a.to_string(), b.to_string());
     let (first, second) = (Bytes::of(batch, Some(&a)), Bytes::of(batch, Some(&b)));
-    let same = |&row: &u32| {
+    let same = |row: usize| {
         x.clear();
         y.clear();
-        first.append(row as usize, &mut x);
-        second.append(row as usize, &mut y);
+        first.append(row, &mut x);
+        second.append(row, &mut y);
         x == y
     };
     rows.iter().map(same).collect()
-}
-
-/// Those of some rows that have an address of IPv6 where a key takes one, and those that have none.
-pub(super) fn by_family(batch: &RecordBatch, columns: &[&str], rows: &[u32]) -> (Vec<u32>, Vec<u32>) {
-    let pairs = ADDRESSES.iter().filter(|p| columns.contains(&p.key));
-    let families = |p: &crate::sink::schema::AddressPair| {
-        let (v4, v6) = (batch.column_by_name(p.v4), batch.column_by_name(p.v6)?);
-        (v6.null_count() < v6.len()).then_some((v4, v6))
-    };
-    let found: Vec<_> = pairs.filter_map(families).collect();
-    if found.is_empty() {
-        return (Vec::new(), rows.to_vec());
-    }
-    let wide = |row: usize| found.iter().any(|(v4, v6)| v6.is_valid(row) && v4.is_none_or(|a| a.is_null(row)));
-    rows.iter().partition(|row| wide(**row as usize))
 }

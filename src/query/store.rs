@@ -1,72 +1,113 @@
-//! Groups of one thread, however many: a table that stays in the cache, runs by parts of the hashes, and a file.
+//! Groups of one thread, however many: a table, runs by parts of the hashes, and a file.
 //!
-//! A table of all groups misses the cache with every row once there are many. So the table is emptied when it is full, into
-//! a run for each part of the keys' hashes; the runs of one part are merged at the end, in a table that fits again. What
-//! memory has no room for goes to a file without a name, run by run.
+//! A few groups have most flows, and come first. The table has room for them and stays in the cache, which a table of all groups
+//! would miss with every row. What it has no room for is written down as it comes, to the run of its part of the keys'
+//! hashes. The runs of one part are merged at the end, in a table that fits the cache again; runs in which the same groups come
+//! again and again are merged before. What memory has no room for goes to a file, run by run.
 
+use super::entry::{Entry, Rows, Values};
 use super::greatest::Greatest;
-use super::groups::{Groups, Values};
+use super::groups::Groups;
 use super::pack::{Layout, Texts};
-use super::sums::Row;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use super::spill::Spill;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Parts of the hashes, as a power of two: each part's groups are merged by themselves.
 const BITS: u32 = 8;
-/// Groups of the table: with their sums, 6 MB.
-const LIVE: usize = 1 << 16;
+/// Groups of the table: with their slots, 4 MB.
+const ROOM: usize = 1 << 16;
+/// Rows after which it is seen whether the table is of use.
+const LOOK: usize = 1 << 20;
+/// Entries in runs for which it is worth to see whether they are of the same groups.
+const MERGE: usize = 1 << 22;
 /// Fewer groups than this are not worth a thread.
 const FEW: usize = 20_000;
-
-/// A group as runs have it.
-type Entry<const W: usize> = ([u64; W], Row);
+/// Entries of a run that are in one piece of memory.
+const BLOCK: usize = 1 << 10;
 
 /// Groups whose keys are so many words.
 pub(super) struct Store<const W: usize> {
-    live: Groups<W>,
-    runs: Vec<Vec<Entry<W>>>,
+    table: Groups<W>,
+    // Rows since the last look, and those that the table had no room for.
+    seen: usize,
+    beyond: usize,
+    runs: Vec<Run<W>>,
     in_runs: usize,
+    // Entries in runs that are too many to leave them unmerged.
+    many: usize,
     file: Option<Spill>,
 }
 
-/// The file of one thread. It has no name, so that nothing remains of it whatever happens.
-struct Spill {
-    file: File,
-    end: u64,
-    // Where each part stands, once for each time that memory was emptied.
-    parts: Vec<Vec<Range<u64>>>,
-}
+/// Entries in blocks, which stay where they are.
+type Run<const W: usize> = Vec<Vec<Entry<W>>>;
 
 impl<const W: usize> Store<W> {
     pub(super) fn new() -> Self {
-        Self { live: Groups::new(), runs: Vec::new(), in_runs: 0, file: None }
+        Self { table: Groups::new(), seen: 0, beyond: 0, runs: Vec::new(), in_runs: 0, many: MERGE, file: None }
     }
 
-    /// Groups in memory; some may be there several times.
+    /// Entries in memory; some may be of the same group.
     pub(super) fn in_memory(&self) -> usize {
-        self.live.len() + self.in_runs
+        self.table.len() + self.in_runs
     }
 
     pub(super) fn is_spilled(&self) -> bool {
         self.file.is_some()
     }
 
-    /// Adds row `rows[i]` of the values to the group of `keys[i]`.
-    pub(super) fn add(&mut self, keys: &[[u64; W]], rows: &[u32], values: &Values<'_>) {
-        self.live.add(keys, rows, values);
-        if self.live.len() >= LIVE {
-            self.flush();
+    /// Adds the values of each row to the group of its key.
+    pub(super) fn add(&mut self, keys: &[[u64; W]], rows: &Rows, values: &Values<'_>) {
+        self.runs.resize_with(1 << BITS, Vec::new);
+        let before = self.in_runs;
+        let (runs, in_runs) = (&mut self.runs, &mut self.in_runs);
+        let beyond = |hash, entry| {
+            *in_runs += 1;
+            put(runs, hash, entry);
+        };
+        match rows {
+            Rows::All(_) => self.table.add(keys, |i| values.of(i), ROOM, beyond),
+            Rows::Some(rows) => {
+                let row = |i| rows.get(i).map_or(usize::MAX, |row| *row as usize);
+                self.table.add(keys, |i| values.of(row(i)), ROOM, beyond);
+            }
+        }
+        self.seen += keys.len();
+        self.beyond += self.in_runs - before;
+        if self.seen >= LOOK {
+            if self.seen - self.beyond < self.seen / 8 {
+                // Other groups come now.
+                self.flush();
+            }
+            (self.seen, self.beyond) = (0, 0);
+        }
+        if self.in_runs >= self.many {
+            self.merge_runs();
         }
     }
 
+    /// Makes an entry a group of what is in runs, if that saves memory.
+    fn merge_runs(&mut self) {
+        let mut groups = Groups::of_part(BITS);
+        for run in &mut self.runs {
+            groups.clear();
+            run.iter().flatten().for_each(|entry| groups.add_entry(entry));
+            let before: usize = run.iter().map(Vec::len).sum();
+            // The first of them tells of all.
+            if groups.len() > before / 2 {
+                break;
+            }
+            self.in_runs -= before - groups.len();
+            *run = vec![groups.entries().copied().collect()];
+        }
+        self.many = MERGE.max(2 * self.in_runs);
+    }
+
     /// Adds the sums of a group.
-    pub(super) fn add_row(&mut self, key: &[u64; W], row: &Row) {
-        self.live.add_row(key, row);
-        if self.live.len() >= LIVE {
+    pub(super) fn add_entry(&mut self, entry: &Entry<W>) {
+        self.table.add_entry(entry);
+        if self.table.len() >= ROOM {
             self.flush();
         }
     }
@@ -74,14 +115,11 @@ impl<const W: usize> Store<W> {
     /// From the table to the runs.
     fn flush(&mut self) {
         self.runs.resize_with(1 << BITS, Vec::new);
-        for (key, row) in self.live.iter() {
-            let part = (self.live.hash(key) >> (u64::BITS - BITS)) as usize;
-            if let Some(run) = self.runs.get_mut(part) {
-                run.push((*key, *row));
-            }
+        for entry in self.table.entries() {
+            put(&mut self.runs, self.table.hash(&entry.key), *entry);
         }
-        self.in_runs += self.live.len();
-        self.live.clear();
+        self.in_runs += self.table.len();
+        self.table.clear();
     }
 
     /// From memory to a file in a folder. Where that fails, what could not be written is still in memory.
@@ -91,7 +129,7 @@ impl<const W: usize> Store<W> {
             self.file = Some(Spill::create(folder)?);
         }
         if let Some(file) = &mut self.file {
-            file.write(&self.runs)?;
+            file.write(self.runs.iter().map(|run| run.iter().flatten()))?;
         }
         self.runs.clear();
         self.in_runs = 0;
@@ -100,26 +138,25 @@ impl<const W: usize> Store<W> {
 
     /// Forgets what is in memory.
     pub(super) fn clear(&mut self) {
-        self.live.clear();
+        self.table.clear();
         self.runs.clear();
         self.in_runs = 0;
     }
 
-    /// The groups in memory; some may come several times.
-    pub(super) fn each(&self, put: &mut dyn FnMut(&[u64; W], &Row)) {
-        self.live.iter().for_each(|(key, row)| put(key, row));
-        self.runs.iter().flatten().for_each(|(key, row)| put(key, row));
+    /// The entries in memory.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry<W>> {
+        self.table.entries().chain(self.runs.iter().flatten().flatten())
     }
 
-    /// The same for those of a part, in memory and in the file.
-    fn part(&self, part: usize, put: &mut dyn FnMut(&[u64; W], &Row)) -> io::Result<()> {
-        self.live.part(part, BITS).for_each(|(key, row)| put(key, row));
-        self.runs.get(part).into_iter().flatten().for_each(|(key, row)| put(key, row));
+    /// All entries of a part, in memory and in the file.
+    fn part(&self, part: usize, put: &mut dyn FnMut(&Entry<W>)) -> io::Result<()> {
+        self.table.part(part, BITS).for_each(&mut *put);
+        self.runs.get(part).into_iter().flatten().flatten().for_each(&mut *put);
         self.file.as_ref().map_or(Ok(()), |file| file.read(part, put))
     }
 
     /// The same for all parts.
-    pub(super) fn all(&self, put: &mut dyn FnMut(&[u64; W], &Row)) -> io::Result<()> {
+    pub(super) fn all(&self, put: &mut dyn FnMut(&Entry<W>)) -> io::Result<()> {
         (0..1 << BITS).try_for_each(|part| self.part(part, put))
     }
 
@@ -131,15 +168,20 @@ impl<const W: usize> Store<W> {
         all: &mut Greatest<Box<[u8]>>,
     ) -> io::Result<()> {
         let order = |a: &[u64; W], b: &[u64; W]| layout.order(a, b, texts);
-        let in_runs = stores.iter().any(|s| s.in_runs > 0 || s.file.is_some());
-        let few = !in_runs && stores.iter().map(|s| s.live.len()).sum::<usize>() < FEW;
+        let in_tables = stores.iter().all(|s| s.in_runs == 0 && s.file.is_none());
+        let few = in_tables && stores.iter().map(|s| s.table.len()).sum::<usize>() < FEW;
         let next = AtomicUsize::new(0);
         let work = || -> io::Result<Greatest<[u64; W]>> {
             let mut found = all.empty();
+            let mut add = |groups: &Groups<W>| groups.each(|key, row| found.add(*key, row, order));
+            if let ([one], true) = (stores, in_tables) {
+                add(&one.table);
+                return Ok(found);
+            }
             let mut groups = Groups::of_part(if few { 0 } else { BITS });
             if few {
-                stores.iter().for_each(|s| s.each(&mut |key, row| groups.add_row(key, row)));
-                groups.iter().for_each(|(key, row)| found.add(*key, row, order));
+                stores.iter().flat_map(|s| s.entries()).for_each(|entry| groups.add_entry(entry));
+                add(&groups);
                 return Ok(found);
             }
             loop {
@@ -149,9 +191,9 @@ impl<const W: usize> Store<W> {
                 }
                 groups.clear();
                 for store in stores {
-                    store.part(part, &mut |key, row| groups.add_row(key, row))?;
+                    store.part(part, &mut |entry| groups.add_entry(entry))?;
                 }
-                groups.iter().for_each(|(key, row)| found.add(*key, row, order));
+                add(&groups);
             }
         };
         let threads = if few { 1 } else { stores.len() };
@@ -176,68 +218,62 @@ impl<const W: usize> Store<W> {
     }
 }
 
-/// Bytes of a group's sums.
-const ROW: usize = 64;
-
-impl Spill {
-    fn create(folder: &Path) -> io::Result<Self> {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!(".flowlane-groups-{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
-        let path = folder.join(name);
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        fs::remove_file(&path)?;
-        Ok(Self { file, end: 0, parts: Vec::new() })
-    }
-
-    fn write<const W: usize>(&mut self, runs: &[Vec<Entry<W>>]) -> io::Result<()> {
-        let mut parts = Vec::with_capacity(runs.len());
-        let (mut at, mut bytes) = (self.end, Vec::new());
-        for run in runs {
-            bytes.clear();
-            for (key, row) in run {
-                key.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
-                for sum in [row.bytes, row.packets, row.flows] {
-                    bytes.extend_from_slice(&sum.to_le_bytes());
-                }
-                bytes.extend_from_slice(&row.start.to_le_bytes());
-                bytes.extend_from_slice(&row.end.to_le_bytes());
-            }
-            self.file.write_all_at(&bytes, at)?;
-            parts.push(at..at + bytes.len() as u64);
-            at += bytes.len() as u64;
+/// Appends an entry to the run of its part.
+#[inline]
+fn put<const W: usize>(runs: &mut [Run<W>], hash: u64, entry: Entry<W>) {
+    let Some(run) = runs.get_mut((hash >> (u64::BITS - BITS)) as usize) else { return };
+    match run.last_mut() {
+        Some(block) if block.len() < BLOCK => block.push(entry),
+        _ => {
+            // Small at first: most keys have few groups.
+            let mut block = Vec::with_capacity(if run.is_empty() { BLOCK / 64 } else { BLOCK });
+            block.push(entry);
+            run.push(block);
         }
-        self.file.flush()?;
-        self.end = at;
-        self.parts.push(parts);
-        Ok(())
-    }
-
-    fn read<const W: usize>(&self, part: usize, put: &mut dyn FnMut(&[u64; W], &Row)) -> io::Result<()> {
-        let mut buffer = Vec::new();
-        for range in self.parts.iter().filter_map(|parts| parts.get(part)) {
-            let mut at = range.start;
-            while at < range.end {
-                // Some groups at a time, whole ones.
-                let len = (range.end - at).min((4096 * (W * 8 + ROW)) as u64);
-                buffer.resize(len as usize, 0);
-                self.file.read_exact_at(&mut buffer, at)?;
-                at += len;
-                for entry in buffer.chunks_exact(W * 8 + ROW) {
-                    let (key, sums) = entry.split_at(W * 8);
-                    let mut words = [0; W];
-                    for (word, bytes) in words.iter_mut().zip(key.as_chunks::<8>().0) {
-                        *word = u64::from_le_bytes(*bytes);
-                    }
-                    put(&words, &row(sums));
-                }
-            }
-        }
-        Ok(())
     }
 }
 
-fn row(sums: &[u8]) -> Row {
-    let wide = |at: usize| sums.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |b| i128::from_le_bytes(*b));
-    let narrow = |at: usize| sums.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |b| i64::from_le_bytes(*b));
-    Row { bytes: wide(0), packets: wide(16), flows: wide(32), start: narrow(48), end: narrow(56) }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// Sums by key, of keys in some order, through a store and its runs; all bytes are 1.
+    fn through(keys: impl Iterator<Item = u64>) -> (Store<1>, BTreeMap<u64, i64>) {
+        let (mut store, mut expected) = (Store::new(), BTreeMap::new());
+        let keys: Vec<[u64; 1]> = keys.map(|key| [key]).collect();
+        let ones = vec![1; 8192];
+        let values = Values { bytes: &ones, packets: &ones, flows: &ones, start: &ones, end: &ones };
+        for keys in keys.chunks(8192) {
+            store.add(keys, &Rows::All(keys.len()), &values);
+            keys.iter().for_each(|key| *expected.entry(key[0]).or_insert(0) += 1);
+        }
+        (store, expected)
+    }
+
+    fn sums(store: &Store<1>) -> BTreeMap<u64, i64> {
+        let mut found = BTreeMap::new();
+        store.all(&mut |entry| *found.entry(entry.key[0]).or_insert(0) += entry.sums.bytes).expect("no file");
+        found
+    }
+
+    #[test]
+    fn a_table_of_groups_that_come_no_more_is_emptied() {
+        let once = LOOK as u64 * 2;
+        let (store, expected) = through((0..once).chain((0..once * 2).map(|i| once + i % 1000)));
+        assert_eq!(sums(&store), expected);
+        assert!(store.table.entries().any(|e| e.key[0] == once + 1 && e.sums.bytes > 100));
+        assert!(store.in_runs < expected.len() + LOOK + 2 * ROOM, "{} in runs", store.in_runs);
+    }
+
+    #[test]
+    fn runs_of_the_same_groups_are_merged_and_others_are_left() {
+        let n = MERGE as u64 * 3 / 2;
+        let (store, expected) = through((0..n).map(|i| i % (3 * ROOM as u64)));
+        assert_eq!(sums(&store), expected);
+        assert!(store.in_runs < MERGE, "{} in runs", store.in_runs);
+        let (store, expected) = through(0..n);
+        assert_eq!(sums(&store), expected);
+        assert!(store.in_memory() == n as usize && store.many > MERGE);
+    }
 }

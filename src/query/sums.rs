@@ -1,5 +1,6 @@
 //! What is summed of flows, and the metrics that follow from it.
 
+use super::entry::Rows;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{
@@ -76,14 +77,19 @@ impl Row {
     pub fn metric(&self, metric: Metric) -> f64 {
         let over = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
         match metric {
-            Metric::Bytes => self.bytes as f64,
-            Metric::Packets => self.packets as f64,
-            Metric::Flows => self.flows as f64,
+            Metric::Bytes => float(self.bytes),
+            Metric::Packets => float(self.packets),
+            Metric::Flows => float(self.flows),
             Metric::Bps => over(self.bytes as f64 * 8.0, self.seconds()),
             Metric::Pps => over(self.packets as f64, self.seconds()),
             Metric::Bpp => over(self.bytes as f64, self.packets as f64),
         }
     }
+}
+
+/// Nearly every sum fits 64 bits, of which a machine makes a float by itself.
+fn float(n: i128) -> f64 {
+    i64::try_from(n).map_or_else(|_| n as f64, |n| n as f64)
 }
 
 /// The columns that are summed.
@@ -139,8 +145,8 @@ impl<'a> Sums<'a> {
     }
 
     /// Of some rows, how many that is so for.
-    pub(super) fn lacking_rate(&self, rows: &[u32]) -> u64 {
-        if self.scale { rows.iter().filter(|row| self.lacks_rate(**row as usize)).count() as u64 } else { 0 }
+    pub(super) fn lacking_rate(&self, rows: &Rows) -> u64 {
+        if self.scale { rows.iter().filter(|row| self.lacks_rate(*row)).count() as u64 } else { 0 }
     }
 
     pub(super) fn has_totals(&self) -> bool {

@@ -3,8 +3,8 @@
 //! Each thread sums into tables of its own; at the end they are merged range by range of the keys' hashes, on as many
 //! threads. Groups that memory has no room for wait in a temporary file, so the answer is exact whatever the bound.
 
+use super::entry::{Rows, Values};
 use super::greatest::Greatest;
-use super::groups::Values;
 use super::key;
 use super::pack::{self, Layout, Texts};
 use super::store::Store;
@@ -37,8 +37,8 @@ pub struct Top {
     // The columns of a key: of each direction, where there are two.
     variants: Vec<Vec<String>>,
     // One of our own, and those of other threads.
-    narrow: Vec<Table>,
-    wide: Vec<Table>,
+    dense: Vec<Table>,
+    others: Vec<Table>,
     total: Row,
     beyond: Row,
     totals: u64,
@@ -86,10 +86,10 @@ impl Top {
             .map(|v| directions.iter().filter_map(|names| names.get(v).or(names.last()).cloned()).collect())
             .collect();
         let columns: Vec<&str> = variants.iter().flatten().map(String::as_str).take(options.keys.len()).collect();
-        let table = |narrow| vec![Table::new(Layout::new(&columns, narrow))];
+        let table = |dense| vec![Table::new(Layout::new(&columns, dense))];
         Self {
-            narrow: table(true),
-            wide: table(false),
+            dense: table(true),
+            others: table(false),
             options,
             variants,
             total: Row::NONE,
@@ -116,15 +116,13 @@ impl Top {
     /// Adds the chosen rows of a batch.
     pub fn add(&mut self, batch: &RecordBatch, chosen: &BooleanBuffer) {
         let sums = Sums::of(batch, self.options.scale).and_back(batch, self.options.both);
-        let all = chosen.count_set_bits() == batch.num_rows();
-        let mut rows: Vec<u32> = if all {
-            (0..batch.num_rows() as u32).collect()
-        } else {
-            chosen.set_indices().map(|row| row as u32).collect()
+        let mut rows = match chosen.count_set_bits() {
+            n if n == batch.num_rows() => Rows::All(n),
+            _ => Rows::Some(chosen.set_indices().map(|row| row as u32).collect()),
         };
         if sums.has_totals() {
             let before = rows.len();
-            rows.retain(|row| !sums.is_total(*row as usize));
+            rows = Rows::Some(rows.iter().filter(|row| !sums.is_total(*row)).map(|row| row as u32).collect());
             self.totals += (before - rows.len()) as u64;
         }
         self.rows += rows.len() as u64;
@@ -140,30 +138,28 @@ impl Top {
         self.account();
     }
 
-    fn add_variant(&mut self, v: usize, batch: &RecordBatch, rows: &[u32], values: &Values<'_>) {
+    fn add_variant(&mut self, v: usize, batch: &RecordBatch, rows: &Rows, values: &Values<'_>) {
         let names: Vec<&str> = self.variants.get(v).into_iter().flatten().map(String::as_str).collect();
-        let mut kept = Vec::new();
-        let mut rows = rows;
+        let mut rows = rows.clone();
         // A flow from a value to itself counts once.
         if let Some(before) = v.checked_sub(1).and_then(|v| self.variants.get(v)) {
             let mut same = vec![true; rows.len()];
             for (a, b) in before.iter().zip(&names).filter(|(a, b)| a != *b) {
-                let also = pack::same(batch, a, b, rows);
+                let also = pack::same(batch, a, b, &rows);
                 same.iter_mut().zip(also).for_each(|(same, also)| *same &= also);
             }
-            kept.extend(rows.iter().zip(same).filter(|(_, same)| !same).map(|(row, _)| *row));
-            rows = &kept;
+            rows.retain(|i| same.get(i) == Some(&false));
         }
-        let (six, four) = pack::by_family(batch, &names, rows);
-        for (tables, rows) in [(&mut self.narrow, four), (&mut self.wide, six)] {
-            if let Some(table) = tables.first_mut().filter(|_| !rows.is_empty()) {
+        let (dense, others) = pack::by_layout(batch, &names, rows);
+        for (tables, rows) in [(&mut self.dense, dense), (&mut self.others, others)] {
+            if let Some(table) = tables.first_mut().filter(|_| rows.len() > 0) {
                 table.add(batch, &names, &rows, values, &self.shared.texts);
             }
         }
     }
 
     fn tables(&self) -> impl Iterator<Item = &Table> {
-        self.narrow.iter().chain(&self.wide)
+        self.dense.iter().chain(&self.others)
     }
 
     /// Tells the others how many groups there are, and empties memory where they are too many.
@@ -174,7 +170,7 @@ impl Top {
         self.counted = now;
         if all > self.shared.limit && now > 0 {
             let mut beyond = Row::NONE;
-            for table in self.narrow.iter_mut().chain(&mut self.wide).filter(|t| t.in_memory() > 0) {
+            for table in self.dense.iter_mut().chain(&mut self.others).filter(|t| t.in_memory() > 0) {
                 // Without a file, its groups are kept as one sum.
                 if let Err(error) = table.spill(&self.shared.folder) {
                     let folder = self.shared.folder.display();
@@ -199,10 +195,10 @@ impl Top {
         self.unscaled += other.unscaled;
         self.failed = self.failed.take().or(other.failed.take());
         if Arc::ptr_eq(&self.shared, &other.shared) {
-            self.narrow.append(&mut other.narrow);
-            self.wide.append(&mut other.wide);
+            self.dense.append(&mut other.dense);
+            self.others.append(&mut other.others);
             // Ours first, as it may be the one that rows are added to; what nothing was added to is no work.
-            for tables in [&mut self.narrow, &mut self.wide] {
+            for tables in [&mut self.dense, &mut self.others] {
                 let mut first = true;
                 tables.retain(|t| std::mem::take(&mut first) || !t.is_empty());
             }
@@ -211,7 +207,7 @@ impl Top {
         }
         let theirs = other.shared.texts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut failed = None;
-        for (mine, theirs_of) in [(&mut self.narrow, &other.narrow), (&mut self.wide, &other.wide)] {
+        for (mine, theirs_of) in [(&mut self.dense, &other.dense), (&mut self.others, &other.others)] {
             let Some(mine) = mine.first_mut() else { continue };
             let mut texts = self.shared.texts.lock().unwrap_or_else(PoisonError::into_inner);
             for table in theirs_of {
@@ -285,7 +281,7 @@ impl Top {
     fn ranked(&mut self, metric: Metric, n: usize) -> (Vec<(Key, Row)>, Option<Row>) {
         let mut all = Greatest::new(metric, n);
         let texts = self.shared.texts.lock().unwrap_or_else(PoisonError::into_inner);
-        for tables in [&self.narrow, &self.wide] {
+        for tables in [&self.dense, &self.others] {
             if let Err(error) = Table::greatest(tables, &texts, &mut all) {
                 self.failed.get_or_insert_with(|| unreadable(&error));
             }
@@ -348,7 +344,7 @@ impl Table {
         self.in_memory() == 0 && !self.is_spilled()
     }
 
-    fn add(&mut self, batch: &RecordBatch, names: &[&str], rows: &[u32], values: &Values<'_>, texts: &Mutex<Texts>) {
+    fn add(&mut self, batch: &RecordBatch, names: &[&str], rows: &Rows, values: &Values<'_>, texts: &Mutex<Texts>) {
         of_any_size!(&mut self.groups, store => {
             let mut keys = Vec::new();
             self.layout.pack(batch, names, rows, texts, &mut keys);
@@ -363,7 +359,7 @@ impl Table {
     /// Adds all groups in memory to one sum, and forgets them.
     fn lose(&mut self, sum: &mut Row) {
         of_any_size!(&mut self.groups, store => {
-            store.each(&mut |_, row| sum.add(row));
+            store.entries().for_each(|entry| sum.add(&Row::from(&entry.sums)));
             store.clear();
         });
     }
@@ -372,10 +368,10 @@ impl Table {
     fn absorb(&mut self, other: &Self, from: &Texts, to: &mut Texts) -> io::Result<()> {
         macro_rules! of {
             ($mine:expr, $theirs:expr) => {
-                $theirs.all(&mut |key, row| {
-                    let mut key = *key;
-                    self.layout.renumber(&mut key, from, to);
-                    $mine.add_row(&key, row);
+                $theirs.all(&mut |entry| {
+                    let mut entry = *entry;
+                    self.layout.renumber(&mut entry.key, from, to);
+                    $mine.add_entry(&entry);
                 })
             };
         }

@@ -4,7 +4,12 @@ use super::bits::{GROUP, unpack};
 use super::{Error, damaged};
 
 /// Appends `count` numbers; each as its lowest bits.
-pub(super) fn decode<T>(packed: &[u8], count: usize, to: &mut Vec<T>, number: impl Fn(u64) -> T) -> Result<(), Error> {
+pub(super) fn decode<T: Copy + Default>(
+    packed: &[u8],
+    count: usize,
+    to: &mut Vec<T>,
+    number: impl Fn(u64) -> T,
+) -> Result<(), Error> {
     let mut from = packed;
     let block = varint(&mut from)? as usize;
     let miniblocks = varint(&mut from)? as usize;
@@ -20,54 +25,42 @@ pub(super) fn decode<T>(packed: &[u8], count: usize, to: &mut Vec<T>, number: im
     if count == 0 {
         return Ok(());
     }
-    to.reserve(count);
-    to.push(number(last));
-    let mut left = count - 1;
+    let start = to.len();
+    to.resize(start + count, T::default());
+    let Some((first, mut left)) = to.get_mut(start..).and_then(<[T]>::split_first_mut) else { return Ok(()) };
+    *first = number(last);
     let mut group = [0; GROUP];
-    while left > 0 {
+    while !left.is_empty() {
         let least = zigzag(varint(&mut from)?);
         let (widths, rest) = from.split_at_checked(miniblocks).ok_or_else(|| damaged("a block beyond its end"))?;
         from = rest;
         for &width in widths {
-            if left == 0 {
-                break;
-            }
             let width = usize::from(width);
             if width > 64 {
                 return Err(damaged("numbers of too many bits"));
             }
-            if width == 0 {
-                let n = each.min(left);
-                left -= n;
-                for _ in 0..n {
-                    last = last.wrapping_add(least);
-                    to.push(number(last));
-                }
-                continue;
-            }
+            let (here, behind) = left.split_at_mut(each.min(left.len()));
+            left = behind;
             // The last miniblock may end where its values do.
             let bytes = (width * each / 8).min(from.len());
-            if bytes < (width * each.min(left)).div_ceil(8) {
+            if bytes < (width * here.len()).div_ceil(8) {
                 return Err(damaged("a block beyond its end"));
             }
-            let mut at = 0;
-            while at < each && left > 0 {
-                unpack(from.get(at * width / 8..).unwrap_or(&[]), width, &mut group);
-                let n = GROUP.min(left);
+            let mut next = |delta: u64| {
+                last = last.wrapping_add(least).wrapping_add(delta);
+                number(last)
+            };
+            if width == 0 {
+                here.iter_mut().for_each(|to| *to = next(0));
+                continue;
+            }
+            for (at, to) in here.chunks_mut(GROUP).enumerate() {
+                unpack(from.get(at * width * GROUP / 8..).unwrap_or(&[]), width, &mut group);
                 // A whole group has a loop of known length.
-                if n == GROUP {
-                    to.extend(group.map(|delta| {
-                        last = last.wrapping_add(least).wrapping_add(delta);
-                        number(last)
-                    }));
-                } else {
-                    to.extend(group.iter().take(n).map(|delta| {
-                        last = last.wrapping_add(least).wrapping_add(*delta);
-                        number(last)
-                    }));
+                match <&mut [T; GROUP]>::try_from(&mut *to) {
+                    Ok(to) => to.iter_mut().zip(&group).for_each(|(to, delta)| *to = next(*delta)),
+                    Err(_) => to.iter_mut().zip(&group).for_each(|(to, delta)| *to = next(*delta)),
                 }
-                left -= n;
-                at += GROUP;
             }
             from = from.get(bytes..).unwrap_or(&[]);
         }

@@ -23,7 +23,7 @@ use parquet::file::serialized_reader::SerializedPageReader;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use values::Dictionary;
 
 /// A page that cannot be read.
@@ -34,11 +34,48 @@ pub(super) fn damaged(what: &str) -> Error {
 }
 
 /// A file that threads read at places of their own.
-pub(super) struct Source(pub File);
+pub(super) struct Source {
+    file: File,
+    len: u64,
+    // Of pages that are done with.
+    free: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Source {
+    pub(super) fn new(file: File) -> Self {
+        // Asked once, as every page would.
+        Self { len: file.metadata().map_or(0, |m| m.len()), file, free: Arc::default() }
+    }
+}
+
+/// Bytes that a file was read into, whose memory is used again.
+struct Lent {
+    bytes: Vec<u8>,
+    len: usize,
+    free: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+/// Buffers that are kept at most.
+const FREE: usize = 16;
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or(&[])
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.len() < FREE {
+            free.push(std::mem::take(&mut self.bytes));
+        }
+    }
+}
 
 impl Length for Source {
     fn len(&self) -> u64 {
-        self.0.metadata().map_or(0, |m| m.len())
+        self.len
     }
 }
 
@@ -55,9 +92,12 @@ impl ChunkReader for Source {
         if start.saturating_add(length as u64) > Length::len(self) {
             return Err(ParquetError::EOF("the end of the file inside a page".to_string()));
         }
-        let mut buffer = vec![0; length];
-        self.0.read_exact_at(&mut buffer, start)?;
-        Ok(buffer.into())
+        let mut bytes = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        if bytes.len() < length {
+            bytes.resize(length, 0);
+        }
+        self.file.read_exact_at(&mut bytes[..length], start)?;
+        Ok(Bytes::from_owner(Lent { bytes, len: length, free: self.free.clone() }))
     }
 }
 

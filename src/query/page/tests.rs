@@ -81,7 +81,7 @@ fn file(bytes: &[u8]) -> Arc<Source> {
     std::fs::write(&path, bytes).expect("a file");
     let file = File::open(&path).expect("a file");
     std::fs::remove_file(&path).expect("removed");
-    Arc::new(Source(file))
+    Arc::new(Source::new(file))
 }
 
 /// The column's rows in stretches, with some of them passed by.
