@@ -99,8 +99,8 @@ impl<const W: usize> Groups<W> {
             for (i, (key, hash)) in keys.iter().zip(&hashes).enumerate() {
                 let sums = sums(chunk * SIDE + i);
                 let place = match places[i] {
-                    place if differ[i] == 0 => place,
                     ABSENT => 0,
+                    place if differ[i] == 0 => place,
                     _ => self.place(key, *hash, room),
                 };
                 if place == 0 {
