@@ -59,7 +59,7 @@ enum What {
     Loss(LossArgs),
     /// Time from when a datagram is due to when it comes back repeated
     Latency(LatencyArgs),
-    /// A long run at half the loss-free rate; exit code 1 unless nothing is lost and memory is flat within 5 %
+    /// A long run at half the rate that a collector sustains without loss; exit code 1 unless nothing is lost and memory is flat within 5 %
     Soak(SoakArgs),
     /// Honest exporters among hostile templates and spoofed senders; exit code 1 unless the honest ones lose nothing and memory
     /// stays under 512 MiB
@@ -103,6 +103,9 @@ struct RateArgs {
     /// Where to begin, datagrams a second
     #[arg(long, value_name = "N", default_value_t = 40_000.0, value_parser = positive)]
     first: f64,
+    /// A new file every so many seconds, so that what a collector does with the one before is a part of it
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(2..))]
+    rotate: Option<u32>,
     /// Senders: plain, trains (UDP_SEGMENT), or both
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "plain,trains",
         value_parser = ["plain", "trains"])]
@@ -150,9 +153,12 @@ struct SoakArgs {
     /// How long memory may grow at the start
     #[arg(long, value_name = "SECONDS", default_value_t = 15.0, value_parser = positive)]
     warm: f64,
-    /// Datagrams a second [default: half the loss-free rate, which is searched first]
+    /// Datagrams a second [default: a share of the rate that it sustains, files being sealed meanwhile; searched first]
     #[arg(long, value_name = "N", value_parser = positive)]
     rate: Option<f64>,
+    /// Of the rate that is found
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5, value_parser = positive, conflicts_with = "rate")]
+    share: f64,
     /// Times that it is tried, for machines that have other work: one that holds is enough, all are kept
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     tries: u32,
@@ -275,8 +281,8 @@ fn rates(args: &RateArgs) -> anyhow::Result<()> {
     let mut found = Vec::new();
     for workload in &set.workloads {
         for sender in &args.sender {
-            let (seconds, within, trains) = (args.seconds, args.within, sender == "trains");
-            let search = rate::Search { round: 0, seconds, first: args.first, within, trains };
+            let (seconds, within, trains, rotate) = (args.seconds, args.within, sender == "trains", args.rotate);
+            let search = rate::Search { round: 0, seconds, first: args.first, within, trains, rotate };
             found.extend(rate::measure(&set.arena, &set.peers, workload, search, args.rounds, &mut set.raw)?);
         }
     }
@@ -335,9 +341,16 @@ fn soaks(args: &SoakArgs) -> anyhow::Result<()> {
             let rate = match args.rate {
                 Some(rate) => rate,
                 None => {
-                    let search = rate::Search { round: 1, seconds: 1.0, first: 40_000.0, within: 0.1, trains: false };
+                    let search = rate::Search {
+                        round: 1,
+                        seconds: f64::from(2 * soak::SEARCH_ROTATE),
+                        first: 80_000.0,
+                        within: 0.2,
+                        trains: false,
+                        rotate: Some(soak::SEARCH_ROTATE),
+                    };
                     let found = rate::loss_free(&set.arena, peer.as_ref(), workload, search, &mut set.raw)?;
-                    found.datagrams_per_second / 2.0
+                    found.datagrams_per_second * args.share
                 }
             };
             let asked = soak::Asked { rate, seconds: args.seconds, warm: args.warm };

@@ -32,7 +32,15 @@ pub fn measure(
     for round in 1..=plan.rounds {
         for peer in peers.iter().filter(|p| p.takes(workload)) {
             let rate = plan.rate.min(peer.pace());
-            let asked = Asked { measure: "cost", round, rate, seconds: plan.seconds, trains: false, distinct: MANY };
+            let asked = Asked {
+                measure: "cost",
+                round,
+                rate,
+                seconds: plan.seconds,
+                trains: false,
+                rotate: None,
+                distinct: MANY,
+            };
             match arena.trial(peer.as_ref(), workload, asked) {
                 Ok(trial) => {
                     raw.write(&Entry::Trial(trial.clone()))?;

@@ -24,6 +24,9 @@ pub struct Search {
     pub within: f64,
     /// As trains of UDP_SEGMENT.
     pub trains: bool,
+    /// Seconds after which the collector begins a new file: with fewer than a trial lasts, what it does with the files before is
+    /// a part of what it has to sustain.
+    pub rotate: Option<u32>,
 }
 
 /// What was found.
@@ -37,6 +40,9 @@ pub struct LossFree {
     pub sender: String,
     /// Which time in turn, from 1.
     pub round: u32,
+    /// Seconds after which it began a new file.
+    #[serde(default)]
+    pub rotate: Option<u32>,
     /// Datagrams a second without loss.
     pub datagrams_per_second: f64,
     /// Flow records a second.
@@ -70,8 +76,8 @@ pub fn loss_free(
     let found = bisect(search.first.min(peer.pace()), search.within, |rate| {
         for _ in 0..2 {
             trials += 1;
-            let Search { seconds, trains, .. } = search;
-            let asked = Asked { measure: "rate", round: trials, rate, seconds, trains, distinct: FEW };
+            let Search { seconds, trains, rotate, .. } = search;
+            let asked = Asked { measure: "rate", round: trials, rate, seconds, trains, rotate, distinct: FEW };
             match arena.trial(peer, workload, asked) {
                 Ok(trial) => {
                     flows = trial.flows_per_datagram();
@@ -92,6 +98,7 @@ pub fn loss_free(
         peer: peer.name().to_owned(),
         sender: if search.trains { "trains" } else { "plain" }.to_owned(),
         round: search.round,
+        rotate: search.rotate,
         datagrams_per_second: found.0,
         flows_per_second: found.0 * flows,
         is_sender_limit: found.1,
@@ -165,16 +172,26 @@ pub fn measure(
 
 /// What each collector found, the median of its rounds, and its ratio to flowlane's.
 pub fn table(found: &[LossFree]) -> Table {
-    let head = ["workload", "collector", "sender", "datagrams/s", "flows/s", "of flowlane's", "rounds", "bound by"];
-    let mut table = Table::new(3, &head);
-    let key = |one: &LossFree| (one.workload.clone(), one.sender.clone());
-    let rounds = |key: &(String, String), peer: &str| -> Vec<&LossFree> {
-        found.iter().filter(|f| (&f.workload, &f.sender) == (&key.0, &key.1) && f.peer == peer).collect()
+    let head = [
+        "workload",
+        "collector",
+        "sender",
+        "files of",
+        "datagrams/s",
+        "flows/s",
+        "of flowlane's",
+        "rounds",
+        "bound by",
+    ];
+    let mut table = Table::new(4, &head);
+    let key_of = |one: &LossFree| (one.workload.clone(), one.sender.clone(), one.rotate);
+    let rounds = |key: &(String, String, Option<u32>), peer: &str| -> Vec<&LossFree> {
+        found.iter().filter(|f| key_of(f) == *key && f.peer == peer).collect()
     };
     let middle = |of: &[&LossFree], f: &dyn Fn(&LossFree) -> f64| median(of.iter().map(|o| f(o))).unwrap_or(f64::NAN);
     let mut seen = Vec::new();
     for one in found {
-        let key = key(one);
+        let key = key_of(one);
         if seen.contains(&(key.clone(), one.peer.as_str())) {
             continue;
         }
@@ -185,6 +202,7 @@ pub fn table(found: &[LossFree]) -> Table {
             one.workload.clone(),
             one.peer.clone(),
             one.sender.clone(),
+            one.rotate.map_or_else(|| "5 min".to_owned(), |seconds| format!("{seconds} s")),
             number(rate(&its)),
             number(middle(&its, &|o| o.flows_per_second)),
             number(rate(&its) / rate(&rounds(&key, "flowlane"))),
@@ -211,7 +229,7 @@ pub fn losses(
         for &rate in &asked.rates {
             for peer in peers.iter().filter(|p| p.takes(workload)) {
                 let seconds = asked.seconds;
-                let asked = Asked { measure: "loss", round, rate, seconds, trains: false, distinct: FEW };
+                let asked = Asked { measure: "loss", round, rate, seconds, trains: false, rotate: None, distinct: FEW };
                 match arena.trial(peer.as_ref(), workload, asked) {
                     Ok(trial) => {
                         raw.write(&Entry::Trial(trial.clone()))?;

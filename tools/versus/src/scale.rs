@@ -124,8 +124,14 @@ pub fn measure(arena: &Arena, seconds: f64, raw: &mut Raw) -> anyhow::Result<Sca
         if cores == 2 {
             both.cores.receivers.insert(0, arena.cores.sender);
         }
-        let search =
-            Search { round: 1, seconds: seconds.min(1.5), first: predicted / 2.0, within: 0.05, trains: false };
+        let search = Search {
+            round: 1,
+            seconds: seconds.min(1.5),
+            first: predicted / 2.0,
+            within: 0.05,
+            trains: false,
+            rotate: None,
+        };
         let peer = Flowlane { threads: cores as u16 };
         let measured = rate::loss_free(&both, &peer, &workload, search, raw)?.datagrams_per_second;
         checks.push(Check { cores, predicted, measured });

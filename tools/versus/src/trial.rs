@@ -24,6 +24,8 @@ pub struct Asked<'a> {
     pub seconds: f64,
     /// As trains of UDP_SEGMENT.
     pub trains: bool,
+    /// Seconds after which the collector begins a new file; without a number, its own default.
+    pub rotate: Option<u32>,
     /// Different messages of made up traffic. Many are as real traffic is, where what is kept and compressed counts;
     /// few stay in the sender's cache and reach the highest rates.
     pub distinct: u32,
@@ -136,7 +138,7 @@ impl Arena {
         let time = Duration::from_secs_f64(asked.seconds);
         let (trains, distinct) = (asked.trains, asked.distinct);
         let load = Load { rate: asked.rate, time, trains, core: self.cores.sender, distinct };
-        let held = self.hold(peer, Files::default(), |place, running| {
+        let held = self.hold(peer, Files { rotate: asked.rotate, keep_bytes: None }, |place, running| {
             let to = SocketAddr::from(([127, 0, 0, 1], place.port));
             workload.send(to, load, move || {
                 running.settle(place.port, Duration::from_secs(10))?;

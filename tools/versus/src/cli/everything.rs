@@ -46,7 +46,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         let fixed = rate::Rates { rounds, rates: args.loss_rates.clone(), seconds };
         all.trials.extend(rate::losses(&set.arena, &set.peers, workload, &fixed, &mut set.raw)?);
         for trains in [false, true] {
-            let search = rate::Search { round: 0, seconds, first: rate, within: 0.05, trains };
+            let search = rate::Search { round: 0, seconds, first: rate, within: 0.05, trains, rotate: None };
             all.rates.extend(rate::measure(&set.arena, &set.peers, workload, search, rounds, &mut set.raw)?);
         }
         if latency::plan(workload).is_some() {
