@@ -30,10 +30,15 @@ fn collect(folder: &Path, more: &[&str]) -> (Child, u16) {
 }
 
 fn collect_as(folder: &Path, more: &[&str]) -> (Child, u16) {
+    collect_with(folder, more, &[])
+}
+
+fn collect_with(folder: &Path, more: &[&str], variables: &[(&str, String)]) -> (Child, u16) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_flowlane"))
         .args(["collect", "--listen", "127.0.0.1:0", "--rotate", "1s", "--threads", "1", "--out"])
         .arg(folder)
         .args(more)
+        .envs(variables.iter().map(|(name, value)| (*name, value)))
         .stderr(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -122,26 +127,42 @@ fn templates_that_are_never_sent_again_outlive_a_kill() {
     assert_eq!(found, expected);
 }
 
+/// Steps of keeping at which a collector ends by itself, as if it were killed there.
+const STEPS: [&str; 7] = ["created", "closed", "begun", "half written", "written", "named", "removed"];
+
 #[test]
 fn kills_lose_the_last_moment_at_most_and_double_nothing() {
     let rounds: u64 = std::env::var("FLOWLANE_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
     let folder = Scratch(std::env::temp_dir().join(format!("flowlane-kill-{}", std::process::id())));
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    let (mut next, mut kept) = (1, Vec::new());
+    let (mut next, mut kept, mut at_steps) = (1, Vec::new(), 0);
     for round in 0..rounds {
-        let (mut child, port) = collect(&folder.0, &[]);
+        // By turns at random, and at a step in its second or third time, so that files before it are whole.
+        let step = (round % 2 == 1).then(|| STEPS[(round / 2) as usize % STEPS.len()]);
+        let variable = step.map(|step| ("FLOWLANE_ABORT_AT", format!("{step}:{}", 2 + round / 2 % 2)));
+        let (mut child, port) = collect_with(&folder.0, &["--node", "test"], variable.as_slice());
         let mut sent = Vec::new();
         // Somewhere between two rotations, of which each is sealed while the next is written.
-        let until = Instant::now() + LAST + Duration::from_millis(400 + round * 37 % 700);
-        while Instant::now() < until {
-            socket.send_to(&message(next), ("127.0.0.1", port)).expect("sent");
-            sent.push((next, Instant::now()));
-            next += 30;
+        let time = LAST + Duration::from_millis(400 + round * 37 % 700);
+        let until = Instant::now() + if step.is_some() { Duration::from_secs(60) } else { time };
+        let mut has_ended = false;
+        while Instant::now() < until && !has_ended {
+            for _ in 0..4 {
+                // Nobody listens where it has just ended.
+                let _ = socket.send_to(&message(next), ("127.0.0.1", port));
+                sent.push((next, Instant::now()));
+                next += 30;
+            }
             std::thread::sleep(Duration::from_millis(3));
+            has_ended = child.try_wait().expect("a process").is_some();
         }
-        child.kill().expect("killed");
         let killed = Instant::now();
-        child.wait().expect("ended");
+        assert_eq!(has_ended, step.is_some(), "round {round}, {step:?}");
+        at_steps += u64::from(has_ended);
+        if !has_ended {
+            child.kill().expect("killed");
+            child.wait().expect("ended");
+        }
         kept.extend(sent.into_iter().filter(|s| killed - s.1 > LAST).flat_map(|s| s.0..s.0 + 30));
     }
     // The last start seals what the kills left.
@@ -152,7 +173,7 @@ fn kills_lose_the_last_moment_at_most_and_double_nothing() {
     let lost = kept.iter().filter(|id| !found.contains_key(id)).count();
     assert_eq!(lost, 0, "of {} flows that were received early enough", kept.len());
     assert_eq!(found.values().filter(|&&n| n != 1).count(), 0, "flows that stand there twice");
-    println!("{rounds} kills: {} of {} flows are there", found.len(), next - 1);
+    println!("{rounds} kills, {at_steps} at a step of keeping: {} of {} flows are there", found.len(), next - 1);
 }
 
 /// A file system of a few megabytes of its own, gone at the end; nothing, with the reason printed, where it cannot be had.

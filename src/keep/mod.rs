@@ -22,6 +22,7 @@
 pub mod ledger;
 
 mod compact;
+mod fault;
 mod growing;
 mod layout;
 mod retention;

@@ -1,5 +1,6 @@
 //! From a segment to Parquet files, one an hour.
 
+use super::fault;
 use super::growing::Growing;
 use super::layout::{HOUR_US, hour_folder, sealed_name};
 use super::runs::{Rows, is_extra, is_total};
@@ -48,6 +49,7 @@ pub(super) fn seal(root: &Path, node: &str, id: i64, path: &Path, memory: &mut M
                 }
             };
             file.append(&rows, &hour, columns)?;
+            fault::step("half written");
         }
         Ok(())
     });
@@ -60,6 +62,7 @@ pub(super) fn seal(root: &Path, node: &str, id: i64, path: &Path, memory: &mut M
         memory.clear();
     }
     let mut files: Vec<Open> = files.into_values().collect();
+    fault::step("written");
     // The first is the last to get its name: until then readers take the segment.
     files.sort_by_key(|file| std::cmp::Reverse(file.number));
     for file in &mut files {
@@ -71,7 +74,9 @@ pub(super) fn seal(root: &Path, node: &str, id: i64, path: &Path, memory: &mut M
     for folder in folders {
         File::open(folder)?.sync_all()?;
     }
+    fault::step("named");
     fs::remove_file(path)?;
+    fault::step("removed");
     Ok(sealed)
 }
 
@@ -224,6 +229,7 @@ impl Open {
         let temporary = folder.join(format!(".{name}.tmp"));
         let about = [("flowlane.node", node.to_string()), ("flowlane.segment", id.to_string())];
         let file = Growing::new(File::create(&temporary)?);
+        fault::step("begun");
         let out = Some(ParquetFile::new(file, schema, &about, memory)?);
         Ok(Self { number, temporary, path: folder.join(name), schema: schema.clone(), out })
     }

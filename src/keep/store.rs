@@ -1,6 +1,7 @@
 //! What a collector writes to: the hot segment, and a thread that seals those before it.
 
 use super::compact::{compact, remove_covered};
+use super::fault;
 use super::layout::{HOUR_US, hot_folder, is_node, listing, segments};
 use super::retention::Retention;
 use super::seal::seal;
@@ -186,6 +187,7 @@ impl Store {
             fs::create_dir_all(&self.folder)?;
             self.last_id = now_us().max(self.last_id + 1);
             self.segment = Some(Segment::create(&self.folder, self.last_id)?);
+            fault::step("created");
             self.stretch = self.start_of(now_us());
         }
         let Some(segment) = &mut self.segment else { return Ok(()) };
@@ -237,6 +239,7 @@ impl Store {
         } else if let Some(jobs) = &self.jobs {
             self.progress.segments_waiting.fetch_add(1, Relaxed);
             let _ = jobs.send((segment.id, segment.path));
+            fault::step("closed");
             self.catch_up();
         }
     }
