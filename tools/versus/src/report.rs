@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(names, ["rate", "latency", "soak"]);
         let page = report.markdown();
         assert!(page.contains("Missing: x, to be had by `y`."), "{page}");
-        assert!(page.contains("| v5 | flowlane | plain | 1000 | 30.0 k | 1.00 | 1 |"), "{page}");
+        assert!(page.contains("| v5 | flowlane | plain | 5 min | 1000 | 30.0 k | 1.00 | 1 |"), "{page}");
     }
 
     #[test]
