@@ -160,6 +160,8 @@ pub struct Timeline {
     pub unscaled: u64,
     /// Records whose counters are running totals, and are not summed.
     pub totals: u64,
+    /// Why the greatest groups may be others: those that memory had no room for could not be kept in a file.
+    pub failed: Option<String>,
 }
 
 impl Timeline {
@@ -186,6 +188,7 @@ impl Timeline {
 pub fn series(scan: &Scan, options: &Options, metric: Metric, n: usize, groups: usize) -> (Timeline, ScanStats) {
     let mut scan = scan.clone();
     let mut chosen = Vec::new();
+    let mut failed = None;
     if !options.keys.is_empty() {
         let empty =
             Top::new(TopOptions { keys: options.keys.clone(), scale: options.scale, both: options.both, groups });
@@ -197,6 +200,7 @@ pub fn series(scan: &Scan, options: &Options, metric: Metric, n: usize, groups: 
         };
         scan.run(|| empty.another(), add, |part| all.merge(part));
         chosen = all.greatest(metric, n);
+        failed = all.failed().map(ToString::to_string);
     }
     let mut all = Series::of_groups(options.clone(), chosen.clone());
     scan.columns = all.columns();
@@ -205,7 +209,7 @@ pub fn series(scan: &Scan, options: &Options, metric: Metric, n: usize, groups: 
         true
     };
     let stats = scan.run(|| Series::of_groups(options.clone(), chosen.clone()), add, |part| all.merge(part));
-    (all.finish(), stats)
+    (Timeline { failed, ..all.finish() }, stats)
 }
 
 /// Intervals that may be kept before it is known which will be shown.

@@ -1,12 +1,14 @@
 //! `flowlane connections`: both directions of conversations, joined.
 
+use super::anonymous::Anonymous;
 use super::answer::{Answer, Column, Kind};
 use super::{FILTERS, From, say_unscaled, time, watched::watched};
 use crate::cli::output::Span;
 use crate::cli::say;
 use clap::ValueEnum;
-use flowlane::query::{self, Connection, ConnectionOptions};
+use flowlane::query::{self, Anonymiser, Connection, ConnectionOptions};
 use std::cmp::Reverse;
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 /// Arguments of `flowlane connections`.
@@ -27,6 +29,8 @@ pub struct Args {
     filter: Vec<String>,
     #[command(flatten)]
     from: From,
+    #[command(flatten)]
+    anonymous: Anonymous,
     /// What comes first
     #[arg(long, value_enum, default_value = "bytes")]
     order: Order,
@@ -71,6 +75,7 @@ impl Order {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let anonymiser = args.anonymous.anonymiser([])?;
     let scan = args.from.scan(&args.filter, Vec::new())?;
     let options = ConnectionOptions {
         gap_us: i64::try_from(args.gap.seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000),
@@ -96,7 +101,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     all.truncate(limit);
     let mut answer = Answer::new(&args.from, columns())?;
     for connection in &all {
-        answer.row(row(connection))?;
+        answer.row(row(connection, anonymiser.as_ref()))?;
     }
     answer.finish()?;
     let other = if args.one_way { outcome.joined } else { outcome.one_way };
@@ -132,7 +137,11 @@ fn columns() -> Vec<Column> {
     ]
 }
 
-fn row(connection: &Connection) -> Vec<String> {
+fn row(connection: &Connection, anonymiser: Option<&Anonymiser>) -> Vec<String> {
+    let shown = |address: IpAddr| {
+        let text = address.to_string();
+        anonymiser.map_or_else(|| text.clone(), |a| a.text(&text))
+    };
     let Connection { client, server, proto, start_us, end_us, sent, received } = connection;
     let port = |port: Option<u16>| port.map(|p| p.to_string()).unwrap_or_default();
     let of = |value: fn(&query::Counts) -> i64| received.as_ref().map(|r| value(r).to_string()).unwrap_or_default();
@@ -140,9 +149,9 @@ fn row(connection: &Connection) -> Vec<String> {
         time(*start_us),
         (end_us.saturating_sub(*start_us) / 1000).to_string(),
         proto.map(query::protocol).unwrap_or_default(),
-        client.0.to_string(),
+        shown(client.0),
         port(client.1),
-        server.0.to_string(),
+        shown(server.0),
         port(server.1),
         sent.packets.to_string(),
         sent.bytes.to_string(),

@@ -1,12 +1,13 @@
 //! `flowlane series`: traffic over time.
 
+use super::anonymous::Anonymous;
 use super::answer::{Answer, Column, Kind};
 use super::draw::{bar, has_blocks, sparkline};
 use super::{FILTERS, From, check_columns, counter, metric, say_unscaled, time, watched::watched};
 use crate::cli::output::Span;
 use crate::cli::say;
 use clap::ValueEnum;
-use flowlane::query::{self, At, Line, Metric, Scan, SeriesOptions, Timeline};
+use flowlane::query::{self, Anonymiser, At, Line, Metric, Scan, SeriesOptions, Timeline};
 use std::process::ExitCode;
 
 /// Arguments of `flowlane series`.
@@ -27,6 +28,8 @@ pub struct Args {
     filter: Vec<String>,
     #[command(flatten)]
     from: From,
+    #[command(flatten)]
+    anonymous: Anonymous,
     /// Length of an interval, like 10s, 5m or 1h [default: so that there are about 60]
     #[arg(long, value_name = "TIME")]
     every: Option<Span>,
@@ -80,6 +83,7 @@ fn step(scan: &Scan) -> i64 {
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     check_columns(args.group.iter(), &["addr", "port", "as", "if"])?;
+    let anonymiser = args.anonymous.anonymiser(&args.group)?;
     let scan = args.from.scan(&args.filter, Vec::new())?;
     let seconds = args.every.map_or_else(|| step(&scan), |every| i64::try_from(every.seconds).unwrap_or(i64::MAX));
     let options = SeriesOptions {
@@ -90,7 +94,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         both: args.both,
         ..SeriesOptions::default()
     };
-    let (timeline, stats) = watched(&scan.watch, || query::series(&scan, &options, args.by, args.n, args.groups));
+    let (mut timeline, stats) = watched(&scan.watch, || query::series(&scan, &options, args.by, args.n, args.groups));
+    if let Some(anonymiser) = &anonymiser {
+        for line in &mut timeline.groups {
+            for (text, _) in line.keys.iter_mut().zip(&args.group).filter(|(_, name)| Anonymiser::is_address(name)) {
+                *text = anonymiser.text(text);
+            }
+        }
+    }
     // A file takes one table.
     let both = args.from.is_read_by_people();
     let show = args.show.or((!both).then_some(Show::Points));
@@ -116,7 +127,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         say(&format!("flowlane: {} records with running totals are not in these sums", timeline.totals));
     }
     say_unscaled(args.scale, timeline.rows, timeline.unscaled);
-    Ok(args.from.end(&scan, &stats))
+    let code = args.from.end(&scan, &stats);
+    match &timeline.failed {
+        Some(failed) => {
+            say(&format!("flowlane: {failed}; the greatest groups may be others"));
+            Ok(ExitCode::FAILURE)
+        }
+        None => Ok(code),
+    }
 }
 
 /// The series of an answer, those of groups first, each with a text for every key.
