@@ -6,6 +6,8 @@ mod common;
 mod everything;
 
 use crate::document::Filled;
+use crate::machine::Machine;
+use crate::queries;
 use crate::raw::{self, Entry};
 use crate::report::Report;
 use crate::{cost, hostile, latency, peer, rate, scale, soak, workload};
@@ -33,6 +35,7 @@ Examples:
   versus latency --rate 50000                 percentiles of the way through a collector and back
   versus soak --workload v5 --peer flowlane --seconds 60
   versus hostile --workload v5 --peer flowlane
+  versus queries --keep /var/tmp/queries      top, pairs, a filter and a rare address: flowlane, nfdump, DuckDB, chdb
   versus cost --json run.jsonl --csv run.csv  keep the raw data; both are appended to
   versus report run.jsonl --out charts        the tables again, as Markdown, and charts
   versus report --into PERFORMANCE.md         tables and charts of a document anew, from the raw data that it names
@@ -66,6 +69,8 @@ enum What {
     Hostile(HostileArgs),
     /// What each stage of flowlane costs, and the rate that follows for 1 to 64 cores, checked on one and two
     Scale(ScaleArgs),
+    /// Questions to 16 million flows: flowlane, nfdump, DuckDB and chdb; exit code 1 unless their totals and answers are the same
+    Queries(QueriesArgs),
     /// Raw data as tables in Markdown and charts in SVG: on a page of their own, or in a document
     Report(ReportArgs),
     /// Workloads, and collectors with their versions or how to get them
@@ -195,6 +200,38 @@ struct ScaleArgs {
 }
 
 #[derive(clap::Args)]
+struct QueriesArgs {
+    /// A folder for the flows, which stay in it and are used again: some 4 GB for 560,000 datagrams [default: one that is removed at the
+    /// end]
+    #[arg(long, value_name = "FOLDER")]
+    keep: Option<PathBuf>,
+    /// NetFlow v5 datagrams of 30 flows
+    #[arg(long, value_name = "N", default_value_t = 560_000, value_parser = clap::value_parser!(u32).range(1..))]
+    datagrams: u32,
+    /// Hosts inside, and as many outside; few of them have most flows (Zipf)
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
+    hosts: u32,
+    /// Times that each engine has its turn, after one that warms the caches
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Threads, with commas between; as many cores each [default: one, and one a core]
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Vec<u16>,
+    /// A venv of Python with duckdb and chdb; it is made, by pip, where it is not there [default: in the folder]
+    #[arg(long, value_name = "FOLDER")]
+    venv: Option<PathBuf>,
+    /// A few flows, one round: whether all of it works (150,000 flows)
+    #[arg(long)]
+    short: bool,
+    /// Append raw data to a file, a JSON object a line
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Append raw data to a file, comma-separated; `-` for standard output
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
 struct ReportArgs {
     /// Raw data, as `--json` of versus and of bench wrote it
     #[arg(required_unless_present = "into")]
@@ -251,6 +288,7 @@ fn run(what: What) -> anyhow::Result<()> {
             scale::tables(&scale).iter().for_each(|(_, title, table)| println!("{title}\n{}", table.text()));
             Ok(())
         }
+        What::Queries(args) => questions(&args),
         What::Report(args) => reports(&args),
         What::List => {
             println!("Workloads:");
@@ -263,6 +301,35 @@ fn run(what: What) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+fn questions(args: &QueriesArgs) -> anyhow::Result<()> {
+    crate::process::end_together()?;
+    let scratch = match &args.keep {
+        Some(_) => None,
+        None => Some(crate::process::Scratch::new(&std::env::temp_dir(), "queries")?),
+    };
+    let folder = args.keep.as_deref().or(scratch.as_ref().map(crate::process::Scratch::path));
+    let Some(folder) = folder else { bail!("no folder") };
+    let (datagrams, rounds) = if args.short { (5_000, 1) } else { (args.datagrams, args.rounds) };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut threads: Vec<usize> = args.threads.iter().map(|n| usize::from(*n)).collect();
+    if threads.is_empty() {
+        threads = vec![1, cores];
+        threads.dedup();
+    }
+    let data = queries::Data::build(folder, queries::Asked { datagrams, hosts: args.hosts })?;
+    let mut engines = queries::engines(&data, args.venv.as_deref())?;
+    let mut machine = Machine::here();
+    for engine in &engines.here {
+        machine.peers.insert(engine.name().to_owned(), engine.version());
+    }
+    machine.missing.extend(engines.missing.drain(..));
+    let mut raw = raw::Raw::open(args.json.as_deref(), args.csv.as_deref())?;
+    raw.write(&Entry::Machine(machine))?;
+    let found = queries::ask(&data, &mut engines.here, &queries::Plan { rounds, threads }, &mut raw)?;
+    print!("{}", queries::table(&found).text());
+    Ok(())
 }
 
 fn costs(args: &CostArgs) -> anyhow::Result<()> {

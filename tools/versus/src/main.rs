@@ -6,6 +6,7 @@
 //!   -> trial   one collector, one workload, one rate: processor time, memory, disk, sums
 //!   -> cost, rate, latency   rounds of trials, bisection, percentiles
 //!      soak, hostile, scale  long runs, bad company, more cores than are here
+//!      queries  the same questions to the same flows, on disk
 //!   -> raw     JSON lines and CSV -> report: tables and charts -> document: both, in a text that people write
 //! ```
 #![deny(unsafe_code)]
@@ -20,6 +21,7 @@ mod latency;
 mod machine;
 mod peer;
 mod process;
+mod queries;
 mod rate;
 mod raw;
 mod report;

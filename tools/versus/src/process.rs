@@ -284,7 +284,7 @@ pub fn end_together() -> anyhow::Result<()> {
 }
 
 /// What all processes used that were waited for.
-fn children() -> anyhow::Result<Cpu> {
+pub(crate) fn children() -> anyhow::Result<Cpu> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
     let us = |time: nix::sys::time::TimeVal| u64::try_from(time.num_microseconds()).unwrap_or(0);
     Ok(Cpu { user_us: us(usage.user_time()), system_us: us(usage.system_time()) })

@@ -4,6 +4,7 @@ use crate::bench;
 use crate::hostile::Hostile;
 use crate::latency::Latency;
 use crate::machine::Machine;
+use crate::queries::Timed;
 use crate::rate::LossFree;
 use crate::scale::Scale;
 use crate::soak::Soak;
@@ -33,6 +34,8 @@ pub enum Entry {
     Hostile(Hostile),
     /// Costs of flowlane's stages, and what they say of more cores.
     Scale(Scale),
+    /// One answer of one engine to a question.
+    Query(Timed),
     /// A line of `bench --json`, which has no kind of its own.
     Bench(bench::Row),
     /// The numbers that `bench --instructions` writes.
@@ -40,7 +43,7 @@ pub enum Entry {
 }
 
 /// Columns of the CSV, by their names in JSON; what a measure does not have is empty.
-const COLUMNS: [&str; 28] = [
+const COLUMNS: [&str; 31] = [
     "measure",
     "workload",
     "peer",
@@ -69,6 +72,9 @@ const COLUMNS: [&str; 28] = [
     "p99_us",
     "p999_us",
     "max_us",
+    "threads",
+    "wall_us",
+    "is_right",
 ];
 
 /// A line of CSV, of what is about one collector and one workload.
@@ -77,12 +83,19 @@ fn line(entry: &Entry) -> anyhow::Result<Option<Vec<String>>> {
         Entry::Trial(one) => serde_json::to_value(one)?,
         Entry::LossFree(one) => serde_json::to_value(one)?,
         Entry::Latency(one) => serde_json::to_value(one)?,
+        Entry::Query(one) => serde_json::to_value(one)?,
         _ => return Ok(None),
     };
     match entry {
         Entry::LossFree(one) => {
             value["measure"] = "loss_free".into();
             value["rate"] = one.datagrams_per_second.into();
+        }
+        Entry::Query(one) => {
+            value["measure"] = "query".into();
+            value["workload"] = one.question.clone().into();
+            value["peer"] = one.engine.clone().into();
+            value["records"] = one.flows.into();
         }
         Entry::Latency(one) => {
             value["measure"] = "latency".into();

@@ -4,6 +4,7 @@ use crate::chart::{self, Points};
 use crate::hostile::Hostile;
 use crate::latency::Latency;
 use crate::machine::Machine;
+use crate::queries::{self, Timed};
 use crate::rate::LossFree;
 use crate::raw::Entry;
 use crate::scale::Scale;
@@ -25,6 +26,7 @@ pub struct Report {
     soaks: Vec<Soak>,
     attacks: Vec<Hostile>,
     scales: Vec<Scale>,
+    queries: Vec<Timed>,
     rows: Vec<bench::Row>,
     counts: Vec<bench::Instructions>,
 }
@@ -42,6 +44,7 @@ impl Report {
                 Entry::Soak(one) => all.soaks.push(one),
                 Entry::Hostile(one) => all.attacks.push(one),
                 Entry::Scale(one) => all.scales.push(one),
+                Entry::Query(one) => all.queries.push(one),
                 Entry::Bench(one) => all.rows.push(one),
                 Entry::Instructions(one) => all.counts.push(one),
             }
@@ -62,6 +65,7 @@ impl Report {
             ("latency", "Latency", latency::table(&self.latencies)),
             ("soak", "Soak", soak::table(&self.soaks)),
             ("hostile", "Hostile senders", hostile::table(&self.attacks)),
+            ("queries", "Queries", queries::table(&self.queries)),
         ];
         all.extend(self.scales.last().map(scale::tables).into_iter().flatten());
         all.extend(bench::tables(&self.rows));

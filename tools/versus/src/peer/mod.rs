@@ -110,7 +110,7 @@ pub fn all() -> Vec<Box<dyn Peer>> {
 }
 
 /// A program: of this build, beside this one, or in the PATH.
-fn program(name: &str) -> Option<PathBuf> {
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(name)));
     let folders = std::env::var_os("PATH").unwrap_or_default();
     // Where Debian keeps some collectors, and where Go puts what it installs.
@@ -121,7 +121,7 @@ fn program(name: &str) -> Option<PathBuf> {
 }
 
 /// The first line that a program prints, on whichever of its outputs.
-fn says(program: &Path, args: &[&str]) -> Option<String> {
+pub(crate) fn says(program: &Path, args: &[&str]) -> Option<String> {
     let output = Command::new(program).args(args).output().ok()?;
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
