@@ -22,7 +22,7 @@ const WIDTH: f64 = 860.0;
 const LEFT: f64 = 150.0;
 const RIGHT: f64 = 70.0;
 /// Below the title and the legend, above the axis and its name.
-const TOP: f64 = 78.0;
+const TOP: f64 = 92.0;
 const BOTTOM: f64 = 46.0;
 const BAR: f64 = 16.0;
 const GAP: f64 = 14.0;
