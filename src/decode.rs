@@ -10,6 +10,7 @@
 mod hash;
 mod learned;
 mod limited;
+mod marks;
 mod message;
 mod order;
 mod plans;
@@ -33,11 +34,11 @@ use crate::elements::Registry;
 use crate::error::{Error, ErrorKind};
 use crate::template::{Event, Held, HeldLimits, Limits, OptionsTables, Template, Templates};
 use crate::wire::Message;
-use learned::{Learning, Mark};
+use learned::Learning;
+use marks::{Marks, has_restarted};
 use message::{Scope, Waiting};
 use plans::{Output, Plans};
-use sequence::{Settled, Units};
-use std::collections::HashMap;
+use sequence::{Correction, Units};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use stream::{Exporters, LateUnits, Origin, Sender, Stream, StreamId, Streams};
@@ -152,8 +153,8 @@ pub struct Decoder {
     work: Work,
     next_sweep_us: i64,
     next_tick_us: i64,
-    // Where streams stood before a restart; empty when all have been heard of.
-    marks: HashMap<StreamId, Mark>,
+    // Where streams stood before a restart.
+    marks: Marks,
     // Connections so far.
     sessions: u64,
 }
@@ -193,7 +194,7 @@ impl Decoder {
             },
             next_sweep_us: i64::MIN,
             next_tick_us: i64::MIN,
-            marks: HashMap::new(),
+            marks: Marks::default(),
             sessions: 0,
             config,
         }
@@ -246,17 +247,22 @@ impl Decoder {
         };
         let Some((stream, meta)) = self.streams.at(place) else { return };
         let at = stream.exporter;
-        let Some(known) = self.exporters.at(at) else {
+        if self.exporters.at(at).is_none() {
             // Streams are forgotten with their exporter, but for those of connections that ended: this one begins anew.
             self.forget_ended();
             return self.message(datagram, sender, received_at, outcome, is_limited);
-        };
+        }
+        if sender.session.is_none() && has_restarted(stream, meta, &message) {
+            self.restarted(place, sender, &message, received_at);
+        }
+        let Some((stream, meta)) = self.streams.at(place) else { return };
+        let Some(known) = self.exporters.at(at) else { return };
         self.work.messages += 1;
         meta.received_at = received_at;
         meta.export_time = Timestamp(message.export_time_us());
         meta.sequence = message.sequence();
         meta.uptime_ms = message.uptime_ms();
-        let mut units = Units { message: self.work.messages, known: 0, held: 0, lost: false };
+        let mut units = Units { message: self.work.messages, known: 0, options: 0, held: 0, lost: false };
         let mut scope = Scope::new(&self.config, stream, known, &mut self.work);
         scope.begin(meta, message.header());
         if is_limited {
@@ -266,13 +272,17 @@ impl Decoder {
         }
         if message.version() == 9 {
             // v9 counts messages.
-            (units.known, units.held, units.lost) = (1, 0, false);
+            (units.known, units.options, units.held, units.lost) = (1, 0, 0, false);
         }
         if !self.work.late.is_empty() {
             let meta = *meta;
             self.settle(&meta, sender.session, &mut units, outcome);
         } else if message.version() != 1 {
-            outcome.sequence = stream.sequence.step(meta.sequence, &units, meta.uptime_ms);
+            let mut fix = Correction::default();
+            outcome.sequence = stream.sequence.step(meta.sequence, &units, meta.uptime_ms, &mut fix);
+            if fix != Correction::default() {
+                known.stats.correct(&fix);
+            }
         }
         if let Some(known) = self.exporters.at(at) {
             known.stats.add(outcome, datagram.len());
@@ -293,10 +303,8 @@ impl Decoder {
         }
         let ip = sender.ip();
         let place = self.exporters.admit(Origin { ip, session: sender.session }, &self.config.rules)?;
-        if let Some(mark) = self.marks.remove(&id)
-            && mark.restarted(Mark::of(message))
-        {
-            self.exporter_restarted(place, message.version(), message.domain_id());
+        if sender.session.is_none() && self.marks.show_restart(sender.address, message) {
+            self.forget_provisional(place, message.version(), message.domain_id());
         }
         let mut meta = RunMeta::new(message.version(), ip, Timestamp(0));
         meta.exporter.set_port(sender.address.port());
@@ -386,26 +394,6 @@ impl Decoder {
         self.work.learning.dropped
     }
 
-    /// Adds to what was learned where each stream stands: a restart of an exporter while nobody listens is known by it.
-    pub fn mark_streams(&mut self) {
-        for meta in self.streams.lasting_metas().filter(|m| m.version >= 9) {
-            let uptime = meta.uptime_ms.unwrap_or(0);
-            let secs = u32::try_from(meta.export_time.0.div_euclid(1_000_000)).unwrap_or(0);
-            let mut message = u16::from(meta.version).to_be_bytes().to_vec();
-            if meta.version == 9 {
-                message.extend([0, 0]);
-                message.extend(uptime.to_be_bytes());
-            } else {
-                message.extend([0, 16]);
-            }
-            for word in [secs, meta.sequence, meta.domain_id] {
-                message.extend(word.to_be_bytes());
-            }
-            let (exporter, received_at) = (meta.exporter, meta.received_at);
-            self.work.learning.push(Learned { exporter, received_at, message });
-        }
-    }
-
     /// Learns again what a decoder before learned, in that order. The rows that it comes to were handed over then and
     /// are thrown away; nothing is counted but the sets that still wait.
     ///
@@ -415,8 +403,7 @@ impl Decoder {
         let on = std::mem::replace(&mut self.work.learning.on, false);
         for one in learned {
             let Ok(message) = Message::parse(&one.message) else { continue };
-            let id = StreamId::new(&one.exporter, message.version(), message.domain_id());
-            self.marks.insert(id, Mark::of(&message));
+            self.marks.insert(&one.exporter, &message);
             let sender = Sender { address: &one.exporter, session: None };
             self.message(&one.message, &sender, one.received_at, &mut Outcome::default(), false);
             self.flush().into_iter().for_each(|batch| self.recycle(batch));
@@ -432,12 +419,14 @@ impl Decoder {
         (self.next_tick_us, self.next_sweep_us) = (i64::MIN, i64::MIN);
     }
 
-    /// What was known of a domain means nothing any more.
+    /// What was known of a domain before a restart of this decoder means nothing any more. What came again since then does:
+    /// another port of the exporter can have sent it.
     #[cold]
-    fn exporter_restarted(&mut self, place: u32, version: u8, domain: u32) {
+    fn forget_provisional(&mut self, place: u32, version: u8, domain: u32) {
         let Some(known) = self.exporters.at(place) else { return };
-        known.templates.forget_domain(version, domain);
-        known.provisional.retain(|k| (k.0, k.1) != (version, domain));
+        for (_, _, id) in known.provisional.extract_if(|k| (k.0, k.1) == (version, domain)) {
+            known.templates.forget(version, domain, id);
+        }
         known.tables.forget_domain(domain);
         known.stats.held_dropped += self.work.held.drop_domain(known.origin, version, domain, None) as u64;
     }
@@ -531,14 +520,19 @@ impl Decoder {
                 continue;
             }
             let Some(stream) = self.streams.get_mut(&id(set.port)) else { continue };
-            let settled = stream.sequence.settle(set.message, set.units, set.whole);
-            if let (Settled::Gap(gap), Some(known)) = (settled, self.exporters.at(stream.exporter)) {
-                known.stats.settle(gap);
+            let mut fix = Correction::default();
+            stream.sequence.settle(set.message, set.units, set.whole, &mut fix);
+            if let Some(known) = self.exporters.at(stream.exporter) {
+                known.stats.correct(&fix);
             }
         }
         self.work.late = late;
         if let Some(stream) = self.streams.get_mut(&id(meta.exporter.port())) {
-            outcome.sequence = stream.sequence.step(meta.sequence, units, meta.uptime_ms);
+            let mut fix = Correction::default();
+            outcome.sequence = stream.sequence.step(meta.sequence, units, meta.uptime_ms, &mut fix);
+            if let Some(known) = self.exporters.at(stream.exporter) {
+                known.stats.correct(&fix);
+            }
         }
     }
 

@@ -82,6 +82,72 @@ fn an_exporter_that_started_anew_is_not_read_by_its_old_templates() {
 }
 
 #[test]
+fn an_exporter_that_started_anew_sends_from_another_port() {
+    let old = Head { uptime: 9_000_000, ..head(9, 500) };
+    let again = || {
+        let mut first = decoder();
+        send(&mut first, &old.message(&[old.template(256, &V4)]));
+        restarted(&mut first)
+    };
+    let port = SocketAddr::from(([192, 0, 2, 1], 40_000));
+    // One that was up before is another exporter behind the same address.
+    let other = Head { uptime: 8_000_000, secs: 1_700_000_600, ..head(9, 3) };
+    let outcome = again().decode(&other.message(&[set(256, &[7; 12])]), port, Timestamp(T0));
+    assert_eq!((outcome.records, outcome.sets_held), (1, 0));
+    let anew = Head { uptime: 9_000, secs: 1_700_000_600, ..head(9, 3) };
+    let outcome = again().decode(&anew.message(&[set(256, &[7; 12])]), port, Timestamp(T0));
+    assert_eq!((outcome.records, outcome.sets_held), (0, 1));
+}
+
+#[test]
+fn an_exporter_that_starts_anew_is_not_read_by_its_old_templates() {
+    let layout = [spec(12, 4), spec(8, 4), spec(2, 4)];
+    for version in [9, 10] {
+        let mut decoder = decoder();
+        let old = Head { uptime: 9_000_000, ..head(version, 500) };
+        send(&mut decoder, &old.message(&[old.template(256, &V4)]));
+        let first = 500 + u32::from(version == 9);
+        for i in 0..20 {
+            assert_eq!(send(&mut decoder, &Head { sequence: first + i, ..old }.message(&[set(256, &[7; 12])])), (1, 0));
+        }
+        let anew = Head { uptime: 4_000, secs: old.secs + 30, ..head(version, 0) };
+        assert_eq!(send(&mut decoder, &anew.message(&[set(256, &[7; 12])])), (0, 1), "version {version}");
+        let told = Head { sequence: 1, ..anew }.message(&[anew.template(256, &layout)]);
+        let outcome = decoder.decode(&told, exporter(), Timestamp(T0));
+        assert_eq!((outcome.late_records, outcome.late_sets), (1, 1));
+        let stats = decoder.stats();
+        assert_eq!((stats.resets, stats.lost, stats.unverifiable), (1, 0, 0));
+        let last = decoder.flush().pop().expect("a batch");
+        assert!(last.column("packets").is_some() && last.column("bytes").is_none());
+        // Who is told of it reads it so, too: even where it is killed before the template comes again.
+        let mut other = self::decoder();
+        send(&mut other, &old.message(&[old.template(256, &V4)]));
+        for i in 0..20 {
+            send(&mut other, &Head { sequence: first + i, ..old }.message(&[set(256, &[7; 12])]));
+        }
+        send(&mut other, &anew.message(&[set(256, &[7; 12])]));
+        assert_eq!(restarted(&mut other).held_sets(), 1, "version {version}");
+    }
+}
+
+#[test]
+fn where_a_stream_stands_is_known_a_moment_later() {
+    let mut first = decoder();
+    send(&mut first, &head(10, 0).message(&[head(10, 0).template(256, &V4)]));
+    first.mark_counts();
+    let data = |n| head(10, n).message(&[set(256, &[7; 12])]);
+    first.decode(&data(0), exporter(), Timestamp(T0 + 1));
+    first.decode(&data(1), exporter(), Timestamp(T0 + 2));
+    first.mark_counts();
+    first.mark_counts();
+    // Killed: nothing is marked at the end.
+    let learned: Vec<Learned> = std::iter::from_fn(|| first.next_learned()).collect();
+    let mut second = decoder();
+    second.restore(compact(&learned, Timestamp(T0), 3_600_000_000, 1 << 20));
+    assert_eq!(send(&mut second, &data(0)), (0, 1));
+}
+
+#[test]
 fn a_set_that_does_not_fit_waits_for_its_template() {
     let mut first = decoder();
     send(&mut first, &head(10, 1).message(&[head(10, 0).template(256, &V4)]));

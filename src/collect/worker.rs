@@ -25,6 +25,8 @@ pub(super) const TICK: Duration = Duration::from_millis(100);
 pub(super) const DRAIN: Duration = Duration::from_secs(3);
 /// How often it is noted where streams stand.
 const MARKS: Duration = Duration::from_secs(60);
+/// How often of those that move.
+const COUNTS: Duration = Duration::from_secs(1);
 /// Bytes of lines that are handed over at once.
 const LINES: usize = 1 << 16;
 
@@ -117,7 +119,7 @@ impl Worker {
         let mut orders = Orders::of(&desk.shared);
         let mut deadline = None;
         let mut gathering = Gathering::new(Instant::now());
-        let (mut unsent, mut marked) = (None, Instant::now());
+        let (mut unsent, mut marked, mut counted) = (None, Instant::now(), Instant::now());
         loop {
             if deadline.is_none() && desk.shared.stop.load(Relaxed) {
                 deadline = Some(Instant::now() + DRAIN);
@@ -169,8 +171,12 @@ impl Worker {
             if ticked.elapsed() >= TICK || deadline.is_some() {
                 ticked = Instant::now();
                 if self.lessons.is_some() && marked.elapsed() >= MARKS {
-                    marked = Instant::now();
+                    (marked, counted) = (Instant::now(), Instant::now());
                     self.decoder.mark_streams();
+                }
+                if self.lessons.is_some() && counted.elapsed() >= COUNTS {
+                    counted = Instant::now();
+                    self.decoder.mark_counts();
                 }
                 if let Some(admission) = orders.admission() {
                     self.gate.change(admission);

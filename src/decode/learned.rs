@@ -112,32 +112,6 @@ pub(super) fn shorten(header: Header<'_>, count: u16, sets: &[u8]) -> Option<Vec
     Some(bytes)
 }
 
-/// Where a stream stood when it was last heard of before a restart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mark {
-    sequence: u32,
-    // When the exporter started, modulo 2^32 milliseconds; IPFIX does not say.
-    boot_ms: Option<u32>,
-}
-
-/// How much later than before an exporter can seem to have started and not have started anew: clocks are set.
-const SAME_BOOT_MS: i32 = 60_000;
-
-impl Mark {
-    pub(super) fn of(message: &Message<'_>) -> Self {
-        let ms = message.export_time_us().div_euclid(1000) as u32;
-        Self { sequence: message.sequence(), boot_ms: message.uptime_ms().map(|uptime| ms.wrapping_sub(uptime)) }
-    }
-
-    /// Whether the exporter started anew between this and a later message.
-    pub(super) fn restarted(self, later: Self) -> bool {
-        match (self.boot_ms, later.boot_ms) {
-            (Some(before), Some(after)) => after.wrapping_sub(before).cast_signed() > SAME_BOOT_MS,
-            _ => later.sequence.wrapping_sub(self.sequence).cast_signed() < 0,
-        }
-    }
-}
-
 /// The same in as few messages of one set each as can be: without what was learned again or void later, without sets that
 /// waited longer than `held_us` before `now`, and without the oldest where there are more than `bytes`.
 pub fn compact(learned: &[Learned], now: Timestamp, held_us: i64, bytes: usize) -> Vec<Learned> {
@@ -254,16 +228,5 @@ mod tests {
         assert_eq!(compact(&kept, Timestamp(10), 100, 1 << 20), kept, "a snapshot of a snapshot");
         assert_eq!(compact(&all, Timestamp(1000), 100, 1 << 20).len(), 3, "nothing waits for so long");
         assert_eq!(compact(&all, Timestamp(10), 100, 16), kept[3..], "the oldest go");
-    }
-
-    #[test]
-    fn a_restart_is_seen_by_the_uptime_or_the_sequence() {
-        let of = |sequence, boot_ms| Mark { sequence, boot_ms };
-        assert!(!of(7, None).restarted(of(7, None)));
-        assert!(!of(u32::MAX, None).restarted(of(3, None)), "the number wraps");
-        assert!(of(7, None).restarted(of(3, None)));
-        assert!(!of(7, Some(5)).restarted(of(3, Some(59_000))), "a clock that was set");
-        assert!(of(7, Some(5)).restarted(of(8, Some(100_000))));
-        assert!(of(7, Some(u32::MAX)).restarted(of(8, Some(100_000))));
     }
 }

@@ -143,6 +143,7 @@ impl<'d> Scope<'d> {
         outcome.records += done.records;
         outcome.options_records += done.options;
         units.known += done.records + done.options;
+        units.options += done.options;
         if let Some(error) = done.error {
             self.wrong(outcome, error);
         }

@@ -1,4 +1,16 @@
 //! What sequence numbers say about loss, in the protocol's own unit.
+//!
+//! A message covers the units from its number on. What lies between two messages is a hole ([`holes`]): lost, until a
+//! message that was overtaken fills it; or in doubt, while a set of the message before it waits for its template.
+
+mod holes;
+mod numbering;
+#[cfg(test)]
+mod tests;
+
+use holes::{Filled, Hole, Holes};
+use numbering::Trial;
+use std::ops::AddAssign;
 
 /// What a message's sequence number said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,72 +31,124 @@ pub enum SequenceEvent {
     Unverifiable,
 }
 
-/// What the count of a message said once its last set was decoded late.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Settled {
-    /// Not all is known yet, or nobody asks any more.
-    No,
-    /// The next message has not come: it can be judged like any other.
-    InTime,
-    /// The next message was unverifiable and turns out to follow after so many missing units.
-    Gap(u32),
+/// What a message, or a set decoded late, changes in the counts of messages before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Correction {
+    pub(super) lost: i64,
+    pub(super) gaps: i64,
+    pub(super) reordered: i64,
+    pub(super) duplicates: i64,
+    pub(super) resets: i64,
+    pub(super) unverifiable: i64,
+}
+
+impl Correction {
+    fn negated(self) -> Self {
+        Self {
+            lost: -self.lost,
+            gaps: -self.gaps,
+            reordered: -self.reordered,
+            duplicates: -self.duplicates,
+            resets: -self.resets,
+            unverifiable: -self.unverifiable,
+        }
+    }
+}
+
+impl AddAssign for Correction {
+    fn add_assign(&mut self, other: Self) {
+        self.lost += other.lost;
+        self.gaps += other.gaps;
+        self.reordered += other.reordered;
+        self.duplicates += other.duplicates;
+        self.resets += other.resets;
+        self.unverifiable += other.unverifiable;
+    }
 }
 
 /// Numbers kept to know a duplicate by.
 const RECENT: usize = 16;
 /// A step ahead of more units than this is a reset, not a loss.
 const MAX_GAP: u32 = 1 << 24;
-/// How many messages of the largest recent size a reordered one can be behind.
+/// How many messages a reordered one can be behind.
 const WINDOW: u32 = 64;
 /// An uptime that went back by more than messages overtake each other by, in milliseconds, is a restart.
 const OVERTAKE_MS: u32 = 30_000;
 /// Messages with sets not decoded yet that are remembered at most.
 const MAX_OPEN: usize = 64;
+/// The most units that one message can hold: records of a byte each.
+const MAX_UNITS: u32 = 1 << 16;
 
 /// A message of which not all units are known.
 #[derive(Clone, Copy, Debug)]
 struct Open {
     message: u64,
-    // The number after the units that are known.
-    expected: u32,
     // Sets still to come.
     sets: u32,
-    // The number of the message after it.
-    next: Option<u32>,
+}
+
+/// Where the messages so far end.
+#[derive(Clone, Copy, Debug)]
+struct Tail {
+    expected: u32,
+    known: bool,
+    open: Option<u64>,
 }
 
 /// The sequence of one stream: v5 and v7 count flows, v9 messages, IPFIX data records.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sequence {
     expected: u32,
-    // Whether `expected` is what the next message must say: all units of the last one are known, and no reset is
-    // in doubt.
+    // Whether `expected` is what the next message must say: all units of the last one are known, no reset is in doubt,
+    // and numbers are those of a message's start.
     sure: bool,
     started: bool,
     known: bool,
+    // Whether this exporter numbers messages by their ends.
+    at_end: bool,
     uptime: u32,
+    // Where messages with units started, in the order they came.
     recent: [u32; RECENT],
-    seen: usize,
+    seen: u32,
+    // Those before this one were before a reset.
+    forgotten: u32,
     // The most units that a recent message held, for how far back a reordered one can be.
     units: u32,
-    // Units missing in gaps that reordered messages may still fill.
-    missing: u32,
-    // Before a reset that one stray message could have feigned: what was expected then.
-    before_reset: Option<u32>,
+    // The message that ends at `expected`, while it is open.
+    tail_open: Option<u64>,
+    // Before a reset that one stray message could have feigned.
+    before_reset: Option<Tail>,
+    holes: Holes,
     open: Vec<Open>,
+    trial: Option<Box<Trial>>,
+    // Units of the last message, where numbers are those of ends.
+    tail_units: u32,
 }
 
 /// The units of a message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Units {
-    /// A number that names the message to [`Sequence::settle`].
+    /// A number, from 1 on, that names the message to [`Sequence::settle`].
     pub(super) message: u64,
     /// Units that are known.
     pub(super) known: u32,
+    /// Of them, options records.
+    pub(super) options: u32,
     /// Sets that may be decoded later.
     pub(super) held: u32,
     /// Whether some units can never be known.
     pub(super) lost: bool,
+}
+
+impl Units {
+    fn are_known(&self) -> bool {
+        self.held == 0 && !self.lost
+    }
+
+    /// Whether the message has the same number as the one after it: one of templates alone.
+    fn are_none(&self) -> bool {
+        self.known == 0 && self.are_known()
+    }
 }
 
 impl Sequence {
@@ -100,12 +164,17 @@ impl Sequence {
         self.commit(number, units, uptime);
     }
 
-    /// Takes a message's number and what it holds.
+    /// Takes a message's number and what it holds; what it says of messages before goes to `fix`.
     #[inline]
-    pub(super) fn step(&mut self, number: u32, units: &Units, uptime: Option<u32>) -> SequenceEvent {
-        let whole = units.held == 0 && !units.lost;
-        if !(self.is_next(number) && whole) {
-            return self.judge(number, units, uptime);
+    pub(super) fn step(
+        &mut self,
+        number: u32,
+        units: &Units,
+        uptime: Option<u32>,
+        fix: &mut Correction,
+    ) -> SequenceEvent {
+        if !(self.is_next(number) && units.are_known() && units.known > 0) {
+            return self.judge(number, units, uptime, fix);
         }
         self.commit(number, units.known, uptime);
         SequenceEvent::InOrder
@@ -121,198 +190,191 @@ impl Sequence {
     #[inline]
     fn remember(&mut self, number: u32, units: u32) {
         self.units = units.max(self.units / 2);
-        self.recent[self.seen % RECENT] = number;
-        self.seen += 1;
+        self.recent[self.seen as usize % RECENT] = number;
+        self.seen = self.seen.wrapping_add(1);
     }
 
     #[cold]
-    fn judge(&mut self, number: u32, units: &Units, uptime: Option<u32>) -> SequenceEvent {
-        let event = self.event(number, units.known, uptime);
-        if matches!(event, SequenceEvent::Reordered(_) | SequenceEvent::Duplicate) {
-            self.remember(number, units.known);
-            return event;
+    fn judge(&mut self, number: u32, units: &Units, uptime: Option<u32>, fix: &mut Correction) -> SequenceEvent {
+        let mut own = Correction::default();
+        let sign = self.read_sign(number, units);
+        let mut event = match self.at_end {
+            false => self.place(number, units, uptime, &mut own),
+            true => self.place_by_end(number, units, uptime, &mut own),
+        };
+        *fix += own;
+        if self.weigh(sign, event, own, fix) {
+            self.at_end = !self.at_end;
+            self.forget();
+            // As what comes first: what it was placed by is void.
+            self.expected = number.wrapping_sub(units.known - units.options);
+            self.known = true;
+            event = match self.at_end {
+                true => self.place_by_end(number, units, uptime, fix),
+                false => self.follow(number, units, uptime),
+            };
         }
-        if let (false, Some(open)) = (self.known, self.open.last_mut().filter(|o| o.next.is_none())) {
-            open.next = Some(number);
-        }
-        self.commit(number, units.known, uptime);
-        self.started = true;
-        self.known = units.held == 0 && !units.lost;
-        if units.held > 0 && !units.lost {
-            if self.open.len() >= MAX_OPEN {
-                self.open.remove(0);
-            }
-            self.open.push(Open { message: units.message, expected: self.expected, sets: units.held, next: None });
-        }
-        self.sure = self.known && self.before_reset.is_none();
         event
     }
 
-    fn event(&mut self, number: u32, units: u32, uptime: Option<u32>) -> SequenceEvent {
+    /// Finds the place of a message that starts at `start`.
+    fn place(&mut self, start: u32, units: &Units, uptime: Option<u32>, fix: &mut Correction) -> SequenceEvent {
         if !self.started {
-            return SequenceEvent::InOrder;
+            self.started = true;
+            // What was sent before the first message may come yet.
+            let before = units.known.max(1).saturating_mul(RECENT as u32);
+            self.holes.add(Hole::before(start, before, self.seen.wrapping_add(RECENT as u32)));
+            return self.follow(start, units, uptime);
         }
-        let ahead = number.wrapping_sub(self.expected);
         if self.restarted(uptime) {
-            (self.missing, self.before_reset) = (0, None);
+            self.forget();
+            self.follow(start, units, uptime);
             return SequenceEvent::Reset;
         }
-        if ahead == 0 {
-            self.before_reset = None;
-            return if self.known { SequenceEvent::InOrder } else { SequenceEvent::Unverifiable };
-        }
         if let Some(old) = self.before_reset.take() {
-            // A stray message looked like a reset: the exporter goes on where it was.
-            let on = number.wrapping_sub(old);
-            if on < ahead && on <= MAX_GAP {
-                self.missing = self.missing.saturating_add(on);
-                return if on == 0 { SequenceEvent::InOrder } else { SequenceEvent::Gap(on) };
+            let (ahead, on) = (start.wrapping_sub(self.expected), start.wrapping_sub(old.expected));
+            if ahead != 0 && on < ahead && on <= MAX_GAP {
+                // A stray message looked like a reset: the exporter goes on where it was.
+                (self.expected, self.known, self.tail_open) = (old.expected, old.known, old.open);
+            } else {
+                self.forget_before_last();
             }
         }
-        if self.recent.iter().take(self.seen).any(|&n| n == number) {
+        let ahead = start.wrapping_sub(self.expected);
+        if ahead == 0 && self.known {
+            return self.follow(start, units, uptime);
+        }
+        if units.are_none() && ahead.wrapping_neg() <= self.reach() {
+            // One without units is known by its number alone, which is also that of the next.
+            return SequenceEvent::Reordered(0);
+        }
+        if !units.are_none() && self.recent().any(|n| n == start) {
+            self.remember(start, units.known);
             return SequenceEvent::Duplicate;
         }
         if ahead <= MAX_GAP {
-            self.missing = self.missing.saturating_add(ahead);
-            return if self.known { SequenceEvent::Gap(ahead) } else { SequenceEvent::Unverifiable };
+            let (from, known) = (self.expected, self.known);
+            let until = self.seen.wrapping_add(WINDOW);
+            match known {
+                true => self.holes.add(Hole::lost(from, start, until)),
+                false => self.holes.add(Hole::in_doubt(from, start, until, self.tail_open)),
+            }
+            self.follow(start, units, uptime);
+            return if known { SequenceEvent::Gap(ahead) } else { SequenceEvent::Unverifiable };
         }
-        let back = ahead.wrapping_neg();
-        if back <= self.units.max(1).saturating_mul(WINDOW) && self.missing >= units.max(1) {
-            self.missing -= units;
-            return SequenceEvent::Reordered(units);
+        let filled = if units.are_none() { None } else { self.holes.fill(start, units, self.seen, fix) };
+        if let Some(Filled { lost }) = filled {
+            self.remember(start, units.known);
+            self.open(units);
+            return SequenceEvent::Reordered(lost);
         }
-        self.missing = 0;
-        self.before_reset = Some(self.expected);
+        self.before_reset = Some(Tail { expected: self.expected, known: self.known, open: self.tail_open });
+        self.follow(start, units, uptime);
         SequenceEvent::Reset
     }
 
+    /// The message is the last in the sequence.
+    fn follow(&mut self, start: u32, units: &Units, uptime: Option<u32>) -> SequenceEvent {
+        self.expected = start.wrapping_add(units.known);
+        self.uptime = uptime.unwrap_or(0);
+        if !units.are_none() {
+            self.remember(start, units.known);
+        }
+        self.known = units.are_known();
+        self.tail_open = self.open(units);
+        self.sure = self.known && self.before_reset.is_none() && !self.at_end;
+        SequenceEvent::InOrder
+    }
+
+    /// Remembers a message of which sets may be decoded later.
+    fn open(&mut self, units: &Units) -> Option<u64> {
+        if units.held == 0 || units.lost {
+            return None;
+        }
+        if self.open.len() >= MAX_OPEN {
+            self.open.remove(0);
+        }
+        self.open.push(Open { message: units.message, sets: units.held });
+        Some(units.message)
+    }
+
+    /// The starts of the last messages with units, the latest first.
+    fn recent(&self) -> impl Iterator<Item = u32> {
+        let count = self.seen.wrapping_sub(self.forgotten).min(RECENT as u32);
+        (1..=count).map(|back| self.recent[self.seen.wrapping_sub(back) as usize % RECENT])
+    }
+
+    /// How many units back a message can come late.
+    fn reach(&self) -> u32 {
+        self.units.max(1).saturating_mul(WINDOW)
+    }
+
+    /// The messages before mean nothing for those to come.
+    fn forget(&mut self) {
+        (self.forgotten, self.before_reset, self.trial) = (self.seen, None, None);
+        self.holes = Holes::default();
+        self.open = Vec::new();
+    }
+
+    /// The reset that the last message showed was one.
+    fn forget_before_last(&mut self) {
+        self.forgotten = self.seen.wrapping_sub(1);
+        self.holes = Holes::default();
+        self.open.retain(|o| Some(o.message) == self.tail_open);
+    }
+
     /// Whether the uptime says that the exporter started anew; its wrap after 49.7 days says nothing.
-    fn restarted(&self, uptime: Option<u32>) -> bool {
+    pub(super) fn restarted(&self, uptime: Option<u32>) -> bool {
         uptime.is_some_and(|u| {
             u < self.uptime && self.uptime - u > OVERTAKE_MS && u.wrapping_sub(self.uptime) > 120 * OVERTAKE_MS
         })
     }
 
+    /// Whether an exporter that counts data records starts to count from zero, after a run of messages without a doubt: of
+    /// several that share a number line each would seem to, again and again.
+    #[cold]
+    pub(super) fn counts_from_zero(&self, number: u32) -> bool {
+        if number >= self.expected || number > self.reach() || self.holes.has(number, self.seen) {
+            return false;
+        }
+        let (mut later, mut run) = (self.expected, 0);
+        for earlier in self.recent() {
+            let step = later.wrapping_sub(earlier);
+            if step == 0 || step > MAX_UNITS || earlier <= number {
+                return false;
+            }
+            (later, run) = (earlier, run + 1);
+        }
+        run == RECENT
+    }
+
     /// Takes the units of a set that was decoded after its message.
     #[cold]
-    pub(super) fn settle(&mut self, message: u64, units: u32, whole: bool) -> Settled {
-        let Some(at) = self.open.iter().position(|o| o.message == message) else { return Settled::No };
+    pub(super) fn settle(&mut self, message: u64, units: u32, whole: bool, fix: &mut Correction) {
+        let Some(at) = self.open.iter().position(|o| o.message == message) else { return };
         let open = &mut self.open[at];
-        open.expected = open.expected.wrapping_add(units);
         open.sets = open.sets.saturating_sub(1);
-        if !whole {
+        let done = open.sets == 0;
+        if done || !whole {
             self.open.remove(at);
-            return Settled::No;
         }
-        if open.sets > 0 {
-            return Settled::No;
-        }
-        let open = self.open.remove(at);
-        match open.next {
-            None => {
-                (self.expected, self.known) = (open.expected, true);
-                self.sure = self.before_reset.is_none();
-                Settled::InTime
+        if self.tail_open == Some(message) {
+            self.expected = self.expected.wrapping_add(units);
+            if done || !whole {
+                self.tail_open = None;
             }
-            Some(next) => match next.wrapping_sub(open.expected) {
-                gap if gap <= MAX_GAP => Settled::Gap(gap),
-                _ => Settled::No,
-            },
+            if done && whole {
+                self.known = true;
+                self.sure = self.before_reset.is_none() && !self.at_end;
+            }
+        } else if let Some(tail) = self.before_reset.as_mut().filter(|t| t.open == Some(message)) {
+            tail.expected = tail.expected.wrapping_add(units);
+            tail.known = done && whole;
+            if done || !whole {
+                tail.open = None;
+            }
+        } else {
+            self.holes.settle(message, units, done && whole, fix);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn whole(known: u32) -> Units {
-        Units { message: 0, known, held: 0, lost: false }
-    }
-
-    #[test]
-    fn gaps_reorders_duplicates_and_resets_are_told_apart() {
-        let mut s = Sequence::default();
-        let mut step = |n, u| s.step(n, &whole(u), Some(1000));
-        assert_eq!(step(100, 30), SequenceEvent::InOrder);
-        assert_eq!(step(130, 30), SequenceEvent::InOrder);
-        assert_eq!(step(220, 30), SequenceEvent::Gap(60));
-        assert_eq!(step(190, 30), SequenceEvent::Reordered(30));
-        assert_eq!(step(190, 30), SequenceEvent::Duplicate);
-        assert_eq!(step(250, 30), SequenceEvent::InOrder);
-        assert_eq!(step(4_000_000_000, 30), SequenceEvent::Reset);
-        assert_eq!(step(4_000_000_030, 30), SequenceEvent::InOrder);
-        assert_eq!(step(4_000_000_060, 30), SequenceEvent::InOrder);
-    }
-
-    #[test]
-    fn the_counter_wraps() {
-        let mut s = Sequence::default();
-        assert_eq!(s.step(u32::MAX - 9, &whole(10), None), SequenceEvent::InOrder);
-        assert_eq!(s.step(0, &whole(10), None), SequenceEvent::InOrder);
-        assert_eq!(s.step(10, &whole(10), None), SequenceEvent::InOrder);
-    }
-
-    #[test]
-    fn an_undecodable_set_is_no_loss() {
-        let mut s = Sequence::default();
-        let held = Units { message: 1, known: 0, held: 1, lost: false };
-        assert_eq!(s.step(0, &held, None), SequenceEvent::InOrder);
-        assert_eq!(s.step(25, &whole(5), None), SequenceEvent::Unverifiable);
-        assert_eq!(s.step(30, &whole(5), None), SequenceEvent::InOrder);
-        assert_eq!(s.settle(1, 25, true), Settled::Gap(0));
-    }
-
-    #[test]
-    fn a_set_decoded_late_shows_a_loss_after_it() {
-        let mut s = Sequence::default();
-        assert_eq!(s.step(0, &Units { message: 1, known: 2, held: 2, lost: false }, None), SequenceEvent::InOrder);
-        assert_eq!(s.step(25, &whole(5), None), SequenceEvent::Unverifiable);
-        assert_eq!(s.settle(1, 10, true), Settled::No);
-        assert_eq!(s.settle(1, 10, true), Settled::Gap(3));
-        assert_eq!(s.settle(1, 10, true), Settled::No);
-    }
-
-    #[test]
-    fn a_set_decoded_before_the_next_message_leaves_no_doubt() {
-        let mut s = Sequence::default();
-        assert_eq!(s.step(0, &Units { message: 1, known: 0, held: 1, lost: false }, None), SequenceEvent::InOrder);
-        assert_eq!(s.settle(1, 10, true), Settled::InTime);
-        assert_eq!(s.step(10, &whole(5), None), SequenceEvent::InOrder);
-        assert_eq!(s.step(16, &whole(5), None), SequenceEvent::Gap(1));
-    }
-
-    #[test]
-    fn an_exporter_that_restarts_is_no_loss() {
-        let mut s = Sequence::default();
-        s.step(1000, &whole(1), Some(9_000_000));
-        assert_eq!(s.step(1, &whole(1), Some(5_000)), SequenceEvent::Reset);
-        assert_eq!(s.step(2, &whole(1), Some(6_000)), SequenceEvent::InOrder);
-    }
-
-    #[test]
-    fn the_wrap_of_the_uptime_is_no_restart() {
-        let mut s = Sequence::default();
-        s.step(1000, &whole(1), Some(u32::MAX - 500));
-        assert_eq!(s.step(1002, &whole(1), Some(5_000)), SequenceEvent::Gap(1));
-    }
-
-    #[test]
-    fn one_stray_message_is_no_gap() {
-        let mut s = Sequence::default();
-        s.step(1_000_000, &whole(10), None);
-        assert_eq!(s.step(7, &whole(10), None), SequenceEvent::Reset);
-        assert_eq!(s.step(1_000_010, &whole(10), None), SequenceEvent::InOrder);
-        assert_eq!(s.step(1_000_020, &whole(10), None), SequenceEvent::InOrder);
-    }
-
-    #[test]
-    fn templates_alone_do_not_move_the_number() {
-        let mut s = Sequence::default();
-        for _ in 0..3 {
-            assert_eq!(s.step(40, &whole(0), None), SequenceEvent::InOrder);
-        }
-        assert_eq!(s.step(40, &whole(3), None), SequenceEvent::InOrder);
-        assert_eq!(s.step(43, &whole(3), None), SequenceEvent::InOrder);
     }
 }

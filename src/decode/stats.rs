@@ -1,6 +1,6 @@
 //! Counters: what happened to datagrams, sets and records.
 
-use super::sequence::SequenceEvent;
+use super::sequence::{Correction, SequenceEvent};
 use crate::error::{Error, ErrorKind};
 
 /// What decoding one datagram came to.
@@ -116,19 +116,8 @@ impl Stats {
         if o.error.is_some() || o.options_records > 0 || o.sets != o.sets_decoded || o.late_records > 0 {
             self.add_rare(o);
         }
-        match o.sequence {
-            SequenceEvent::InOrder => {}
-            SequenceEvent::Gap(units) => {
-                self.lost += u64::from(units);
-                self.gaps += 1;
-            }
-            SequenceEvent::Reordered(units) => {
-                self.reordered += 1;
-                self.lost = self.lost.saturating_sub(u64::from(units));
-            }
-            SequenceEvent::Duplicate => self.duplicates += 1,
-            SequenceEvent::Reset => self.resets += 1,
-            SequenceEvent::Unverifiable => self.unverifiable += 1,
+        if o.sequence != SequenceEvent::InOrder {
+            self.correct(&o.sequence.counted());
         }
     }
 
@@ -152,11 +141,19 @@ impl Stats {
         }
     }
 
-    /// A message that could not be judged before: so many units are missing after it.
-    pub(super) fn settle(&mut self, gap: u32) {
-        self.unverifiable = self.unverifiable.saturating_sub(1);
-        self.gaps += u64::from(gap > 0);
-        self.lost += u64::from(gap);
+    /// Adds what a message, or a set decoded late, says about messages before it.
+    #[cold]
+    pub(super) fn correct(&mut self, fix: &Correction) {
+        for (count, by) in [
+            (&mut self.lost, fix.lost),
+            (&mut self.gaps, fix.gaps),
+            (&mut self.reordered, fix.reordered),
+            (&mut self.duplicates, fix.duplicates),
+            (&mut self.resets, fix.resets),
+            (&mut self.unverifiable, fix.unverifiable),
+        ] {
+            *count = count.saturating_add_signed(by);
+        }
     }
 
     /// Counts an error.

@@ -1,0 +1,184 @@
+//! Restarts of exporters: while nobody listened, and while somebody did.
+//!
+//! One that starts anew may give a template's id another layout. Its data wait then until it says which; RFC 3954 section 9
+//! and RFC 7011 section 8 have it tell its templates first of all.
+
+use super::learned::{Learned, shorten};
+use super::stream::{Sender, Stream};
+use super::{Decoder, Timestamp};
+use crate::columns::RunMeta;
+use crate::wire::{Header, Message};
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+/// How much later than before an exporter can seem to have started and not have started anew: clocks are set.
+const SAME_BOOT_MS: i32 = 60_000;
+
+/// Where a stream stood when it was last heard of before a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    sequence: u32,
+    // When the message was sent and when the exporter started, modulo 2^32 milliseconds; IPFIX does not say the latter.
+    sent_ms: u32,
+    boot_ms: Option<u32>,
+}
+
+impl Mark {
+    pub(super) fn of(message: &Message<'_>) -> Self {
+        Self::new(message.sequence(), message.export_time_us(), message.uptime_ms())
+    }
+
+    fn of_last(meta: &RunMeta) -> Self {
+        Self::new(meta.sequence, meta.export_time.0, meta.uptime_ms)
+    }
+
+    fn new(sequence: u32, sent_us: i64, uptime_ms: Option<u32>) -> Self {
+        let sent_ms = sent_us.div_euclid(1000) as u32;
+        Self { sequence, sent_ms, boot_ms: uptime_ms.map(|uptime| sent_ms.wrapping_sub(uptime)) }
+    }
+
+    /// Whether the exporter started anew between this and a later message of the same port.
+    fn restarted(self, later: Self) -> bool {
+        match (self.boot_ms, later.boot_ms) {
+            (Some(before), Some(after)) => after.wrapping_sub(before).cast_signed() > SAME_BOOT_MS,
+            _ => later.sequence.wrapping_sub(self.sequence).cast_signed() < 0,
+        }
+    }
+
+    /// Whether the sender of a later message started after this was sent, which no other sender did that was there before.
+    fn is_before_boot(self, later: Self) -> bool {
+        match later.boot_ms {
+            Some(boot) => self.restarted(later) && boot.wrapping_sub(self.sent_ms).cast_signed() > -SAME_BOOT_MS,
+            None => self.restarted(later),
+        }
+    }
+}
+
+/// Where the streams of each exporter's domains stood before a restart of the decoder.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    before: HashMap<(IpAddr, u8, u32), Vec<(u16, Mark)>>,
+    // When the last message was received that was noted for the next restart.
+    noted: Timestamp,
+}
+
+impl Marks {
+    pub(super) fn insert(&mut self, exporter: &SocketAddr, message: &Message<'_>) {
+        let ports = self.before.entry(key(exporter, message)).or_default();
+        let mark = Mark::of(message);
+        match ports.iter_mut().find(|p| p.0 == exporter.port()) {
+            Some(known) => known.1 = mark,
+            None => ports.push((exporter.port(), mark)),
+        }
+    }
+
+    /// Whether the first message of a port shows that its exporter started anew. One that did comes from another port, as
+    /// like as not: it did where that is so by all ports of before, some of which may be other exporters behind the same
+    /// address.
+    pub(super) fn show_restart(&mut self, exporter: &SocketAddr, message: &Message<'_>) -> bool {
+        let key = key(exporter, message);
+        let Some(ports) = self.before.get_mut(&key) else { return false };
+        let now = Mark::of(message);
+        let restarted = match ports.iter().position(|p| p.0 == exporter.port()) {
+            Some(own) => ports.swap_remove(own).1.restarted(now),
+            None => !ports.is_empty() && ports.iter().all(|p| p.1.is_before_boot(now)),
+        };
+        if restarted || ports.is_empty() {
+            self.before.remove(&key);
+        }
+        restarted
+    }
+}
+
+fn key(exporter: &SocketAddr, message: &Message<'_>) -> (IpAddr, u8, u32) {
+    (exporter.ip().to_canonical(), message.version(), message.domain_id())
+}
+
+/// Whether a message shows that its exporter started anew since the last one of its stream. A number that went back shows
+/// no restart by itself, nor does an uptime: several parts of a router can share a stream.
+pub(super) fn has_restarted(stream: &Stream, last: &RunMeta, message: &Message<'_>) -> bool {
+    match message.version() {
+        9 => stream.sequence.restarted(message.uptime_ms()) && Mark::of_last(last).is_before_boot(Mark::of(message)),
+        10 => stream.sequence.counts_from_zero(message.sequence()),
+        _ => false,
+    }
+}
+
+impl Decoder {
+    /// Adds to what was learned where each stream stands: a restart of an exporter while nobody listens is known by it.
+    /// Once a minute will do, and at the end.
+    pub fn mark_streams(&mut self) {
+        self.note_streams(|meta| meta.version >= 9);
+    }
+
+    /// The same of those streams alone that show a restart by nothing but their number, and were heard of since the last
+    /// call: it has to be known as it was a moment before the collector was killed.
+    pub fn mark_counts(&mut self) {
+        let since = self.marks.noted;
+        self.note_streams(|meta| meta.version == 10 && meta.received_at >= since);
+    }
+
+    fn note_streams(&mut self, mut what: impl FnMut(&RunMeta) -> bool) {
+        for meta in self.streams.lasting_metas().filter(|m| what(m)) {
+            self.marks.noted = self.marks.noted.max(meta.received_at);
+            let uptime = meta.uptime_ms.unwrap_or(0);
+            let secs = u32::try_from(meta.export_time.0.div_euclid(1_000_000)).unwrap_or(0);
+            let mut message = u16::from(meta.version).to_be_bytes().to_vec();
+            if meta.version == 9 {
+                message.extend([0, 0]);
+                message.extend(uptime.to_be_bytes());
+            } else {
+                message.extend([0, 16]);
+            }
+            for word in [secs, meta.sequence, meta.domain_id] {
+                message.extend(word.to_be_bytes());
+            }
+            let (exporter, received_at) = (meta.exporter, meta.received_at);
+            self.work.learning.push(Learned { exporter, received_at, message });
+        }
+    }
+
+    /// What an exporter said in a domain before it started anew means nothing any more.
+    #[cold]
+    pub(super) fn restarted(&mut self, place: u32, sender: &Sender<'_>, message: &Message<'_>, received_at: Timestamp) {
+        let Some((stream, _)) = self.streams.at(place) else { return };
+        let Some(known) = self.exporters.at(stream.exporter) else { return };
+        let (version, domain) = (message.version(), message.domain_id());
+        known.templates.forget_domain(version, domain);
+        known.provisional.retain(|k| (k.0, k.1) != (version, domain));
+        known.tables.forget_domain(domain);
+        known.stats.held_dropped += self.work.held.drop_domain(known.origin, version, domain, None) as u64;
+        // Of v9 the uptime shows it again when this is learned anew.
+        if let (true, Header::Ipfix(_)) = (self.work.learning.on, message.header())
+            && let Some(message) = shorten(message.header(), 0, &[0, 2, 0, 8, 0, 2, 0, 0, 0, 3, 0, 8, 0, 3, 0, 0])
+        {
+            self.work.learning.push(Learned { exporter: *sender.address, received_at, message });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restart_is_seen_by_the_uptime_or_the_sequence() {
+        let of = |sequence, boot_ms| Mark { sequence, sent_ms: 90_000, boot_ms };
+        assert!(!of(7, None).restarted(of(7, None)));
+        assert!(!of(u32::MAX, None).restarted(of(3, None)), "the number wraps");
+        assert!(of(7, None).restarted(of(3, None)));
+        assert!(!of(7, Some(5)).restarted(of(3, Some(59_000))), "a clock that was set");
+        assert!(of(7, Some(5)).restarted(of(8, Some(100_000))));
+        assert!(of(7, Some(u32::MAX)).restarted(of(8, Some(100_000))));
+    }
+
+    #[test]
+    fn another_part_of_a_router_is_no_restart() {
+        let of = |sent_ms, boot_ms| Mark { sequence: 7, sent_ms, boot_ms: Some(boot_ms) };
+        let (old, hour) = (of(7_200_000, 1000), 3_600_000);
+        assert!(!old.is_before_boot(of(7_300_000, hour)), "up since an hour before");
+        assert!(!old.is_before_boot(of(7_300_000, 0)));
+        assert!(old.is_before_boot(of(7_300_000, 7_250_000)));
+        assert!(old.is_before_boot(of(7_201_000, 7_199_000)), "by clocks that differ a little");
+    }
+}
