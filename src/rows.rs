@@ -93,14 +93,13 @@ pub use record::{Field, FieldName, Fields, Record, Records};
 
 use crate::elements::Registry;
 use crate::error::{Error, ErrorKind, Layer};
-use crate::template::{Event, Held, HeldLimits, Kind, Limits, Template, Templates};
+use crate::template::{Event, Held, HeldLimits, Kind, Limits, Pool, Template, Templates};
 use crate::wire::{Message as WireMessage, Set};
 use message::{Content, Origin};
 use record::{Described, Shared, SubTemplates};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 /// Reads one message that brings its own templates, from no exporter in particular.
 ///
@@ -169,7 +168,7 @@ pub struct Session {
     // By the address of the template, which the value keeps alive.
     described: HashMap<usize, Arc<Described>>,
     described_fields: usize,
-    all_fields: Arc<AtomicUsize>,
+    pool: Pool,
     lists: Option<(Domain, u64, Arc<SubTemplates>)>,
     limits: Limits,
 }
@@ -219,7 +218,7 @@ impl Session {
             held_limits: HeldLimits::default(),
             described: HashMap::new(),
             described_fields: 0,
-            all_fields: Arc::default(),
+            pool: Pool::default(),
             lists: None,
             limits: Limits::default(),
         }
@@ -291,7 +290,7 @@ impl Session {
             if self.exporters.len() >= MAX_EXPORTERS {
                 return Err(Error::new(ErrorKind::ExporterLimit, 0, MAX_EXPORTERS, self.exporters.len()));
             }
-            self.exporters.insert(ip, Templates::sharing(self.limits, self.all_fields.clone()));
+            self.exporters.insert(ip, Templates::sharing(self.limits, self.pool.of_another_address()));
         }
         self.held.expire(received_us, |_| {});
         let origin = Origin::new(tag, exporter, received_us, bytes);

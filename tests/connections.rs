@@ -134,6 +134,36 @@ fn a_template_ends_with_its_connection() {
 }
 
 #[test]
+fn a_limit_of_templates_is_that_of_an_address_over_its_connections() {
+    let mut config = decode::Config::default();
+    (config.templates.templates, config.templates.all_fields) = (10, 800);
+    let mut decoder = Decoder::new(config);
+    let (one, at) = (SocketAddr::from(([192, 0, 2, 1], 7000)), Timestamp(1_700_000_000_000_000));
+    let other = SocketAddr::from(([192, 0, 2, 2], 7000));
+    let templates = |ids: std::ops::Range<u16>, fields: usize| {
+        ipfix(0).message(&ids.map(|id| ipfix(0).template(id, &vec![spec(8, 4); fields])).collect::<Vec<_>>())
+    };
+    let kept = |decoder: &Decoder| decoder.known_exporters().map(|e| e.templates.len()).sum::<usize>();
+    let sessions: Vec<_> = (0..4).map(|_| decoder.open_session()).collect();
+    for &session in &sessions[..3] {
+        decoder.decode_in(session, &templates(256..260, 2), one, at);
+    }
+    assert_eq!(kept(&decoder), 10);
+    decoder.decode(&templates(256..257, 2), one, at);
+    assert_eq!(kept(&decoder), 10, "nor as a datagram");
+    decoder.end_session(sessions[0]);
+    decoder.decode(&templates(256..257, 2), one, at);
+    assert_eq!(kept(&decoder), 7, "what ended makes room");
+    // Nor can an address take the room for fields of all.
+    decoder.end_session(sessions[1]);
+    decoder.end_session(sessions[2]);
+    decoder.decode(&templates(300..305, 40), one, at);
+    assert_eq!(kept(&decoder), 3, "82 fields of 100");
+    decoder.decode_in(sessions[3], &templates(300..302, 40), other, at);
+    assert_eq!(kept(&decoder), 5);
+}
+
+#[test]
 fn what_connections_send_is_written_however_it_is_cut() {
     let (running, rows, to) = start(|_| {});
     let mut sent = 0;
@@ -482,6 +512,35 @@ fn messages_come_over_tls() {
     papers.client("theirs", None, to).write_all(&taught(&NARROW, 1)).expect("the new one");
     before.write_all(&ipfix(1).message(&[set(256, &[1; 8])])).expect("sent");
     ledger_when(&running, "the rest", |l| l.total.stats.records == 160_005);
+}
+
+#[test]
+fn an_exporter_that_only_writes_and_closes_loses_nothing() {
+    let papers = Papers::new("writes");
+    papers.install("ours");
+    let tls = Tls::read(&papers.files(None)).expect("files");
+    let (running, _, to) = start_tls(&tls);
+    let data = ipfix(1).message(&[set(256, &vec![1; 8 * 8000])]);
+    let exporters = 6;
+    std::thread::scope(|scope| {
+        for _ in 0..exporters {
+            scope.spawn(|| {
+                let mut exporter = papers.client("ours", None, to);
+                exporter.write_all(&taught(&NARROW, 1)).expect("sent");
+                for _ in 0..25 {
+                    exporter.write_all(&data).expect("sent");
+                }
+                exporter.conn.send_close_notify();
+                while exporter.conn.wants_write() {
+                    exporter.conn.write_tls(&mut exporter.sock).expect("sent");
+                }
+                // Closed at once, and whatever the collector had to say is unread.
+            });
+        }
+    });
+    let ledger = ledger_when(&running, "their ends", |l| counts(l).open == 0);
+    assert_eq!((counts(&ledger).closed, counts(&ledger).failed), (exporters, 0));
+    assert_eq!(ledger.total.stats.records, exporters * 200_001);
 }
 
 #[test]

@@ -131,6 +131,21 @@ fn an_exporter_that_starts_anew_is_not_read_by_its_old_templates() {
 }
 
 #[test]
+fn an_exporter_that_starts_anew_with_its_templates_is_read_at_once() {
+    let mut decoder = decoder();
+    let (template, data) = (head(10, 0).template(256, &V4), set(256, &[7; 12]));
+    for _ in 0..2 {
+        send(&mut decoder, &head(10, 0).message(std::slice::from_ref(&template)));
+        for i in 0..30 {
+            let sent = send(&mut decoder, &head(10, i).message(std::slice::from_ref(&data)));
+            assert_eq!(sent, (1, 0), "message {i}");
+        }
+    }
+    let stats = decoder.stats();
+    assert_eq!((stats.resets, stats.lost, stats.reordered, stats.duplicates), (1, 0, 0, 0));
+}
+
+#[test]
 fn where_a_stream_stands_is_known_a_moment_later() {
     let mut first = decoder();
     send(&mut first, &head(10, 0).message(&[head(10, 0).template(256, &V4)]));

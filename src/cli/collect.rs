@@ -131,7 +131,7 @@ pub struct Args {
     /// Exporters at most, a thread; datagrams of further ones are refused and counted
     #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
     max_exporters: u32,
-    /// Templates at most that an exporter may define, over all its ports and domains
+    /// Templates at most that an exporter may define, over all its ports, domains and connections
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
     max_templates: u32,
     /// Bytes of sets that wait for their template at most, a thread

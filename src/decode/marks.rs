@@ -142,6 +142,7 @@ impl Decoder {
     #[cold]
     pub(super) fn restarted(&mut self, place: u32, sender: &Sender<'_>, message: &Message<'_>, received_at: Timestamp) {
         let Some((stream, _)) = self.streams.at(place) else { return };
+        stream.sequence.start_anew();
         let Some(known) = self.exporters.at(stream.exporter) else { return };
         let (version, domain) = (message.version(), message.domain_id());
         known.templates.forget_domain(version, domain);

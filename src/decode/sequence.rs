@@ -104,6 +104,8 @@ pub(super) struct Sequence {
     sure: bool,
     started: bool,
     known: bool,
+    // Whether the next message is known to be the first of a new count.
+    anew: bool,
     // Whether this exporter numbers messages by their ends.
     at_end: bool,
     uptime: u32,
@@ -226,7 +228,7 @@ impl Sequence {
             self.holes.add(Hole::before(start, before, self.seen.wrapping_add(RECENT as u32)));
             return self.follow(start, units, uptime);
         }
-        if self.restarted(uptime) {
+        if std::mem::take(&mut self.anew) || self.restarted(uptime) {
             self.forget();
             self.follow(start, units, uptime);
             return SequenceEvent::Reset;
@@ -346,6 +348,11 @@ impl Sequence {
             (later, run) = (earlier, run + 1);
         }
         run == RECENT
+    }
+
+    /// The next message is the first of an exporter that started anew.
+    pub(super) fn start_anew(&mut self) {
+        (self.anew, self.sure) = (self.started, false);
     }
 
     /// Takes the units of a set that was decoded after its message.

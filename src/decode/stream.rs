@@ -5,13 +5,12 @@ use super::rules::{Rule, Rules};
 use super::sequence::Sequence;
 use super::stats::Stats;
 use crate::columns::{RunMeta, SamplingSource};
-use crate::template::{Limits, OptionsTables, Template, Templates};
+use crate::template::{Limits, OptionsTables, Pool, Template, Templates};
 use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 /// What names a stream, as plain words, which compare and hash without branches: the address as IPv6 (an IPv4 one
 /// as it is mapped there), then domain, port and version.
@@ -279,8 +278,8 @@ pub(super) struct Exporters {
     others: Stats,
     limit: usize,
     limits: Limits,
-    // Fields of all templates.
-    fields: Arc<AtomicUsize>,
+    // What all keep.
+    pool: Pool,
 }
 
 impl Exporters {
@@ -294,7 +293,7 @@ impl Exporters {
             others: Stats::default(),
             limit,
             limits,
-            fields: Arc::default(),
+            pool: Pool::default(),
         }
     }
 
@@ -311,8 +310,9 @@ impl Exporters {
                 return Some(place);
             }
             // What connections sent is added to their exporter when they end.
-            self.admit(Origin { session: None, ..origin }, rules)?;
-            let place = self.insert(origin, rules);
+            let address = self.admit(Origin { session: None, ..origin }, rules)?;
+            let pool = self.at(address)?.templates.pool().clone();
+            let place = self.insert(origin, rules, pool);
             self.by_session.insert(session, place);
             return Some(place);
         }
@@ -322,15 +322,15 @@ impl Exporters {
         if self.by_ip.len() >= self.limit {
             return None;
         }
-        let place = self.insert(origin, rules);
+        let place = self.insert(origin, rules, self.pool.of_another_address());
         self.by_ip.insert(origin.ip, place);
         Some(place)
     }
 
-    fn insert(&mut self, origin: Origin, rules: &Rules) -> u32 {
+    fn insert(&mut self, origin: Origin, rules: &Rules, pool: Pool) -> u32 {
         let exporter = Exporter {
             origin,
-            templates: Templates::sharing(self.limits, self.fields.clone()),
+            templates: Templates::sharing(self.limits, pool),
             tables: OptionsTables::new(self.limits.options_entries),
             stats: Stats::default(),
             rule: rules.of(origin.ip),

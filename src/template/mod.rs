@@ -9,7 +9,7 @@ mod store;
 
 pub use held::{Held, HeldLimits};
 pub use options::{OptionsTables, OwnTotals};
-pub use store::{Event, KnownTemplate, Templates};
+pub use store::{Event, KnownTemplate, Pool, Templates};
 
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
@@ -17,11 +17,11 @@ use std::sync::{Arc, LazyLock};
 /// Bounds on what an exporter can make a decoder keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Templates of an exporter over all versions, domains and ports.
+    /// Templates of an exporter over all versions, domains, ports and connections.
     pub templates: usize,
     /// Fields of a template.
     pub fields: usize,
-    /// Fields of all templates that are kept, of all exporters together.
+    /// Fields of all templates that are kept, of all exporters together; one of them has an eighth at most.
     pub all_fields: usize,
     /// Entries in each of an exporter's options tables.
     pub options_entries: usize,

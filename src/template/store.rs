@@ -75,26 +75,78 @@ pub struct Templates {
     count: usize,
     generation: u64,
     limits: Limits,
-    // Fields of all definitions here, and of those that share the limit.
+    // Fields of all definitions here.
     fields: usize,
-    all_fields: Arc<AtomicUsize>,
+    pool: Pool,
 }
 
 impl Drop for Templates {
     fn drop(&mut self) {
-        self.all_fields.fetch_sub(self.fields, Relaxed);
+        self.pool.give_back(self.count, self.fields);
     }
 }
+
+/// What is kept in all by those that share bounds: the connections of an address, and all addresses.
+#[derive(Clone, Debug, Default)]
+pub struct Pool {
+    all_fields: Arc<AtomicUsize>,
+    address: Arc<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    templates: AtomicUsize,
+    fields: AtomicUsize,
+}
+
+impl Pool {
+    /// The pool of another address.
+    pub fn of_another_address(&self) -> Self {
+        Self { all_fields: self.all_fields.clone(), address: Arc::default() }
+    }
+
+    /// What stands against a template more, or none, with so many fields more: the limit, and what it would be.
+    fn refusal(&self, limits: &Limits, templates: usize, fields: usize) -> Option<(usize, usize)> {
+        let count = self.address.templates.load(Relaxed).saturating_add(templates);
+        let own = self.address.fields.load(Relaxed).saturating_add(fields);
+        let all = self.all_fields.load(Relaxed).saturating_add(fields);
+        let over = |more: usize, now: usize, limit: usize| (more > 0 && now > limit).then_some((limit, now));
+        // One address cannot take what all the others need.
+        over(templates, count, limits.templates)
+            .or_else(|| over(fields, own, limits.all_fields / ADDRESSES_AT_LEAST))
+            .or_else(|| over(fields, all, limits.all_fields))
+    }
+
+    fn take(&self, templates: usize, fields: usize) {
+        self.address.templates.fetch_add(templates, Relaxed);
+        self.address.fields.fetch_add(fields, Relaxed);
+        self.all_fields.fetch_add(fields, Relaxed);
+    }
+
+    fn give_back(&self, templates: usize, fields: usize) {
+        self.address.templates.fetch_sub(templates, Relaxed);
+        self.address.fields.fetch_sub(fields, Relaxed);
+        self.all_fields.fetch_sub(fields, Relaxed);
+    }
+}
+
+/// So many addresses at least share the room for fields.
+const ADDRESSES_AT_LEAST: usize = 8;
 
 impl Templates {
     /// None yet.
     pub fn new(limits: Limits) -> Self {
-        Self::sharing(limits, Arc::default())
+        Self::sharing(limits, Pool::default())
     }
 
-    /// None yet; [`Limits::all_fields`] counts with all that have the same counter.
-    pub fn sharing(limits: Limits, all_fields: Arc<AtomicUsize>) -> Self {
-        Self { entries: HashMap::new(), count: 0, generation: 0, limits, fields: 0, all_fields }
+    /// None yet; the limits count with all that have the same pool.
+    pub fn sharing(limits: Limits, pool: Pool) -> Self {
+        Self { entries: HashMap::new(), count: 0, generation: 0, limits, fields: 0, pool }
+    }
+
+    /// What is kept in all by those that share the limits.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     /// Changes whenever a lookup could answer differently than before.
@@ -223,16 +275,14 @@ impl Templates {
             }
         };
         let known_port = entry.is_some_and(|e| e.ports.iter().any(|p| p.0 == port));
-        if !known_port && self.count >= self.limits.templates {
-            return Err((ErrorKind::TemplateLimit, self.limits.templates, self.count + 1));
-        }
         let before = entry.and_then(|e| e.ports.iter().find(|p| p.0 == port)).map_or(0, |p| p.1.fields.len());
         let more = template.fields.len().saturating_sub(before);
-        let all = self.all_fields.load(Relaxed).saturating_add(more);
-        if more > 0 && all > self.limits.all_fields {
-            return Err((ErrorKind::TemplateLimit, self.limits.all_fields, all));
+        if let Some((limit, would_be)) = self.pool.refusal(&self.limits, usize::from(!known_port), more) {
+            return Err((ErrorKind::TemplateLimit, limit, would_be));
         }
-        self.charge(before, template.fields.len());
+        self.fields = self.fields + template.fields.len() - before;
+        self.pool.take(usize::from(!known_port), template.fields.len());
+        self.pool.give_back(0, before);
         let entry = self.entries.entry(key).or_insert_with(|| Entry {
             latest: template.clone(),
             ports: Vec::new(),
@@ -265,15 +315,10 @@ impl Templates {
         if let Some(entry) = self.entries.remove(&key) {
             self.count -= entry.ports.len();
             self.generation += 1;
-            self.charge(entry.ports.iter().map(|p| p.1.fields.len()).sum(), 0);
+            let fields = entry.ports.iter().map(|p| p.1.fields.len()).sum();
+            self.fields -= fields;
+            self.pool.give_back(entry.ports.len(), fields);
         }
-    }
-
-    /// Counts fields that go and fields that come.
-    fn charge(&mut self, gone: usize, come: usize) {
-        self.fields = self.fields + come - gone;
-        self.all_fields.fetch_add(come, Relaxed);
-        self.all_fields.fetch_sub(gone, Relaxed);
     }
 
     fn retain(&mut self, keep: impl Fn(&Key, &Entry) -> bool) {

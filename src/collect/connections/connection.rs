@@ -172,14 +172,10 @@ impl Connection {
 
 #[cfg(feature = "tls")]
 fn decrypt(tls: &mut rustls::ServerConnection, stream: &mut TcpStream, room: &mut [u8]) -> io::Result<usize> {
+    let mut broken = None;
     loop {
-        while tls.wants_write() {
-            match tls.write_tls(stream) {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
+        // A peer that is not there to be written to may have sent something before: reading says when that was all.
+        while tls.wants_write() && tls.write_tls(stream).is_ok() {}
         let mut filled = 0;
         while let Some(rest) = room.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             match tls.reader().read(rest) {
@@ -192,14 +188,15 @@ fn decrypt(tls: &mut rustls::ServerConnection, stream: &mut TcpStream, room: &mu
             }
         }
         if filled > 0 {
+            // What is wrong after it is found again.
             return Ok(filled);
         }
-        let came = tls.read_tls(stream)?;
-        if let Err(error) = tls.process_new_packets() {
-            // The alert that says why; the peer may be gone.
-            let _ = tls.write_tls(stream);
+        if let Some(error) = broken {
             return Err(io::Error::new(io::ErrorKind::InvalidData, error));
         }
+        let came = tls.read_tls(stream)?;
+        // The alert that says why is written, and what was whole before is read.
+        broken = tls.process_new_packets().err();
         if came == 0 && tls.is_handshaking() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

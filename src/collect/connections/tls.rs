@@ -2,7 +2,7 @@
 
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig, ServerConnection};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -91,9 +91,14 @@ fn config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
             builder.with_client_cert_verifier(verifier.map_err(|e| refused(&e))?)
         }
     };
-    builder
+    let mut config = builder
         .with_single_cert(chain, key)
-        .map_err(|e| refused(&format!("{} with {}: {e}", files.certificate.display(), files.key.display())))
+        .map_err(|e| refused(&format!("{} with {}: {e}", files.certificate.display(), files.key.display())))?;
+    // Exporters connect once and only write. Tickets for another time would lie unread in their sockets, which breaks the
+    // connection when they close it: what they sent last would be lost.
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(config)
 }
 
 fn certificates(path: &Path, what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
