@@ -109,5 +109,8 @@ pub fn prune(args: &PruneArgs) -> anyhow::Result<ExitCode> {
     }
     let what = if args.dry_run { "would be removed" } else { "removed" };
     say(&format!("{} files of {node}, {} bytes, {what}", retired.files.len(), retired.bytes));
-    Ok(ExitCode::SUCCESS)
+    for (path, error) in &retired.stuck {
+        say(&format!("cannot remove {}: {error}", path.display()));
+    }
+    Ok(if retired.stuck.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -24,6 +24,8 @@ pub struct Retired {
     pub files: Vec<PathBuf>,
     /// Their bytes.
     pub bytes: u64,
+    /// Files that were to go and could not be removed, and why.
+    pub stuck: Vec<(PathBuf, String)>,
 }
 
 impl Retention {
@@ -33,10 +35,11 @@ impl Retention {
     }
 
     /// Removes the oldest files of a node until all bounds hold; with `dry_run` only says which. Where that is not enough segments
-    /// go that wait to be sealed, but for the last, which is being written.
+    /// go that wait to be sealed, but for the last, which is being written. A file that cannot be removed is passed over, and
+    /// named.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// A folder that cannot be read.
     pub fn apply(&self, root: &Path, node: &str, now_us: i64, dry_run: bool) -> io::Result<Retired> {
         let mut retired = Retired::default();
         if self.is_endless() {
@@ -56,17 +59,26 @@ impl Retention {
             let limit = now_us.saturating_sub(age).div_euclid(HOUR_US) * HOUR_US;
             hour_folder(root, limit)
         });
+        let mut oldest_left = None;
         for file in &own {
             let aged = oldest.as_ref().is_some_and(|oldest| file.path.parent().is_some_and(|f| f < oldest.as_path()));
             if !aged && !self.is_over(kept, free) {
+                oldest_left = oldest_left.or(Some(file));
                 break;
             }
             if !dry_run {
                 // Without it those that it has the rows of would count again.
-                for covered in covered.iter().filter(|c| file.covers(c)) {
-                    fs::remove_file(&covered.path)?;
+                let mut all = covered.iter().filter(|c| file.covers(c)).chain([file]).map(|f| &f.path);
+                let removed = all.try_for_each(|path| match fs::remove_file(path) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => Err((path.clone(), e.to_string())),
+                    _ => Ok(()),
+                });
+                if let Err(stuck) = removed {
+                    // The bounds hold all the same: a newer one goes in its place.
+                    oldest_left = oldest_left.or(Some(file));
+                    retired.stuck.push(stuck);
+                    continue;
                 }
-                fs::remove_file(&file.path)?;
                 // Those of the hour and the day go when they are empty.
                 let hour = file.path.parent();
                 let _ = hour.is_some_and(|h| fs::remove_dir(h).is_ok())
@@ -77,7 +89,6 @@ impl Retention {
             retired.bytes += file.bytes;
             retired.files.push(file.path.clone());
         }
-        let sealed = retired.files.len();
         for (path, bytes) in waiting {
             if !self.is_over(kept, free) {
                 break;
@@ -85,14 +96,18 @@ impl Retention {
             match if dry_run { Ok(()) } else { fs::remove_file(&path) } {
                 // Sealed meanwhile.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                other => other?,
+                Err(e) => {
+                    retired.stuck.push((path, e.to_string()));
+                    continue;
+                }
+                Ok(()) => {}
             }
             kept -= bytes;
             free = free.saturating_add(bytes);
             retired.bytes += bytes;
             retired.files.push(path);
         }
-        if let Some(oldest) = own.get(sealed).filter(|_| !dry_run) {
+        if let Some(oldest) = oldest_left.filter(|_| !dry_run) {
             ledger::retire(root, node, &oldest.date)?;
         }
         Ok(retired)

@@ -65,6 +65,8 @@ pub struct Progress {
     pub files_compacted: AtomicU64,
     /// Files removed because they were old or too many.
     pub files_retired: AtomicU64,
+    /// Files that should go and could not be removed, when that was tried last.
+    pub files_stuck: AtomicU64,
 }
 
 impl Progress {
@@ -316,8 +318,14 @@ impl Sealer {
     /// Removes what is too old, and makes one of small files.
     fn look(&mut self) {
         let now = now_us();
-        if let Ok(retired) = self.retention.apply(&self.root, &self.node, now, false) {
-            self.progress.files_retired.fetch_add(retired.files.len() as u64, Relaxed);
+        match self.retention.apply(&self.root, &self.node, now, false) {
+            Ok(retired) => {
+                self.progress.files_retired.fetch_add(retired.files.len() as u64, Relaxed);
+                self.progress.files_stuck.store(retired.stuck.len() as u64, Relaxed);
+            }
+            Err(_) => {
+                self.progress.failures.fetch_add(1, Relaxed);
+            }
         }
         // Sealing comes first.
         while self.inbox.is_empty() && self.waiting.is_empty() {

@@ -134,6 +134,24 @@ fn the_oldest_hours_go_first() {
 }
 
 #[test]
+fn a_file_that_cannot_be_removed_stops_no_other() {
+    let scratch = Scratch::new("stuck");
+    for hour in 1..4 {
+        let mut store = Store::open(&scratch.0, options("a")).expect("a store");
+        store.write(&batch(0, 3, HOUR + hour * HOUR_US)).expect("written");
+        store.finish().expect("sealed");
+    }
+    let files = sealed_files(&scratch.0).expect("files").0;
+    // A folder in its place cannot be removed as a file, whoever asks.
+    std::fs::remove_file(&files[0].path).expect("removed");
+    std::fs::create_dir(&files[0].path).expect("a folder");
+    let aged = Retention { age_us: Some(HOUR_US), ..Retention::default() };
+    let retired = aged.apply(&scratch.0, "a", HOUR + 4 * HOUR_US + 1, false).expect("a folder");
+    assert_eq!(retired.files, [files[1].path.clone()]);
+    assert_eq!(retired.stuck.iter().map(|s| &s.0).collect::<Vec<_>>(), [&files[0].path]);
+}
+
+#[test]
 fn a_folder_that_went_away_comes_again() {
     let scratch = Scratch::new("gone");
     let mut store = Store::open(&scratch.0, options("a")).expect("a store");
