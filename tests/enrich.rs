@@ -311,7 +311,10 @@ fn the_exporters_own_as_is_left_alone_unless_told() {
         for (row, want) in want.iter().enumerate() {
             assert_eq!(values(&batch, &["src_as", "dst_as"], row), *want, "{fill_as:?}");
         }
-        assert_eq!(value(&batch, "dst_as_name", 0), "One", "names are those of the address");
+        // No AS has the name of another; zero is none.
+        let own = fill_as != FillAs::Always;
+        assert_eq!(value(&batch, "dst_as_name", 0), if own { "-" } else { "One" }, "{fill_as:?}");
+        assert_ne!(value(&batch, "src_as_name", 0), "-", "{fill_as:?}");
     }
 }
 

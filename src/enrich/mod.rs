@@ -202,19 +202,29 @@ impl Enricher {
 
     fn join_places(&mut self, batch: &mut Batch, side: &Side) {
         self.places.find(batch, side.v4, side.v6, &self.tables, &mut self.texts, &mut self.at);
+        if self.places.may_have_as() {
+            self.fill_as(batch, side.number);
+        }
         for (attribute, name) in side.texts {
             if !self.places.may_have(attribute) {
                 continue;
             }
             self.column.begin(&self.texts);
-            for &place in &self.at {
-                self.column.push(self.places.text(place, attribute), 1, &self.texts);
+            let own = batch.own_column(side.number).filter(|_| attribute == Attribute::AsName);
+            for (row, &place) in self.at.iter().enumerate() {
+                let is_of_another = own.is_some_and(|own| self.is_of_another(batch, own, row, place));
+                let text = if is_of_another { 0 } else { self.places.text(place, attribute) };
+                self.column.push(text, 1, &self.texts);
             }
             self.column.end(batch, name);
         }
-        if self.places.may_have_as() {
-            self.fill_as(batch, side.number);
-        }
+    }
+
+    /// Whether the number of a row, which its exporter sent, is that of another AS than a place's. Zero is of none.
+    fn is_of_another(&self, batch: &Batch, own: u16, row: usize, place: u32) -> bool {
+        let Some(number) = self.places.number(place) else { return false };
+        let has_own = batch.is_valid(own, row);
+        batch.slots::<u32>(own).get(row).is_some_and(|&own| has_own && own != 0 && own != number)
     }
 
     fn fill_as(&self, batch: &mut Batch, name: &str) {
