@@ -3,6 +3,9 @@ import csv, io, json, os, resource, sys, time
 
 package, threads, cores = sys.argv[1], int(sys.argv[2]), [int(c) for c in sys.argv[3].split(",")]
 os.sched_setaffinity(0, cores)
+# What a library prints while it works (DuckDB, how far it is) is no reply.
+replies = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
 if package == "duckdb":
     import duckdb
 
@@ -29,4 +32,4 @@ for line in sys.stdin:
         "user_us": int(1e6 * (after.ru_utime - before.ru_utime)),
         "system_us": int(1e6 * (after.ru_stime - before.ru_stime)),
     }
-    print(json.dumps(reply), flush=True)
+    print(json.dumps(reply), file=replies, flush=True)
