@@ -75,15 +75,19 @@ fn series_add_up_to_the_flows() {
     }
     // A row an interval and series; the groups and the others are the total.
     let points = objects(&["series", "--in", &file, "--every", "10s", "--group", "proto", "-n", "1"]);
-    let of = |name: &str| points.iter().filter(|p| p["proto"] == name).cloned().collect::<Vec<Value>>();
-    let (first, others, total) = (of("tcp"), of("(others)"), of("(total)"));
+    let of = |row: &str| points.iter().filter(|p| p["row"] == row).cloned().collect::<Vec<Value>>();
+    let (first, others, total) = (of("group"), of("others"), of("total"));
+    assert!(first.iter().all(|p| p["proto"] == 6) && others.iter().all(|p| p["proto"].is_null()), "{points:?}");
     assert_eq!((first.len(), others.len(), points.len()), (total.len(), total.len(), 3 * total.len()));
     assert_eq!(sum(&first, "bytes") + sum(&others, "bytes"), sum(&total, "bytes"));
-    let tcp: Vec<Value> = flows.iter().filter(|f| f["proto"] == "tcp").cloned().collect();
+    let tcp: Vec<Value> = flows.iter().filter(|f| f["proto"] == 6).cloned().collect();
     assert_eq!(sum(&first, "bytes"), sum(&tcp, "bytes"));
     let summary = objects(&["series", "--in", &file, "--every", "10s", "--show", "summary", "--by", "bytes"]);
     let greatest = total.iter().filter_map(|p| p["bytes"].as_i64()).max();
-    assert_eq!((summary.len(), summary[0]["max"].as_i64()), (1, greatest));
+    assert_eq!(
+        (summary.len(), summary[0]["max_bytes"].as_i64(), summary[0]["interval_s"].as_i64()),
+        (1, greatest, Some(10))
+    );
     // Both, and pictures, for people.
     let table = text(&flowlane(&["series", "--in", &file, "--every", "10s", "--format", "table"]).stdout);
     assert!(table.contains("p95") && table.contains('█') && table.contains('▁'), "{table}");
@@ -100,7 +104,7 @@ fn what_came_back_counts_where_it_is_asked_for() {
     for question in [&["top", "proto"][..], &["series", "--every", "1h", "--group", "proto"]] {
         let ask = |more: &[&str]| {
             let rows = objects(&[question, &["--in", &file], more].concat());
-            rows.into_iter().filter(|r| r["proto"] == "(total)").collect::<Vec<Value>>()
+            rows.into_iter().filter(|r| r["row"] == "total").collect::<Vec<Value>>()
         };
         assert_eq!(sum(&ask(&[]), "bytes"), forth);
         let both = ask(&["--both"]);
@@ -122,10 +126,12 @@ fn answers_in_every_form_have_the_same_columns() {
         let question = [question, &["--in", &file]].concat();
         let csv = text(&flowlane(&[&question[..], &["--format", "csv"]].concat()).stdout);
         let header: Vec<&str> = csv.lines().next().expect("a header").split(',').collect();
+        // What people read elsewhere, as among the keys, has a column for programs.
+        let plain = header.iter().filter(|name| ["row", "groups"].contains(name)).count();
         let rows = csv.lines().count() - 1;
         let markdown = text(&flowlane(&[&question[..], &["--format", "markdown"]].concat()).stdout);
         assert_eq!(markdown.lines().count(), rows + 2, "{markdown}");
-        assert_eq!(markdown.lines().next().map(|l| l.matches('|').count()), Some(header.len() + 1));
+        assert_eq!(markdown.lines().next().map(|l| l.matches('|').count()), Some(header.len() - plain + 1));
         for row in objects(&question) {
             let known = |k: &String| header.contains(&k.as_str());
             assert!(row.as_object().expect("an object").keys().all(known), "{row} {header:?}");
@@ -168,7 +174,7 @@ fn a_flow_that_two_exporters_saw_counts_once() {
     scratch.decoded("softflowd_v9_live", "a.parquet");
     let total = |more: &[&str]| {
         let rows = objects(&[&["top", "proto", "--in", &scratch.path("")], more].concat());
-        rows.iter().find(|r| r["proto"] == "(total)").expect("a total").clone()
+        rows.iter().find(|r| r["row"] == "total").expect("a total").clone()
     };
     let once = total(&[]);
     std::fs::copy(scratch.path("a.parquet"), scratch.path("b.parquet")).expect("copied");
@@ -282,4 +288,162 @@ fn the_language_of_filters_is_explained() {
     assert!(shown.contains("src net 10/8") && shown.contains("time_received"), "{shown}");
     let output = flowlane(&["top", "src_addr", "--in", "/", "sorce port 80"]);
     assert!(output.status.code() == Some(2) && text(&output.stderr).contains(">>>sorce"));
+}
+
+/// A program's answer, what it said beside it, and its exit code.
+fn said(args: &[&str]) -> (String, String, Option<i32>) {
+    let output = flowlane(args);
+    (text(&output.stdout), text(&output.stderr), output.status.code())
+}
+
+#[test]
+fn out_is_written_through_what_is_no_plain_file() {
+    use std::io::Read;
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+    let scratch = Scratch::new("out");
+    let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    let (link, target, pipe) = (scratch.path("link.csv"), scratch.path("target.csv"), scratch.path("pipe"));
+    std::fs::write(&target, "before").expect("written");
+    std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o600)).expect("a mode");
+    symlink("target.csv", &link).expect("a link");
+    let questions: [&[&str]; 3] = [&["export", "--format", "csv"], &["flows", "--format", "csv"], &["top", "proto"]];
+    for question in questions {
+        let (_, why, code) = said(&[question, &["--in", &file, "--out", &link]].concat());
+        assert_eq!((code, &*why), (Some(0), ""), "{question:?}");
+        assert!(std::fs::symlink_metadata(&link).expect("there").is_symlink());
+        let about = std::fs::metadata(&target).expect("there");
+        assert!(about.len() > 100 && about.permissions().mode() & 0o777 == 0o600, "{about:?}");
+        // A device that takes nothing stays one, and is named.
+        let (_, why, code) = said(&[question, &["--in", &file, "--format", "csv", "--out", "/dev/full"]].concat());
+        assert!(code == Some(1) && why.contains("/dev/full"), "{why}");
+        assert!(std::fs::metadata("/dev/full").expect("there").file_type().is_char_device());
+        let (out, _, code) = said(&[question, &["--in", &file, "--format", "csv", "--out", "/dev/stdout"]].concat());
+        assert!(code == Some(0) && out.lines().count() > 1, "{out}");
+    }
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    let reading = {
+        let pipe = pipe.clone();
+        std::thread::spawn(move || {
+            let mut all = String::new();
+            std::fs::File::open(pipe).and_then(|mut f| f.read_to_string(&mut all)).map(|_| all)
+        })
+    };
+    assert_eq!(said(&["export", "--in", &file, "--format", "csv", "--out", &pipe]).2, Some(0));
+    assert!(reading.join().expect("read").expect("text").lines().count() > 100);
+    assert!(std::fs::metadata(&pipe).expect("there").file_type().is_fifo());
+}
+
+#[test]
+fn a_pipe_gets_all_flows_and_a_limit_says_so() {
+    let scratch = Scratch::new("limit");
+    let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    let (all, why, _) = said(&["flows", "--in", &file]);
+    let flows = all.lines().count() - 1;
+    assert!(flows > 100 && why.is_empty(), "{flows} {why}");
+    let (ten, why, _) = said(&["flows", "--in", &file, "--limit", "10"]);
+    assert!(ten.lines().count() == 11 && why.is_empty(), "{why}");
+    let (ordered, why, _) = said(&["flows", "--in", &file, "--order", "bytes"]);
+    assert!(ordered.lines().count() == 101 && why.contains(&format!("100 of {flows} flows")), "{why}");
+}
+
+#[test]
+fn rates_of_groups_have_no_share() {
+    let scratch = Scratch::new("share");
+    let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    for (by, has) in [("bytes", true), ("flows", true), ("bps", false), ("pps", false), ("bpp", false)] {
+        let rows = objects(&["top", "src_addr", "--in", &file, "--by", by]);
+        assert!(rows.iter().all(|r| r["share"].is_number() == has), "{by}: {rows:?}");
+    }
+    // For people, a percentage.
+    assert!(said(&["top", "proto", "--in", &file, "--format", "markdown"]).0.contains("%"));
+}
+
+#[test]
+fn answers_are_no_flows_and_a_file_given_twice_is_read_once() {
+    let scratch = Scratch::new("answers");
+    let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    let total = |args: &[&str]| {
+        let rows = objects(&[&["top", "proto"], args].concat());
+        rows.iter().find(|r| r["row"] == "total").expect("a total")["bytes"].clone()
+    };
+    let once = total(&["--in", &file]);
+    assert_eq!(total(&["--in", &file, "--in", &file, "--in", &scratch.path("")]), once);
+    for question in [&["flows"][..], &["top", "dst_port"]] {
+        let answer = scratch.path("answer.parquet");
+        assert_eq!(said(&[question, &["--in", &file, "--out", &answer]].concat()).2, Some(0));
+        let (out, why, code) = said(&["top", "proto", "--in", &scratch.path(""), "--format", "ndjson"]);
+        assert!(code == Some(1) && why.contains("answer.parquet") && why.contains("flowlane export"), "{why}");
+        assert!(out.contains(&format!("\"bytes\":{once}")), "{out}");
+        std::fs::remove_file(&answer).expect("removed");
+    }
+    // A capture is no file of flows either, and what reads it is said.
+    let (_, why, code) = said(&["flows", "--in", &fixture("demo/softflowd_v9")]);
+    assert!(code == Some(1) && why.contains("flowlane decode"), "{why}");
+    let (_, why, code) = said(&["analyze", "-f", &fixture("demo/softflowd_v9")]);
+    assert!(code == Some(2) && why.contains("flowlane decode"), "{why}");
+    let (_, why, code) = said(&["analyze", "-f", "/nonexistent"]);
+    assert!(code == Some(1) && why.contains("/nonexistent") && !why.contains("is shown"), "{why}");
+}
+
+#[test]
+fn keys_have_a_type_in_ndjson_and_parquet() {
+    let scratch = Scratch::new("types");
+    let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    let rows = objects(&["top", "dst_port,proto,counters_are_total", "--in", &file, "-n", "3"]);
+    let groups = || rows.iter().filter(|r| r["row"] == "group");
+    assert!(
+        groups().all(|r| r["dst_port"].is_u64() && r["proto"].is_u64() && r["counters_are_total"] == false),
+        "{rows:?}"
+    );
+    assert_eq!((groups().count(), rows.len()), (3, 5));
+    assert!(rows.iter().filter(|r| r["row"] != "group").all(|r| r["dst_port"].is_null() && r["groups"].is_u64()));
+    let out = scratch.path("top.parquet");
+    assert_eq!(said(&["top", "dst_port", "--in", &file, "--out", &out]).2, Some(0));
+    let parquet = SerializedFileReader::new(std::fs::File::open(&out).expect("a file")).expect("Parquet");
+    let descr = parquet.metadata().file_metadata().schema_descr().column(0);
+    assert_eq!((descr.name(), descr.physical_type()), ("dst_port", parquet::basic::Type::INT64));
+    // Elements name columns, and both directions have a word.
+    let of =
+        |args: &[&str]| said(&[args, &["--in", &file, "--format", "csv"]].concat()).0.lines().next().map(String::from);
+    assert!(of(&["top", "destinationTransportPort,mask"]).is_some_and(|h| h.starts_with("dst_port,mask,flows")));
+    assert_eq!(of(&["flows", "--fields", "mac,IN_BYTES"]).as_deref(), Some("src_mac,dst_mac,bytes"));
+}
+
+#[test]
+fn one_way_flows_are_why_there_is_no_conversation() {
+    let scratch = Scratch::new("one-way");
+    let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    let (out, why, code) = said(&["connections", "--in", &file, "src port < 1024", "--format", "csv"]);
+    assert_eq!((out.lines().count(), code), (1, Some(0)));
+    assert!(why.contains("--one-way"), "{why}");
+}
+
+#[test]
+fn running_totals_have_a_line_of_their_own() {
+    let capture = format!("{}/../shared/captures/logstash/ipfix_bench_yaf.pcap", env!("CARGO_MANIFEST_DIR"));
+    if !std::path::Path::new(&capture).exists() {
+        return;
+    }
+    let scratch = Scratch::new("totals");
+    let file = scratch.path("flows.parquet");
+    assert!(flowlane(&["decode", &capture, "--out", &file]).status.success());
+    for question in [&["top", "proto"][..], &["series"], &["series", "--show", "summary", "--group", "proto"]] {
+        let question = [question, &["--in", &file]].concat();
+        let of = |rows: &[Value], row: &str| rows.iter().find(|r| r["row"] == row).cloned().unwrap_or_default();
+        let apart = objects(&question);
+        let running = of(&apart, "running totals");
+        assert!(running["bytes"].as_i64() > Some(0) && running["flows"].as_i64() > Some(0), "{apart:?}");
+        let (table, why, _) = said(&[&question[..], &["--format", "csv"]].concat());
+        assert!(table.contains("running totals") && why.contains("--totals"), "{table}{why}");
+        let counted = objects(&[&question[..], &["--totals"]].concat());
+        assert!(of(&counted, "running totals").is_null());
+        let total = |rows: &[Value]| {
+            rows.iter().filter(|r| r["row"] == "total").map(|r| r["bytes"].as_i64().unwrap_or(0)).sum::<i64>()
+        };
+        assert_eq!(total(&counted), total(&apart) + running["bytes"].as_i64().unwrap_or(0), "{question:?}");
+    }
+    for question in [&["connections", "--in", &file][..], &["analyze", "-f", &file]] {
+        let (_, why, _) = said(question);
+        assert!(why.contains("running totals") && why.contains("bytes in"), "{why}");
+    }
 }

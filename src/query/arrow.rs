@@ -1,5 +1,6 @@
 //! Arrow IPC files of this schema, as `--format arrow` writes them.
 
+use super::foreign;
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::FileReader;
 use std::fs::File;
@@ -23,6 +24,8 @@ pub(super) fn read(
         FileReader::try_new(file, projection).map_err(|e| e.to_string())
     };
     let schema = open(None)?.schema();
+    let names: Vec<String> = schema.fields().iter().map(|f| f.name().clone()).filter(|name| needed(name)).collect();
+    foreign::check(&schema, names.iter())?;
     let columns = schema.fields().iter().enumerate().filter(|(_, f)| needed(f.name())).map(|c| c.0).collect();
     for batch in open(Some(columns))? {
         if !take(&batch.map_err(|e| e.to_string())?) {

@@ -16,6 +16,8 @@ pub struct Options {
     pub gap_us: i64,
     /// Whether counters are multiplied by the sampling rate, where it is known.
     pub scale: bool,
+    /// Whether running totals count as a flow's counters, which they are where an exporter sends one record a flow.
+    pub totals: bool,
     /// Flows in memory at most, 136 bytes each. Of more, a part at a time is joined, each by a scan of its own.
     pub flows: usize,
 }
@@ -23,7 +25,7 @@ pub struct Options {
 impl Default for Options {
     /// Five seconds, and five million flows.
     fn default() -> Self {
-        Self { gap_us: 5_000_000, scale: false, flows: 5_000_000 }
+        Self { gap_us: 5_000_000, scale: false, totals: false, flows: 5_000_000 }
     }
 }
 
@@ -70,6 +72,8 @@ pub struct Outcome {
     pub without_addresses: u64,
     /// Records with running totals, which are not joined.
     pub totals: u64,
+    /// Their sums.
+    pub running: Counts,
     /// Conversations of which both directions were seen.
     pub joined: u64,
     /// Conversations of one direction.
@@ -89,7 +93,7 @@ pub fn connections(scan: &Scan, options: &Options, mut take: impl FnMut(Connecti
     scan.columns = flow::columns(options.scale);
     let mut all = Outcome::default();
     let add = |one: &mut Part, batch: &RecordBatch, chosen: &BooleanBuffer, share: &Share| {
-        one.add(batch, chosen, options.scale, share)
+        one.add(batch, chosen, options, share)
     };
     let scans = in_parts(&scan, options.flows, add, Part::merge, |mut part, stats| {
         all.stats = stats;
@@ -98,6 +102,7 @@ pub fn connections(scan: &Scan, options: &Options, mut take: impl FnMut(Connecti
         // Counted by each scan.
         all.without_addresses = part.outcome.without_addresses;
         all.totals = part.outcome.totals;
+        all.running = part.outcome.running;
         join(&mut part.flows, options.gap_us, |connection| {
             match connection.received {
                 Some(_) => all.joined += 1,
@@ -112,12 +117,13 @@ pub fn connections(scan: &Scan, options: &Options, mut take: impl FnMut(Connecti
 
 impl Part {
     /// Adds the chosen rows of a batch that are in a share; how many these are.
-    fn add(&mut self, batch: &RecordBatch, chosen: &BooleanBuffer, scale: bool, share: &Share) -> usize {
+    fn add(&mut self, batch: &RecordBatch, chosen: &BooleanBuffer, options: &Options, share: &Share) -> usize {
         let before = self.flows.len();
-        let flows = Flows::of(batch, scale);
+        let flows = Flows::of(batch, options.scale).counting_totals(options.totals);
         for row in chosen.set_indices() {
             if flows.sums.is_total(row) {
                 self.outcome.totals += 1;
+                self.outcome.running.add(&flows.counts(row));
                 continue;
             }
             match flows.row(row) {
@@ -139,6 +145,7 @@ impl Part {
         self.outcome.unscaled += other.outcome.unscaled;
         self.outcome.without_addresses += other.outcome.without_addresses;
         self.outcome.totals += other.outcome.totals;
+        self.outcome.running.add(&other.outcome.running);
     }
 }
 

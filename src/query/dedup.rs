@@ -4,8 +4,8 @@ use super::flow::{self, End, Flow, Flows};
 use super::parts::{Share, in_parts};
 use super::scan::Scan;
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Int32Type, UInt8Type};
-use arrow_array::{Array, RecordBatch, UInt8Array};
+use arrow_array::types::{Int32Type, UInt8Type, UInt16Type};
+use arrow_array::{Array, RecordBatch, UInt8Array, UInt16Array};
 use arrow_buffer::BooleanBuffer;
 use std::collections::HashSet;
 use std::hash::BuildHasher;
@@ -21,13 +21,21 @@ pub struct By {
 
 /// Records that tell again what others told. [`Filter::without`](super::Filter::without) leaves them out.
 ///
-/// Records of the same addresses, ports and protocol whose times overlap are sightings of one flow. Those of the observer
+/// Records of the same addresses, ports (types and codes of ICMP) and protocol whose times overlap are sightings of one flow. Those of the observer
 /// that saw most bytes of it count; of equals, the one that saw it first.
 #[derive(Clone, Debug)]
 pub struct Duplicates {
     by: By,
     hasher: foldhash::quality::RandomState,
     records: HashSet<u64, foldhash::fast::RandomState>,
+    without_direction: u64,
+}
+
+/// What is kept of a part of the records.
+#[derive(Default)]
+struct Kept {
+    seen: Vec<Seen>,
+    without_direction: u64,
 }
 
 /// Exporters' clocks differ, and v9 and IPFIX headers tell whole seconds: times that are so near overlap.
@@ -48,18 +56,31 @@ impl Duplicates {
     /// Looks for duplicates among the records for which the filter holds. At most `flows` records are kept in memory, 48
     /// bytes each; of more, a part at a time is looked at, each by a scan of its own.
     pub fn find(scan: &Scan, by: By, flows: usize) -> Self {
-        let mut all = Self { by, hasher: Default::default(), records: HashSet::default() };
+        let mut all = Self { by, hasher: Default::default(), records: HashSet::default(), without_direction: 0 };
         let mut scan = scan.clone();
         scan.columns = all.columns();
-        let add = |kept: &mut Vec<Seen>, batch: &RecordBatch, chosen: &BooleanBuffer, share: &Share| {
-            let before = kept.len();
+        let add = |kept: &mut Kept, batch: &RecordBatch, chosen: &BooleanBuffer, share: &Share| {
+            let before = kept.seen.len();
             let rows = Rows::of(batch, &all);
-            kept.extend(chosen.set_indices().filter_map(|row| rows.row(row)).filter(|seen| share.has(&seen.flow)));
-            kept.len() - before
+            for row in chosen.set_indices() {
+                if let Some(seen) = rows.row(row).filter(|seen| share.has(&seen.flow)) {
+                    kept.seen.push(seen);
+                    kept.without_direction += u64::from(rows.direction(row).is_none());
+                }
+            }
+            kept.seen.len() - before
         };
-        let mut records = Vec::new();
-        let take = |mut kept: Vec<Seen>, _| duplicates(&mut kept, |seen| records.push(seen.record));
-        in_parts(&scan, flows, add, |all, more| all.extend(more), take);
+        let (mut records, mut without_direction) = (Vec::new(), 0);
+        let merge = |all: &mut Kept, more: Kept| {
+            all.seen.extend(more.seen);
+            all.without_direction += more.without_direction;
+        };
+        let take = |mut kept: Kept, _| {
+            duplicates(&mut kept.seen, |seen| records.push(seen.record));
+            without_direction += kept.without_direction;
+        };
+        in_parts(&scan, flows, add, merge, take);
+        all.without_direction = without_direction;
         all.records.extend(records);
         all
     }
@@ -74,10 +95,16 @@ impl Duplicates {
         self.records.is_empty()
     }
 
+    /// Records that do not say whether they were seen at ingress or at egress: those of one exporter are no duplicates of
+    /// each other.
+    pub fn without_direction(&self) -> u64 {
+        self.without_direction
+    }
+
     /// The columns that are read.
     pub(super) fn columns(&self) -> Vec<String> {
         let mut columns = flow::columns(true);
-        columns.extend(["exporter", "direction"].map(String::from));
+        columns.extend(["exporter", "direction", "icmp_type", "icmp_code"].map(String::from));
         columns
     }
 
@@ -102,6 +129,9 @@ impl PartialEq for Duplicates {
 struct Rows<'a> {
     flows: Flows<'a>,
     direction: Option<&'a UInt8Array>,
+    // Type and code of ICMP, or both as a port.
+    icmp: [Option<&'a UInt8Array>; 2],
+    dst_port: Option<&'a UInt16Array>,
     exporters: Exporters<'a>,
     all: &'a Duplicates,
 }
@@ -125,8 +155,24 @@ impl<'a> Rows<'a> {
                 None => Exporters::Plain(numbers(array)),
             }
         });
-        let direction = batch.column_by_name("direction").and_then(|a| a.as_primitive_opt::<UInt8Type>());
-        Self { flows: Flows::of(batch, true), direction, exporters, all }
+        let octet = |name: &str| batch.column_by_name(name).and_then(|a| a.as_primitive_opt::<UInt8Type>());
+        let dst_port = batch.column_by_name("dst_port").and_then(|a| a.as_primitive_opt::<UInt16Type>());
+        let (direction, icmp) = (octet("direction"), ["icmp_type", "icmp_code"].map(octet));
+        Self { flows: Flows::of(batch, true), direction, icmp, dst_port, exporters, all }
+    }
+
+    fn direction(&self, row: usize) -> Option<u8> {
+        self.direction.filter(|d| d.is_valid(row)).map(|d| d.value(row))
+    }
+
+    /// What takes the place of ports in ICMP: the type and, below it, the code.
+    fn kind(&self, row: usize, proto: Option<u8>) -> Option<u16> {
+        if !flow::is_icmp(proto) {
+            return None;
+        }
+        let [kind, code] = self.icmp.map(|array| array.filter(|a| a.is_valid(row)).map(|a| a.value(row)));
+        kind.map(|kind| u16::from(kind) << 8 | u16::from(code.unwrap_or(0)))
+            .or_else(|| self.dst_port.filter(|p| p.is_valid(row)).map(|p| p.value(row)))
     }
 
     fn row(&self, row: usize) -> Option<Seen> {
@@ -141,11 +187,12 @@ impl<'a> Rows<'a> {
             Exporters::Plain(numbers) => numbers.get(row).copied(),
             Exporters::None => None,
         };
-        let direction = self.direction.filter(|d| d.is_valid(row)).map(|d| d.value(row));
+        let direction = self.direction(row);
         let By { exporter: of_exporters, direction: of_directions } = self.all.by;
         let observer = (exporter.filter(|_| of_exporters), direction.filter(|_| of_directions));
         // Where exporters are not compared, each has flows of its own.
-        let flow: (End, End, Option<u8>, Option<u64>) = (src, dst, proto, exporter.filter(|_| !of_exporters));
+        let kind = self.kind(row, proto);
+        let flow: (End, End, _, _, Option<u64>) = (src, dst, proto, kind, exporter.filter(|_| !of_exporters));
         let flow = self.all.hasher.hash_one(flow);
         let observer = foldhash::quality::FixedState::default().hash_one(observer);
         let record = self.all.hasher.hash_one((flow, observer, start_us, end_us));

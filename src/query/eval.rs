@@ -9,6 +9,7 @@ use arrow_array::types::{
 use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow_buffer::{BooleanBuffer, Buffer};
 use arrow_schema::DataType;
+use std::net::IpAddr;
 
 /// For each row whether a condition is known to hold, and known not to.
 #[derive(Clone, Debug)]
@@ -119,6 +120,19 @@ fn test(column: &Column, set: &Set, batch: &RecordBatch) -> Tri {
                 (None, None) => Tri::unknown(rows),
             }
         }
+        Column::Octet(name, first) => {
+            let Set::Ranges(ranges) = set else { return presence(column, set, batch) };
+            let Some(values) = batch.column_by_name(name).and_then(|a| a.as_primitive_opt::<UInt32Type>()) else {
+                return Tri::unknown(rows);
+            };
+            let octet = |i: usize| i128::from(values.value(i) >> first & 0xff);
+            Tri::of_column(values, |i| ranges.iter().any(|r| (r.0..=r.1).contains(&octet(i))))
+        }
+        Column::Label(place) => {
+            let Set::Ranges(ranges) = set else { return presence(column, set, batch) };
+            let found = batch.column_by_name("mpls_labels").and_then(|a| labels(a, ranges, Some(*place)));
+            found.unwrap_or_else(|| Tri::unknown(rows))
+        }
         Column::Duration => {
             let (Some(start), Some(end), Set::Ranges(ranges)) =
                 (time(batch, "flow_start"), time(batch, "flow_end"), set)
@@ -228,7 +242,7 @@ fn in_set(array: &ArrayRef, set: &Set) -> Tri {
                 DataType::UInt32 => numbers::<UInt32Type>(array, ranges, 0, u32::MAX.into()),
                 DataType::UInt64 => numbers::<UInt64Type>(array, ranges, 0, u64::MAX.into()),
                 DataType::Int64 => numbers::<Int64Type>(array, ranges, i64::MIN.into(), i64::MAX.into()),
-                DataType::List(_) => any_label(array, ranges),
+                DataType::List(_) => labels(array, ranges, None),
                 DataType::Timestamp(..) => {
                     numbers::<TimestampMicrosecondType>(array, ranges, i64::MIN.into(), i64::MAX.into())
                 }
@@ -247,6 +261,13 @@ fn in_set(array: &ArrayRef, set: &Set) -> Tri {
             }
             _ => unknown(),
         },
+        Set::NoBits(bits) => match array.as_primitive_opt::<UInt16Type>() {
+            Some(values) => {
+                let all = bits.iter().fold(0, |all, b| all | b);
+                Tri::of_column(array, |i| u64::from(values.value(i)) & all == 0)
+            }
+            None => unknown(),
+        },
         Set::Bool(wanted) => match array.as_boolean_opt() {
             Some(values) => Tri::of_column(array, |i| values.value(i) == *wanted),
             None => unknown(),
@@ -263,6 +284,7 @@ fn in_set(array: &ArrayRef, set: &Set) -> Tri {
                     v6.iter().any(|r| bits >= r.0 && bits <= r.1)
                 })
             }
+            DataType::Utf8 | DataType::Dictionary(..) => text_addresses(array, v4, v6).unwrap_or_else(unknown),
             _ => unknown(),
         },
         Set::Octets(wanted) => match array.as_fixed_size_binary_opt() {
@@ -284,16 +306,46 @@ fn texts(array: &ArrayRef, wanted: &[String]) -> Option<Tri> {
     Some(Tri::of_column(array, |i| hits.get(keys[i] as usize).copied().unwrap_or(false)))
 }
 
-/// Whether one of a row's labels is in the ranges.
-fn any_label(array: &ArrayRef, ranges: &[(i128, i128)]) -> Option<Tri> {
+/// Whether the label at a place of a row's is in the ranges, or any of them.
+fn labels(array: &ArrayRef, ranges: &[(i128, i128)], place: Option<usize>) -> Option<Tri> {
     let list = array.as_list_opt::<i32>()?;
     let labels = list.values().as_primitive_opt::<UInt32Type>()?.values();
     let ranges = clamp::<u32>(ranges, 0, u32::MAX.into());
     let offsets = list.value_offsets();
+    let hit = |label: &u32| ranges.iter().any(|r| (r.0..=r.1).contains(label));
     Some(Tri::of_column(array, |i| {
         let row = offsets.get(i).zip(offsets.get(i + 1)).and_then(|(a, b)| labels.get(*a as usize..*b as usize));
-        row.is_some_and(|row| row.iter().any(|label| ranges.iter().any(|r| (r.0..=r.1).contains(label))))
+        row.is_some_and(|row| match place {
+            Some(place) => row.get(place).is_some_and(hit),
+            None => row.iter().any(hit),
+        })
     }))
+}
+
+/// Addresses that are text, one of few mostly.
+fn text_addresses(array: &ArrayRef, v4: &[(u32, u32)], v6: &[(u128, u128)]) -> Option<Tri> {
+    let hit = |text: &str| match text.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
+        Ok(IpAddr::V4(ip)) => v4.iter().any(|r| (r.0..=r.1).contains(&ip.to_bits())),
+        Ok(IpAddr::V6(ip)) => v6.iter().any(|r| (r.0..=r.1).contains(&ip.to_bits())),
+        Err(_) => false,
+    };
+    if let Some(values) = array.as_string_opt::<i32>() {
+        let mut hits = Vec::with_capacity(values.len());
+        let mut before = (None, false);
+        for row in 0..values.len() {
+            let text = values.is_valid(row).then(|| values.value(row));
+            if text != before.0 {
+                before = (text, text.is_some_and(hit));
+            }
+            hits.push(before.1);
+        }
+        return Some(Tri::of_column(array, |i| hits[i]));
+    }
+    let dictionary = array.as_dictionary_opt::<Int32Type>()?;
+    let names = dictionary.values().as_string_opt::<i32>()?;
+    let hits: Vec<bool> = (0..names.len()).map(|i| hit(names.value(i))).collect();
+    let keys = dictionary.keys().values();
+    Some(Tri::of_column(array, |i| hits.get(keys[i] as usize).copied().unwrap_or(false)))
 }
 
 /// An extra has the type of its element: text that is a number, a range or an address is compared as such.

@@ -21,8 +21,8 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("port https or port domain", "a service, at either end"),
             ("dst_port in 1..1023, 8080", "ranges and values"),
             ("src port > 1024 dst port < 1024", "comparisons: = != < <= > >="),
-            ("flags S and not flags A", "TCP flags by letter: all of them are set"),
-            ("flags = 0x02", "exactly these"),
+            ("flags S and not flags AFRPU", "TCP flags by letter: all of them are set; after `not`, none of them"),
+            ("flags = S", "exactly these, as `flags = 0x02`; `in` for one of several"),
             ("proto icmp and icmp-type 8", "type and code of ICMP"),
             ("tos 184", "the type of service"),
         ],
@@ -49,6 +49,7 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         "Where",
         &[
             ("exporter = 192.0.2.254", "by the router that told of it; `router ip`"),
+            ("exporter in 192.0.2.252/31", "by the network that it is in"),
             ("in if 3 or out if 3", "interfaces; `if` is either"),
             ("dir ingress", "where the exporter saw it"),
             ("next ip 192.0.2.9", "the next hop; `bgpnext ip`"),
@@ -146,8 +147,9 @@ mod tests {
             ("port https or port domain", &[0, 1, 2]),
             ("dst_port in 1..1023, 8080", &[0, 2, 4]),
             ("src port > 1024 dst port < 1024", &[0, 2]),
-            ("flags S and not flags A", &[4]),
-            ("flags = 0x02", &[4]),
+            ("flags S and not flags AFRPU", &[4]),
+            ("flags = S", &[4]),
+            ("exporter in 192.0.2.252/31", &[3, 4]),
             ("proto icmp and icmp-type 8", &[3]),
             ("tos 184", &[2]),
             ("bytes > 1M", &[0]),
@@ -197,8 +199,20 @@ mod tests {
             ("egress if 4", &[0]),
             ("dir out", &[1]),
             ("nat event create", &[]),
+            ("nat event add", &[]),
+            ("asa event ignore", &[]),
+            ("flowdir ingress", &[0, 4]),
+            ("in mac aa:bb:cc:dd:ee:ff", &[]),
+            ("fwdstat forw or fwdstat drop", &[]),
+            ("pblock start 1024 or pblock size > 5", &[]),
+            ("src xnet 10/8", &[]),
+            ("ident border", &[]),
+            ("client latency > 5", &[]),
+            ("reverseOctetDeltaCount > 5", &[]),
+            ("29305/2 is present", &[]),
             ("asa event deny", &[]),
             ("mpls label 16", &[]),
+            ("mpls label1 16 or mpls any 17", &[]),
             ("src nip 10.0.0.1 or nport 5", &[]),
             ("fwdstat 64", &[]),
             ("L4_DST_PORT 22", &[4]),
@@ -212,7 +226,16 @@ mod tests {
             let found: Vec<usize> = filter.rows(&batch).0.set_indices().collect();
             assert_eq!(found, rows, "{text}");
         }
-        assert_eq!(Filter::parse("flowId = 7", 0).expect("an element").columns(), ["x_flowId"]);
+        for (text, column) in [
+            ("flowId = 7", "x_flowId"),
+            ("reverseOctetDeltaCount > 5", "rev_bytes"),
+            ("29305/2 > 5", "rev_packets"),
+            ("observation point id 4", "x_observationPointId"),
+            ("ident border", "exporter_name"),
+            ("pblock end 5", "port_block_end"),
+        ] {
+            assert_eq!(Filter::parse(text, 0).expect("an element").columns(), [column], "{text}");
+        }
         assert!(Filter::parse("dst net 10.0.0.0 255.0.255.0", 0).is_err());
     }
 }

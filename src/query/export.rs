@@ -3,17 +3,16 @@
 use super::anonymise::Anonymiser;
 use super::scan::Input;
 use crate::keep;
+use crate::sink::parquet::ParquetFile;
 use crate::sink::schema::ADDRESSES;
-use crate::sink::{EXTRA_COLUMNS, FileSchema, properties, texts_as};
+use crate::sink::{EXTRA_COLUMNS, FileSchema, texts_as};
 use arrow_array::{BooleanArray, RecordBatch, new_null_array};
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::{ArrowError, Field, Schema};
 use arrow_select::filter::filter_record_batch;
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
-use parquet::errors::ParquetError;
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 /// The columns of an export: the schema, and the extras of all its inputs.
@@ -97,11 +96,32 @@ impl Export {
         RecordBatch::try_new(self.schema.clone(), columns.collect())
     }
 
-    /// Begins a Parquet file of such rows, encoded as collectors' files are.
+    /// Begins a Parquet file of such rows, as collectors' files are.
     ///
     /// # Errors
     /// Those of the stream.
-    pub fn parquet<W: Write + Send>(&self, out: W) -> Result<ArrowWriter<W>, ParquetError> {
-        ArrowWriter::try_new(out, self.schema.clone(), Some(properties(&self.schema, &[])))
+    pub fn parquet<W: Write + Send>(&self, out: W) -> io::Result<ExportFile<W>> {
+        Ok(ExportFile(ParquetFile::new(out, &self.schema, &[], Vec::new())?))
+    }
+}
+
+/// A Parquet file that is being written.
+pub struct ExportFile<W: Write + Send>(ParquetFile<W>);
+
+impl<W: Write + Send> ExportFile<W> {
+    /// Appends rows of [`Export::rows`].
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub fn write(&mut self, rows: &RecordBatch) -> io::Result<()> {
+        self.0.append_rows(rows)
+    }
+
+    /// Ends the file, and gives back the stream.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub fn finish(self) -> io::Result<W> {
+        Ok(self.0.finish()?.0)
     }
 }

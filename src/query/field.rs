@@ -1,10 +1,12 @@
 //! What the words of a filter name: columns, elements, and nfdump's words for them.
 
 use super::filter::{Column, Rate};
+use super::key::directions_of;
 use super::literal::Kind;
+use super::value::is_column;
 use crate::columns::schema::COLUMNS;
 use crate::columns::{ColumnType, extra_column_name};
-use crate::elements::Registry;
+use crate::elements::{Element, REVERSE_PEN, Registry};
 use crate::sink::schema::{ADDRESSES, SCHEMA};
 
 /// What a test's values are read as.
@@ -12,6 +14,35 @@ pub(super) struct Field {
     // Several: any of them.
     pub(super) columns: Vec<Column>,
     pub(super) kind: Kind,
+}
+
+/// The column that a word names: itself, or the one that an element of this name (IANA's, that of its v9 type, `pen/number`)
+/// fills. `None` where there is none.
+///
+/// ```
+/// use flowlane::query::column_named;
+///
+/// assert_eq!(column_named("sourceTransportPort").as_deref(), Some("src_port"));
+/// assert_eq!(column_named("29305/1").as_deref(), Some("rev_bytes"));
+/// assert_eq!(column_named("flowId").as_deref(), Some("x_flowId"));
+/// assert_eq!(column_named("sorce_port"), None);
+/// ```
+pub fn column_named(word: &str) -> Option<String> {
+    if is_column(word) {
+        return Some(word.to_string());
+    }
+    match element(word)?.columns.into_iter().next()? {
+        Column::One(name, _) => Some(name.to_string()),
+        Column::Extra(name) => Some(name),
+        _ => None,
+    }
+}
+
+/// Whether the values of an extra's column are numbers.
+pub fn is_number_extra(column: &str) -> bool {
+    let registry = Registry::standard();
+    let of = |e: &Element| *extra_column_name(&registry.key(10, e.pen, e.id)) == *column;
+    column.starts_with("x_") && registry.iter().any(|e| e.data_type.is_unsigned() && of(e))
 }
 
 /// The field that the first words name, and how many of them do.
@@ -24,6 +55,9 @@ pub(super) fn field(words: &[&str]) -> Result<(Field, usize), (usize, String)> {
     let Some(&first) = lower.first() else {
         return Err((0, "a column, like src_addr, dst_port, proto or bytes".into()));
     };
+    if let Some(instead) = of_files(&lower) {
+        return Err((0, instead.to_string()));
+    }
     if let Some(found) = phrase(&lower) {
         return Ok(found);
     }
@@ -49,7 +83,8 @@ pub(super) fn field(words: &[&str]) -> Result<(Field, usize), (usize, String)> {
         "end" => "flow_end",
         "router" => "exporter",
         "fwdstat" => "forwarding_status",
-        "dir" => "direction",
+        "dir" | "flowdir" => "direction",
+        "ident" => "exporter_name",
         "label" => "mpls_labels",
         "sampling" => "sampling_rate",
         other => other,
@@ -69,9 +104,39 @@ pub(super) fn field(words: &[&str]) -> Result<(Field, usize), (usize, String)> {
     Err((0, format!("a column, like src_addr, dst_port, proto or bytes{hint}")))
 }
 
+/// Words of nfdump that ask for what only its files have, and what to ask instead.
+fn of_files(words: &[&str]) -> Option<&'static str> {
+    Some(match *words {
+        ["sysid", ..] => "`exporter = ADDRESS`: a sysid is a number that nfcapd gives within a file",
+        ["count", ..] => "another test: a count is a record's place in a file; `flows --limit N` ends after N",
+        _ => return None,
+    })
+}
+
 /// Words that go together.
 fn phrase(words: &[&str]) -> Option<(Field, usize)> {
+    let one = |column, kind| Field { columns: vec![column], kind };
     let name = match *words {
+        ["in" | "out" | "ingress" | "egress", "mac", ..] => {
+            let (columns, kind) = both("mac")?;
+            return Some((Field { columns, kind }, 2));
+        }
+        ["observation", "domain", "id", ..] => return Some((column("domain_id")?, 3)),
+        ["observation", "point", "id", ..] => return Some((element("observationPointId")?, 3)),
+        // What v5 and v7 name so are the two lower octets of what the others call a domain.
+        ["engine_type", ..] => return Some((one(Column::Octet("domain_id", 8), Kind::Number), 1)),
+        ["engine_id", ..] => return Some((one(Column::Octet("domain_id", 0), Kind::Number), 1)),
+        ["mpls", label, ..] if label.len() > 5 && label.starts_with("label") => {
+            let number: usize = label.get(5..)?.parse().ok().filter(|n| (1..=10).contains(n))?;
+            return Some((one(Column::Label(number - 1), Kind::Number), 2));
+        }
+        ["client", "latency", ..] => return Some((element("35632/client_nw_latency_ms")?, 2)),
+        ["server", "latency", ..] => return Some((element("35632/server_nw_latency_ms")?, 2)),
+        ["app", "latency", ..] => return Some((element("35632/app_latency_ms")?, 2)),
+        ["pblock", "start", ..] => "port_block_start",
+        ["pblock", "end", ..] => "port_block_end",
+        ["pblock", "step", ..] => "port_block_step",
+        ["pblock", "size", ..] => "port_block_size",
         ["in" | "out" | "ingress" | "egress", "src", "mac", ..] => return Some((column("src_mac")?, 3)),
         ["in" | "out" | "ingress" | "egress", "dst", "mac", ..] => return Some((column("dst_mac")?, 3)),
         ["bgp", "next", "ip" | "hop", ..] => return Some((column("bgp_next_hop")?, 3)),
@@ -89,7 +154,7 @@ fn phrase(words: &[&str]) -> Option<(Field, usize)> {
         ["prev", "as", ..] => "prev_as",
         ["nat", "event", ..] => "nat_event",
         ["asa", "event", ..] => "firewall_event",
-        ["mpls", "label", ..] => "mpls_labels",
+        ["mpls", "label" | "any", ..] => "mpls_labels",
         ["src", "tos", ..] => "tos",
         ["dst", "tos", ..] => return Some((element("postIpClassOfService")?, 2)),
         _ => return None,
@@ -99,20 +164,15 @@ fn phrase(words: &[&str]) -> Option<(Field, usize)> {
 
 /// Both directions of a thing, source first.
 fn both(name: &str) -> Option<(Vec<Column>, Kind)> {
-    let names: [&str; 2] = match name {
-        "addr" | "ip" | "host" | "net" => ["src_addr", "dst_addr"],
-        "port" => ["src_port", "dst_port"],
-        "as" => ["src_as", "dst_as"],
-        "if" => ["in_if", "out_if"],
-        "mask" => ["src_mask", "dst_mask"],
-        "mac" => ["src_mac", "dst_mac"],
-        "vlan" => ["src_vlan", "dst_vlan"],
-        "vrf" | "vrfid" => ["in_vrf", "out_vrf"],
-        "country" | "geo" => ["src_country", "dst_country"],
-        "nip" | "xip" => ["nat_src_addr", "nat_dst_addr"],
-        "nport" | "xport" => ["nat_src_port", "nat_dst_port"],
-        _ => return None,
+    let name = match name {
+        "ip" | "host" | "net" => "addr",
+        "vrfid" => "vrf",
+        "geo" => "country",
+        "xip" | "xnet" => "nip",
+        "xport" => "nport",
+        other => other,
     };
+    let names = directions_of(name)?;
     let fields: Vec<Field> = names.into_iter().filter_map(column).collect();
     let kind = fields.first()?.kind;
     Some((fields.into_iter().flat_map(|f| f.columns).collect(), kind))
@@ -138,6 +198,9 @@ fn column(name: &str) -> Option<Field> {
         ("src_port" | "dst_port" | "nat_src_port" | "nat_dst_port", _) => Kind::Port,
         ("direction", _) => Kind::Direction,
         ("nat_event" | "firewall_event", _) => Kind::Event,
+        ("forwarding_status", _) => Kind::Forwarding,
+        // Text in files, an address all the same.
+        ("exporter", _) => Kind::Address,
         (_, ColumnType::Ip4 | ColumnType::Ip6) => Kind::Address,
         (_, ColumnType::Timestamp) => Kind::Time,
         (_, ColumnType::Text) => Kind::Text,
@@ -149,16 +212,19 @@ fn column(name: &str) -> Option<Field> {
     one(Column::One(column.name, column.data_type), kind)
 }
 
-/// The column that an element fills, by its name (IANA's, `pen/name`, or that of its v9 type), or the column of an extra.
+/// The column that an element fills, by its name (IANA's, `pen/name`, that of its v9 type, or of the reverse of one), by
+/// `pen/number`, or the column of an extra.
 fn element(name: &str) -> Option<Field> {
     if name.starts_with("x_") {
         return Some(Field { columns: vec![Column::Extra(name.to_string())], kind: Kind::Extra });
     }
     let registry = Registry::standard();
-    let found = registry.by_name(name)?;
-    if let Some(filled) = COLUMNS.iter().find(|c| c.elements.contains(&(found.pen, found.id))) {
+    let numbered = || name.split_once('/').and_then(|(pen, id)| Some((pen.parse().ok()?, id.parse().ok()?)));
+    let named = registry.by_name(name).or_else(|| registry.by_name(&format!("{REVERSE_PEN}/{name}")));
+    let (pen, id) = named.map(|e| (e.pen, e.id)).or_else(numbered)?;
+    if let Some(filled) = COLUMNS.iter().find(|c| c.elements.contains(&(pen, id))) {
         return column(filled.name);
     }
-    let extra = extra_column_name(&registry.key(10, found.pen, found.id));
+    let extra = extra_column_name(&registry.key(10, pen, id));
     Some(Field { columns: vec![Column::Extra(extra)], kind: Kind::Extra })
 }

@@ -12,8 +12,10 @@
 //! ```
 
 use super::dedup::Duplicates;
+pub(super) use super::expr::{Column, Expr, Rate, Set};
+use super::expr::{any, exactly, merge, negated};
 use super::field::{Field, field};
-use super::literal::{Kind, direction, event, flags, mac, masked, number, prefix, span, time, what};
+use super::literal::{Kind, direction, event, flags, forwarding, mac, masked, number, prefix, span, time, what};
 use super::names;
 use crate::columns::ColumnType;
 use crate::sink::schema::SCHEMA;
@@ -56,73 +58,6 @@ impl fmt::Display for FilterError {
 }
 
 impl std::error::Error for FilterError {}
-
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Expr {
-    And(Box<Expr>, Box<Expr>),
-    Or(Box<Expr>, Box<Expr>),
-    Not(Box<Expr>),
-    Test(Column, Set),
-    All,
-}
-
-/// What a test looks at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Column {
-    One(&'static str, ColumnType),
-    /// An address of either family.
-    Pair(&'static str, &'static str),
-    /// `flow_end` less `flow_start`, milliseconds.
-    Duration,
-    /// What follows from a flow's counters.
-    Rate(Rate),
-    /// A column of an extra, by its name in files.
-    Extra(String),
-}
-
-/// A flow's own rates, rounded down; 0 where it took no time or had no packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rate {
-    /// Bits a second.
-    Bps,
-    /// Packets a second.
-    Pps,
-    /// Bytes a packet.
-    Bpp,
-}
-
-/// What a value has to be in.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Set {
-    /// Whole numbers and times, inclusive.
-    Ranges(Vec<(i128, i128)>),
-    Floats(Vec<(f64, f64)>),
-    Addresses {
-        v4: Vec<(u32, u32)>,
-        v6: Vec<(u128, u128)>,
-    },
-    Texts(Vec<String>),
-    Octets(Vec<Vec<u8>>),
-    /// All bits of one of these.
-    Bits(Vec<u64>),
-    Bool(bool),
-    Present,
-}
-
-impl Column {
-    /// The columns of a file that it is made of.
-    pub(super) fn names(&self) -> Vec<String> {
-        match self {
-            Self::One(name, _) => vec![(*name).to_string()],
-            Self::Pair(v4, v6) => vec![(*v4).to_string(), (*v6).to_string()],
-            Self::Duration => ["flow_start", "flow_end"].map(String::from).to_vec(),
-            Self::Rate(Rate::Bps) => ["bytes", "flow_start", "flow_end"].map(String::from).to_vec(),
-            Self::Rate(Rate::Pps) => ["packets", "flow_start", "flow_end"].map(String::from).to_vec(),
-            Self::Rate(Rate::Bpp) => ["bytes", "packets"].map(String::from).to_vec(),
-            Self::Extra(name) => vec![name.clone()],
-        }
-    }
-}
 
 impl Default for Filter {
     /// Every row.
@@ -300,7 +235,7 @@ impl Parser<'_> {
             return Err(self.expected(format!("at most {DEPTH} parentheses and nots inside each other")));
         }
         let expr = if self.take(&["not", "!"]) {
-            Expr::Not(Box::new(self.not()?))
+            negated(self.not()?)
         } else if self.take(&["("]) {
             let inside = self.any()?;
             if !self.take(&[")"]) {
@@ -343,17 +278,17 @@ impl Parser<'_> {
             let present = any(field.columns.into_iter().map(|c| Expr::Test(c, Set::Present)).collect());
             return Ok(if absent { Expr::Not(Box::new(present)) } else { present });
         }
-        let (mut compare, mut negated) = (None, false);
+        let (mut compare, mut other, mut listed) = (None, false, false);
         if self.take(&["not"]) {
             if !self.is(0, &["in"]) {
                 return Err(self.expected("in"));
             }
-            negated = true;
+            other = true;
         }
         if self.is(0, &["=", "==", "!=", "<", "<=", ">", ">=", "lt", "gt", "eq"]) {
             let token = self.peek().map(|t| t.text.to_ascii_lowercase()).unwrap_or_default();
             self.at += 1;
-            negated = token == "!=";
+            other = token == "!=";
             compare = Some(match token.as_str() {
                 "<" | "lt" => Bound::Below,
                 "<=" => Bound::AtMost,
@@ -362,16 +297,17 @@ impl Parser<'_> {
                 _ => Bound::Equal,
             });
         } else {
-            self.take(&["in"]);
+            listed = self.take(&["in"]);
         }
         let set = match compare {
             Some(bound) if bound != Bound::Equal => self.bounded(&field, bound)?,
-            Some(_) => self.set(&field, false)?,
+            Some(_) => exactly(self.set(&field, false)?),
+            None if listed => exactly(self.set(&field, true)?),
             None => self.set(&field, true)?,
         };
         let tests = field.columns.into_iter().map(|column| Expr::Test(column, set.clone())).collect();
         let expr = any(tests);
-        Ok(if negated { Expr::Not(Box::new(expr)) } else { expr })
+        Ok(if other { Expr::Not(Box::new(expr)) } else { expr })
     }
 
     /// The field that the next words name.
@@ -398,7 +334,15 @@ impl Parser<'_> {
     /// The value after a comparison that is no equality.
     fn bounded(&mut self, field: &Field, bound: Bound) -> Result<Set, FilterError> {
         match field.kind {
-            Kind::Number | Kind::Port | Kind::Protocol | Kind::Time | Kind::Duration | Kind::Extra => {
+            Kind::Number
+            | Kind::Port
+            | Kind::Protocol
+            | Kind::Time
+            | Kind::Duration
+            | Kind::Event
+            | Kind::Forwarding
+            | Kind::Flags
+            | Kind::Extra => {
                 let (low, high) = self.range(field.kind)?;
                 Ok(Set::Ranges(vec![match bound {
                     Bound::Below => (i128::MIN, low - 1),
@@ -455,8 +399,16 @@ impl Parser<'_> {
             | Kind::Time
             | Kind::Duration
             | Kind::Event
+            | Kind::Forwarding
             | Kind::Direction => return Ok(Set::Ranges(vec![self.range(kind)?])),
             Kind::Float => {
+                if let Some((low, high)) = token.text.split_once("..") {
+                    let of = |text: &str| text.parse::<f64>().ok().filter(|v| v.is_finite());
+                    let (low, high) = of(low).zip(of(high)).ok_or_else(|| self.expected(what(kind)))?;
+                    self.ordered(low <= high)?;
+                    self.at += 1;
+                    return Ok(Set::Floats(vec![(low, high)]));
+                }
                 let value = self.float()?;
                 return Ok(Set::Floats(vec![(value, value)]));
             }
@@ -471,7 +423,12 @@ impl Parser<'_> {
                 }
                 None => prefix(&token.text),
             },
-            Kind::Text | Kind::Extra => Some(Set::Texts(vec![token.text.clone()])),
+            Kind::Text => Some(Set::Texts(vec![token.text.clone()])),
+            Kind::Extra => {
+                let numbers = token.text.split_once("..").and_then(|(a, b)| number(a).zip(number(b)));
+                self.ordered(numbers.is_none_or(|(low, high)| low <= high))?;
+                Some(Set::Texts(vec![token.text.clone()]))
+            }
             Kind::Mac => mac(&token.text).map(|mac| Set::Octets(vec![mac])),
             Kind::Bool => match token.text.to_ascii_lowercase().as_str() {
                 "true" | "yes" | "1" => Some(Set::Bool(true)),
@@ -495,6 +452,11 @@ impl Parser<'_> {
         Ok(value)
     }
 
+    /// A range that begins behind its end would hold for nothing.
+    fn ordered(&self, ordered: bool) -> Result<(), FilterError> {
+        if ordered { Ok(()) } else { Err(self.expected("a range from the lesser to the greater value")) }
+    }
+
     /// A number, a name for one, or `low..high`.
     fn range(&mut self, kind: Kind) -> Result<(i128, i128), FilterError> {
         let Some(token) = self.peek().cloned() else { return Err(self.expected(what(kind))) };
@@ -507,6 +469,7 @@ impl Parser<'_> {
                     number(text).filter(|n| *n < 256).or_else(|| names::protocol(text).map(i128::from)).map(same)
                 }
                 Kind::Event => number(text).or_else(|| event(text)).map(same),
+                Kind::Forwarding => number(text).map(same).or_else(|| forwarding(text)),
                 Kind::Direction => number(text).or_else(|| direction(text)).map(same),
                 Kind::Port => {
                     number(text).filter(|n| *n < 65_536).or_else(|| names::service(text).map(i128::from)).map(same)
@@ -520,6 +483,7 @@ impl Parser<'_> {
         };
         match found {
             Some(range) => {
+                self.ordered(range.0 <= range.1)?;
                 self.at += 1;
                 Ok(range)
             }
@@ -545,28 +509,6 @@ fn one(name: &str) -> Result<Column, FilterError> {
     }
 }
 
-fn any(tests: Vec<Expr>) -> Expr {
-    tests.into_iter().reduce(|a, b| Expr::Or(Box::new(a), Box::new(b))).unwrap_or(Expr::All)
-}
-
 fn family(names: &[&str]) -> Expr {
     any(names.iter().filter_map(|n| one(n).ok()).map(|c| Expr::Test(c, Set::Present)).collect())
-}
-
-fn merge(a: Set, b: Set) -> Set {
-    match (a, b) {
-        (Set::Ranges(a), Set::Ranges(b)) => Set::Ranges([a, b].concat()),
-        (Set::Floats(a), Set::Floats(b)) => Set::Floats([a, b].concat()),
-        (Set::Texts(a), Set::Texts(b)) => Set::Texts([a, b].concat()),
-        (Set::Octets(a), Set::Octets(b)) => Set::Octets([a, b].concat()),
-        (Set::Bits(a), Set::Bits(b)) => Set::Bits([a, b].concat()),
-        // Letters and numbers of flags side by side: a number is all of the flags.
-        (Set::Bits(bits), Set::Ranges(ranges)) | (Set::Ranges(ranges), Set::Bits(bits)) => {
-            Set::Bits(bits.into_iter().chain(ranges.iter().filter_map(|r| u64::try_from(r.0).ok())).collect())
-        }
-        (Set::Addresses { v4: a4, v6: a6 }, Set::Addresses { v4: b4, v6: b6 }) => {
-            Set::Addresses { v4: [a4, b4].concat(), v6: [a6, b6].concat() }
-        }
-        (_, b) => b,
-    }
 }

@@ -93,18 +93,46 @@ pub(super) fn columns(scale: bool) -> Vec<String> {
     ["src_addr", "dst_addr"].into_iter().flat_map(columns_of).chain(names).collect()
 }
 
+/// What a scan for flows came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Of the scan.
+    pub stats: ScanStats,
+    /// Records without addresses, which were passed over.
+    pub without_addresses: u64,
+    /// Records with running totals, which were passed over.
+    pub totals: u64,
+    /// Their sums.
+    pub running: Counts,
+}
+
 /// Gives the flows of a scan to `take`, in the order of the files; `false` ends it. Records without addresses, and those with
-/// running totals, are passed over.
-pub fn flows(scan: &Scan, take: impl FnMut(Flow) -> bool + Send) -> ScanStats {
+/// running totals, are passed over, and counted.
+pub fn flows(scan: &Scan, take: impl FnMut(Flow) -> bool + Send) -> Outcome {
     let scan = Scan { columns: columns(false), threads: 1, ..scan.clone() };
-    let take = Mutex::new(take);
+    let state = Mutex::new((take, Outcome::default()));
     let add = |(): &mut (), batch: &RecordBatch, chosen: &BooleanBuffer| {
+        let Ok(mut state) = state.lock() else { return false };
+        let (take, outcome) = &mut *state;
         let flows = Flows::of(batch, false);
-        let rows = chosen.set_indices().filter(|row| !flows.sums.is_total(*row));
-        let mut found = rows.filter_map(|row| flows.row(row));
-        take.lock().is_ok_and(|mut take| found.all(&mut *take))
+        chosen.set_indices().all(|row| {
+            if flows.sums.is_total(row) {
+                outcome.totals += 1;
+                outcome.running.add(&flows.counts(row));
+                return true;
+            }
+            match flows.row(row) {
+                Some(flow) => take(flow),
+                None => {
+                    outcome.without_addresses += 1;
+                    true
+                }
+            }
+        })
     };
-    scan.run(|| (), add, drop)
+    let stats = scan.run(|| (), add, drop);
+    let outcome = state.into_inner().map(|state| state.1).unwrap_or_default();
+    Outcome { stats, ..outcome }
 }
 
 /// The flows of a batch.
@@ -162,6 +190,18 @@ impl<'a> Flows<'a> {
             back_packets: number("rev_packets"),
             sums: Sums::of(batch, scale),
         }
+    }
+
+    /// The same, where `count` is set with running totals as the counters of flows.
+    pub(super) fn counting_totals(self, count: bool) -> Self {
+        Self { sums: self.sums.counting_totals(count), ..self }
+    }
+
+    /// What a row's own direction counts.
+    pub(super) fn counts(&self, row: usize) -> Counts {
+        let sum = self.sums.row(row);
+        let whole = |n: i128| i64::try_from(n).unwrap_or(i64::MAX);
+        Counts { bytes: whole(sum.bytes), packets: whole(sum.packets), flows: whole(sum.flows) }
     }
 
     /// The flow of a row; `None` where it has no addresses.

@@ -1,6 +1,7 @@
 //! Rows of a row group: the columns of the filter first, the others only where it holds.
 
 use super::filter::Filter;
+use super::foreign;
 use super::page::{Column, Error, Source, damaged};
 use super::prune::{Bounds, chunk, locations, of_chunk, stretches};
 use arrow_array::types::{Int64Type, UInt8Type, UInt16Type, UInt32Type};
@@ -43,6 +44,10 @@ impl Group<'_> {
         columns: &[String],
         take: &mut dyn FnMut(Looked) -> bool,
     ) -> Result<(), String> {
+        let of_filter = filter.columns();
+        if !foreign::is_ours(self.metadata.schema(), of_filter.iter().chain(columns)) {
+            return self.read_by_crate(filter, columns, take);
+        }
         let file = File::open(self.path).map_err(|e| e.to_string())?;
         match Reader::new(Arc::new(Source::new(file)), self, filter, columns).map_err(|e| e.to_string())? {
             Some(reader) => reader.read(self.rows.clone(), take).map_err(|e| e.to_string()),
@@ -72,7 +77,7 @@ impl Group<'_> {
             .build()
             .map_err(|e| e.to_string())?;
         for batch in reader {
-            let batch = batch.map_err(|e| e.to_string())?;
+            let batch = foreign::conform(batch.map_err(|e| e.to_string())?)?;
             let (holds, unknown) = filter.rows(&batch);
             if !take(Looked { rows: batch.num_rows(), unknown, found: Some((batch, holds)) }) {
                 break;

@@ -10,15 +10,27 @@ use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+/// The source's and the destination's column of a word that stands for both.
+pub fn directions_of(word: &str) -> Option<[&'static str; 2]> {
+    Some(match word {
+        "addr" => ["src_addr", "dst_addr"],
+        "port" => ["src_port", "dst_port"],
+        "as" => ["src_as", "dst_as"],
+        "if" => ["in_if", "out_if"],
+        "mask" => ["src_mask", "dst_mask"],
+        "mac" => ["src_mac", "dst_mac"],
+        "vlan" => ["src_vlan", "dst_vlan"],
+        "vrf" => ["in_vrf", "out_vrf"],
+        "country" => ["src_country", "dst_country"],
+        "nip" => ["nat_src_addr", "nat_dst_addr"],
+        "nport" => ["nat_src_port", "nat_dst_port"],
+        _ => return None,
+    })
+}
+
 /// The columns that a key's word stands for: two where it is both directions.
 pub(super) fn directions(key: &str) -> Vec<String> {
-    match key {
-        "addr" => ["src_addr", "dst_addr"].map(String::from).to_vec(),
-        "port" => ["src_port", "dst_port"].map(String::from).to_vec(),
-        "as" => ["src_as", "dst_as"].map(String::from).to_vec(),
-        "if" => ["in_if", "out_if"].map(String::from).to_vec(),
-        one => vec![one.to_string()],
-    }
+    directions_of(key).map_or_else(|| vec![key.to_string()], |both| both.map(String::from).to_vec())
 }
 
 /// The keys of a batch's rows: one each, or two where a key is both directions.

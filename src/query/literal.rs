@@ -19,6 +19,8 @@ pub(super) enum Kind {
     Duration,
     /// What a firewall or a translator did.
     Event,
+    /// What became of a flow.
+    Forwarding,
     /// Ingress or egress.
     Direction,
     /// An extra's, whose type is that of its element.
@@ -29,13 +31,14 @@ pub(super) enum Kind {
 pub(super) fn what(kind: Kind) -> &'static str {
     match kind {
         Kind::Number => "a number like 1500, 10k or 1M, or a range like 1..9",
-        Kind::Float => "a number",
+        Kind::Float => "a number, or a range like 1..9",
         Kind::Port => "a port from 0 to 65535, a range like 1024..2048, or a service like https",
         Kind::Protocol => "a protocol: a number up to 255, or a name like tcp, udp or icmp",
-        Kind::Flags => "TCP flags by letter (SA, F, UAPRSF) or a number",
+        Kind::Flags => "TCP flags by letter (SA, F, UAPRSF, X for all six) or a number",
         Kind::Address => "an address or prefix, like 192.0.2.1, 10/8 or 2001:db8::/32",
         Kind::Time => "a time like 2026-11-24T10:00, or -1h",
-        Kind::Event => "an event: create, delete, deny, alert, update, or its number",
+        Kind::Event => "an event: create (add), delete (term), deny, alert, update, ignore, or its number",
+        Kind::Forwarding => "forw, drop, cons, unkn, or a number up to 255",
         Kind::Direction => "ingress, egress, or a number",
         Kind::Extra => "a number, a range, an address or a text",
         Kind::Text => "a text",
@@ -140,8 +143,27 @@ pub(super) fn masked(address: &str, mask: &str) -> Option<Set> {
 
 /// Numbers of elements 230 and 233.
 pub(super) fn event(name: &str) -> Option<i128> {
-    let names = ["create", "delete", "deny", "alert", "update"];
-    (1..).zip(names).find(|n| n.1.eq_ignore_ascii_case(name)).map(|n| n.0)
+    Some(match name.to_ascii_lowercase().as_str() {
+        "ignore" => 0,
+        "create" | "add" => 1,
+        "delete" | "term" => 2,
+        "deny" | "denied" => 3,
+        "alert" => 4,
+        "update" => 5,
+        _ => return None,
+    })
+}
+
+/// Numbers of element 89: its two upper bits say what became of the flow, the others why (RFC 7270).
+pub(super) fn forwarding(name: &str) -> Option<(i128, i128)> {
+    Some(match name.to_ascii_lowercase().as_str() {
+        "unkn" | "ukwn" | "unknown" => (0, 63),
+        "forw" | "forwarded" => (64, 127),
+        "frag" => (65, 65),
+        "drop" | "dropped" => (128, 191),
+        "cons" | "consumed" | "term" => (192, 255),
+        _ => return None,
+    })
 }
 
 /// Numbers of element 61.
@@ -153,8 +175,12 @@ pub(super) fn direction(name: &str) -> Option<i128> {
     }
 }
 
+/// The bits of flags by their letters; X is the six of RFC 793.
 pub(super) fn flags(text: &str) -> Option<u64> {
     let bit = |c: char| {
+        if c.eq_ignore_ascii_case(&'x') {
+            return Some(0x3f);
+        }
         let at = "FSRPAUEC".find(c.to_ascii_uppercase())?;
         Some(1u64 << at)
     };

@@ -79,6 +79,11 @@ pub(super) fn protocol_name(number: u8) -> Option<&'static str> {
     PROTOCOLS.iter().find(|p| p.1 == number).map(|p| p.0)
 }
 
+/// The number of a protocol, by its name or as a number.
+pub fn protocol_number(text: &str) -> Option<u8> {
+    text.parse().ok().or_else(|| protocol(text))
+}
+
 /// A protocol as text: its name, or its number.
 pub fn protocol_text(number: u8) -> String {
     protocol_name(number).map_or_else(|| number.to_string(), str::to_string)

@@ -2,16 +2,18 @@
 
 use super::arrow;
 use super::filter::Filter;
+use super::foreign;
 use super::group::{Group, Looked};
 use super::prune::may_hold;
 use crate::keep::{self, Found};
 use arrow_array::RecordBatch;
 use arrow_buffer::BooleanBuffer;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 /// A file to read.
@@ -79,8 +81,30 @@ pub struct ScanStats {
     pub matched: u64,
     /// Rows of which it could not be told: they lack a column.
     pub unknown: u64,
-    /// Files that cannot be read, and why.
-    pub damaged: Vec<(PathBuf, String)>,
+    /// Files that cannot be read, or not to their end.
+    pub damaged: Vec<Damage>,
+}
+
+/// A file that cannot be read, or not to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Its path.
+    pub path: PathBuf,
+    /// Why.
+    pub error: String,
+    /// Its rows that are in the answer all the same: those of its parts that could be read.
+    pub rows: u64,
+}
+
+impl fmt::Display for Damage {
+    /// On one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, error, rows } = self;
+        match rows {
+            0 => write!(f, "{} is passed over: {error}", path.display()),
+            _ => write!(f, "{} cannot be read whole: {error}; {rows} of its rows are in this answer", path.display()),
+        }
+    }
 }
 
 /// A question to files.
@@ -146,28 +170,36 @@ impl Scan {
         mut end: impl FnMut(A),
     ) -> ScanStats {
         let mut stats = ScanStats::default();
+        // How far the scan before it was is said still.
+        if self.watch.is_stopped() {
+            return stats;
+        }
         let mut work = Vec::new();
-        for (input, parts) in self.inputs.iter().zip(self.parts()) {
+        for (at, (input, parts)) in self.inputs.iter().zip(self.parts()).enumerate() {
             match parts {
                 Ok(parts) => {
                     stats.groups += parts.groups;
                     stats.pruned += parts.pruned;
-                    work.extend(parts.work);
+                    work.extend(parts.work.into_iter().map(|part| (at, part)));
                 }
                 // Sealed files go when they are old.
                 Err(Failed::Gone) => continue,
-                Err(Failed::Damaged(error)) => stats.damaged.push((input.path().to_path_buf(), error)),
+                Err(Failed::Damaged(error)) => {
+                    stats.damaged.push(Damage { path: input.path().to_path_buf(), error, rows: 0 });
+                }
             }
             stats.files += 1;
         }
         self.watch.0.done.store(0, Relaxed);
         self.watch.0.all.store(work.len(), Relaxed);
+        // Of each file, the rows that the answer has: it may turn out later that it is damaged.
+        let taken: Vec<AtomicU64> = self.inputs.iter().map(|_| AtomicU64::new(0)).collect();
         let (next, stop, stats) = (AtomicUsize::new(0), AtomicBool::new(false), Mutex::new(stats));
         let threads = self.threads.clamp(1, work.len().max(1));
         let answers: Vec<A> = std::thread::scope(|scope| {
             let one = || {
                 let mut answer = begin();
-                while let Some(part) =
+                while let Some((at, part)) =
                     work.get(next.fetch_add(1, Relaxed)).filter(|_| !stop.load(Relaxed) && !self.watch.is_stopped())
                 {
                     let mut sums = (0u64, 0u64, 0u64);
@@ -182,19 +214,18 @@ impl Scan {
                         !stop.load(Relaxed) && !self.watch.is_stopped()
                     });
                     self.watch.0.done.fetch_add(1, Relaxed);
+                    if let Some(taken) = taken.get(*at) {
+                        taken.fetch_add(sums.1, Relaxed);
+                    }
                     if let Ok(mut stats) = stats.lock() {
                         stats.rows += sums.0;
                         stats.matched += sums.1;
                         stats.unknown += sums.2;
-                        if let Err(error) = result {
-                            let path = match part {
-                                Work::Group(Group { path, .. }) | Work::Arrow(path) | Work::Hot(path) => {
-                                    path.to_path_buf()
-                                }
-                            };
+                        if let (Err(error), Some(input)) = (result, self.inputs.get(*at)) {
                             // Once, whatever its parts.
-                            if stats.damaged.iter().all(|d| d.0 != path) {
-                                stats.damaged.push((path, error));
+                            let path = input.path();
+                            if stats.damaged.iter().all(|d| d.path != path) {
+                                stats.damaged.push(Damage { path: path.to_path_buf(), error, rows: 0 });
                             }
                         }
                     }
@@ -211,7 +242,12 @@ impl Scan {
             answers
         });
         answers.into_iter().for_each(&mut end);
-        stats.into_inner().unwrap_or_default()
+        let mut stats = stats.into_inner().unwrap_or_default();
+        for damage in &mut stats.damaged {
+            let at = self.inputs.iter().position(|input| input.path() == damage.path);
+            damage.rows = at.and_then(|at| taken.get(at)).map_or(0, |taken| taken.load(Relaxed));
+        }
+        stats
     }
 
     /// What is to be read of each input: files say what is in them on all threads.
@@ -257,11 +293,23 @@ impl Scan {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Failed::Gone),
             Err(e) => return Err(Failed::Damaged(e.to_string())),
         };
-        let metadata =
-            ArrowReaderMetadata::load(&file, Default::default()).map_err(|e| Failed::Damaged(e.to_string()))?;
+        let failed = |error: String| match foreign::other_kind(path) {
+            Some(kind) => Failed::Damaged(kind.to_string()),
+            None => Failed::Damaged(error),
+        };
+        let metadata = ArrowReaderMetadata::load(&file, Default::default()).map_err(|e| failed(e.to_string()))?;
+        let about = metadata.metadata().file_metadata().key_value_metadata();
+        if let Some(answer) = foreign::is_answer(about.into_iter().flatten().map(|kv| kv.key.as_str())) {
+            return Err(Failed::Damaged(answer));
+        }
+        let of_filter = self.filter.columns();
+        let asked = || of_filter.iter().chain(&self.columns);
+        foreign::check(metadata.schema(), asked()).map_err(Failed::Damaged)?;
+        // Statistics of other types would be read wrongly.
+        let ours = foreign::is_ours(metadata.schema(), asked());
         let mut parts = Parts { work: Vec::new(), groups: 0, pruned: 0 };
         for (group, about) in metadata.metadata().row_groups().iter().enumerate() {
-            if !may_hold(&self.filter.expr, about) {
+            if ours && !may_hold(&self.filter.expr, about) {
                 parts.pruned += 1;
                 continue;
             }
@@ -314,10 +362,18 @@ impl Scan {
             Work::Arrow(path) => {
                 let needed = self.filter.columns();
                 let needed = |name: &str| needed.iter().chain(&self.columns).any(|c| c == name);
-                arrow::read(path, needed, |batch| {
-                    let (holds, unknown) = self.filter.rows(batch);
-                    take(Looked { rows: batch.num_rows(), unknown, found: Some((batch.clone(), holds)) })
-                })
+                let mut failed = Ok(());
+                arrow::read(path, needed, |batch| match foreign::conform(batch.clone()) {
+                    Ok(batch) => {
+                        let (holds, unknown) = self.filter.rows(&batch);
+                        take(Looked { rows: batch.num_rows(), unknown, found: Some((batch, holds)) })
+                    }
+                    Err(error) => {
+                        failed = Err(error);
+                        false
+                    }
+                })?;
+                failed
             }
             Work::Group(group) => group.read(&self.filter, &self.columns, take),
         }

@@ -50,6 +50,8 @@ pub struct Options {
     pub scale: bool,
     /// Whether what came back counts too, where a record tells of both directions.
     pub both: bool,
+    /// Whether running totals count as a flow's counters, which they are where an exporter sends one record a flow.
+    pub totals: bool,
     /// Intervals of an answer at most. Where flows lie further apart, the stretch with most of them is shown, and what
     /// is outside is summed apart: exporters' clocks can be anywhere.
     pub intervals: usize,
@@ -64,6 +66,7 @@ impl Default for Options {
             keys: Vec::new(),
             scale: false,
             both: false,
+            totals: false,
             intervals: 100_000,
         }
     }
@@ -162,6 +165,8 @@ pub struct Timeline {
     pub totals: u64,
     /// Why the greatest groups may be others: those that memory had no room for could not be kept in a file.
     pub failed: Option<String>,
+    /// The sums of those, at no time.
+    pub running: Point,
 }
 
 impl Timeline {
@@ -190,8 +195,13 @@ pub fn series(scan: &Scan, options: &Options, metric: Metric, n: usize, groups: 
     let mut chosen = Vec::new();
     let mut failed = None;
     if !options.keys.is_empty() {
-        let empty =
-            Top::new(TopOptions { keys: options.keys.clone(), scale: options.scale, both: options.both, groups });
+        let empty = Top::new(TopOptions {
+            keys: options.keys.clone(),
+            scale: options.scale,
+            both: options.both,
+            totals: options.totals,
+            groups,
+        });
         let mut all = empty.another();
         scan.columns = all.columns();
         let add = |top: &mut Top, batch: &RecordBatch, rows: &BooleanBuffer| {
@@ -199,7 +209,13 @@ pub fn series(scan: &Scan, options: &Options, metric: Metric, n: usize, groups: 
             true
         };
         scan.run(|| empty.another(), add, |part| all.merge(part));
-        chosen = all.greatest(metric, n);
+        // All groups have the same time: the greatest rates over it are the greatest sums.
+        let rank = match metric {
+            Metric::Bps => Metric::Bytes,
+            Metric::Pps => Metric::Packets,
+            other => other,
+        };
+        chosen = all.greatest(rank, n);
         failed = all.failed().map(ToString::to_string);
     }
     let mut all = Series::of_groups(options.clone(), chosen.clone());
@@ -263,17 +279,19 @@ impl Series {
     /// Adds the chosen rows of a batch.
     pub fn add(&mut self, batch: &RecordBatch, chosen: &BooleanBuffer) {
         let sums = Sums::of(batch, self.options.scale).and_back(batch, self.options.both);
+        let sums = sums.counting_totals(self.options.totals);
         let times = Times::of(batch, self.options.at);
         let mut keys = Keys::of(batch, &self.keys);
         let interval = self.options.interval_us;
         let mut places: Vec<usize> = Vec::new();
         for row in chosen.set_indices() {
-            if sums.is_total(row) {
-                self.answer.totals += 1;
-                continue;
-            }
             let sum = sums.row(row);
             let flow = Point { bytes: sum.bytes, packets: sum.packets, flows: sum.flows };
+            if sums.is_total(row) {
+                self.answer.totals += 1;
+                self.answer.running.add(&flow);
+                continue;
+            }
             self.answer.rows += 1;
             self.answer.unscaled += u64::from(sums.lacks_rate(row));
             let (start, end) = times.of_row(row).unwrap_or_else(|| {
@@ -281,7 +299,9 @@ impl Series {
                 let received = times.received(row);
                 (received, received)
             });
-            let (first, last) = (start.div_euclid(interval), end.max(start).div_euclid(interval));
+            // An end is the first instant that the flow did not last to.
+            let within = if end > start { end - 1 } else { start };
+            let (first, last) = (start.div_euclid(interval), within.div_euclid(interval));
             let long = i128::from(last) - i128::from(first) >= self.options.intervals as i128;
             let full = self.total.len() >= KEPT && !(first..=last).all(|i| self.total.contains_key(&i));
             if long || full {
@@ -334,6 +354,7 @@ impl Series {
         self.answer.untimed += other.answer.untimed;
         self.answer.unscaled += other.answer.unscaled;
         self.answer.totals += other.answer.totals;
+        self.answer.running.add(&other.answer.running);
     }
 
     /// The answer.
@@ -464,6 +485,14 @@ mod tests {
         let (answer, found) = bytes(At::Spread, 60, &odd);
         assert_eq!((answer.untimed, &found[..]), (1, &[4, 1, 0, 2][..]));
         assert_eq!(answer.time_us(3), 180_000_000);
+    }
+
+    #[test]
+    fn a_flow_that_ends_at_an_edge_is_not_in_the_next_interval() {
+        let flows = [(Some(0), Some(60), 200, 600), (Some(60), Some(120), 200, 600)];
+        assert_eq!(bytes(At::Spread, 60, &flows).1, [600, 600]);
+        // What took no time is where it was.
+        assert_eq!(bytes(At::Spread, 60, &[(Some(60), Some(60), 200, 5)]).0.first_us, 60_000_000);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The stretch of time that a scan is about, without reading a row.
 
 use super::filter::{Column, Expr, Set};
+use super::foreign;
 use super::prune::may_hold;
 use super::scan::{Input, Scan};
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
@@ -31,6 +32,9 @@ impl Scan {
 
     fn span_of(&self, path: &Path) -> Option<(i64, i64)> {
         let metadata = ArrowReaderMetadata::load(&File::open(path).ok()?, Default::default()).ok()?;
+        if !foreign::is_ours(metadata.schema(), ["time_received".to_string()].iter()) {
+            return None;
+        }
         let groups = metadata.metadata().row_groups().iter().filter(|group| may_hold(&self.filter.expr, group));
         let spans = groups.filter_map(|group| {
             let column = group.columns().iter().find(|c| c.column_path().string() == "time_received")?;

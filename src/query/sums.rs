@@ -26,6 +26,25 @@ pub enum Metric {
     Bpp,
 }
 
+impl Metric {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Packets => "packets",
+            Self::Flows => "flows",
+            Self::Bps => "bps",
+            Self::Pps => "pps",
+            Self::Bpp => "bpp",
+        }
+    }
+
+    /// Whether the values of parts add up to that of the whole.
+    pub const fn adds_up(self) -> bool {
+        matches!(self, Self::Bytes | Self::Packets | Self::Flows)
+    }
+}
+
 impl std::str::FromStr for Metric {
     type Err = &'static str;
 
@@ -131,6 +150,11 @@ impl<'a> Sums<'a> {
     pub(super) fn and_back(self, batch: &'a RecordBatch, both: bool) -> Self {
         let number = |name: &str| batch.column_by_name(name).and_then(|a| a.as_primitive_opt::<Int64Type>());
         if both { Self { back: ["rev_bytes", "rev_packets"].map(number), ..self } } else { self }
+    }
+
+    /// The same, where `count` is set with running totals as the counters of flows.
+    pub(super) fn counting_totals(self, count: bool) -> Self {
+        Self { total: self.total.filter(|_| !count), ..self }
     }
 
     /// A counter of the row times its sampling rate.

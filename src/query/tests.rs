@@ -121,9 +121,31 @@ fn filters_of_every_kind() {
         ("bytes 300", &[300]),
         ("flags SA", &[1000]),
         ("flags = 0x12", &[1000]),
-        ("flags in S, F", &[1000]),
-        ("flags in F, S", &[1000]),
+        // By letter they are among others, as values they are all.
+        ("flags S, F", &[1000]),
+        ("flags = S", &[]),
+        ("flags != S and flags is present", &[1000, 300]),
+        ("flags = AS", &[1000]),
+        ("flags in S, F", &[]),
+        ("flags in F, SA", &[1000]),
         ("flags in F, 0x12", &[1000]),
+        ("flags not in F, SA", &[300]),
+        ("flags > 2", &[1000]),
+        ("flags X", &[]),
+        // None of them, wherever the not stands; two are none.
+        ("not flags X", &[300]),
+        ("not flags AF", &[300]),
+        ("not not flags SA", &[1000]),
+        ("not (flags SF and proto tcp)", &[70, 300]),
+        ("not (not flags SA or proto udp)", &[1000]),
+        ("exporter in 10.0.0.0/8", &[1000, 70, 300, 5000]),
+        ("router ip 10.0.0.0/31 and not exporter 10.0.0.1/32", &[]),
+        ("exporter != 10.0.0.2", &[1000, 70, 300, 5000]),
+        ("exporter 2001:db8::/32", &[]),
+        ("engine-type 0 and engine-id 7", &[1000, 70, 300, 5000]),
+        ("engine-type 1 or engine-id 8", &[]),
+        ("observation domain id 7", &[1000, 70, 300, 5000]),
+        ("sampling_rate in 2..3", &[]),
         ("bytes > 0xffffffffffffffff", &[]),
         ("time >= \"2023-11-14 22:00\"", &[1000, 70, 300, 5000]),
         ("flags S and not flags F", &[1000]),
@@ -185,6 +207,13 @@ fn errors_point_at_the_place() {
         ("app_name = \"x", 13, "closing"),
         ("time > yesterday", 7, "a time"),
         ("flags XY", 6, "letter"),
+        ("exporter = router.example", 11, "an address"),
+        ("dst_port in 2048..1024", 12, "lesser to the greater"),
+        ("sampling_rate in 3..2", 17, "lesser to the greater"),
+        ("time 2026-11-25..2026-11-24", 5, "lesser to the greater"),
+        ("flowId in 9..8", 10, "lesser to the greater"),
+        ("sysid 3", 0, "exporter = ADDRESS"),
+        ("mpls label0 5", 5, "a column"),
         ("bytes > 0x7fffffffffffffffffffffffffffffff", 8, "a number"),
         ("bytes > -170141183460469231731687303715884105728", 8, "a number"),
         ("and", 0, "a column"),
@@ -206,7 +235,7 @@ fn sums_by_any_key() {
     write(&scratch.0.join("flows.parquet"));
     let top = |keys: &[&str], filter: &str, groups: usize| {
         let options =
-            TopOptions { keys: keys.iter().map(ToString::to_string).collect(), scale: false, both: false, groups };
+            TopOptions { keys: keys.iter().map(ToString::to_string).collect(), groups, ..TopOptions::default() };
         let scan = Scan {
             inputs: inputs(&scratch.0).expect("a path"),
             filter: Filter::parse(filter, 0).expect("a filter"),
@@ -318,6 +347,39 @@ fn series_of_the_greatest_groups_and_of_the_others() {
 }
 
 #[test]
+fn rates_over_time_are_of_the_groups_with_the_greatest_rates_over_it() {
+    let scratch = Scratch::new("rates");
+    let mut decoder = Decoder::new(Config::default());
+    let fields = [(8, 4), (12, 4), (1, 4), (2, 4), (152, 8), (153, 8)];
+    let flow = |host: u8, bytes: u32, ms: (u64, u64)| {
+        let counts = [bytes, 1].map(u32::to_be_bytes).concat();
+        let times = [ms.0, ms.1].map(|ms| (1_700_000_000_000 + ms).to_be_bytes()).concat();
+        ipfix(300, &[&[10, 0, 0, host, 192, 0, 2, 1][..], &counts, &times].concat())
+    };
+    // A burst of a millisecond, and much in an hour.
+    let messages = [template(300, &fields), flow(1, 1000, (0, 1)), flow(2, 9_000_000, (0, 3_600_000))];
+    for message in messages {
+        decoder.decode(&message, SocketAddr::from(([10, 0, 0, 1], 4739)), Timestamp(1_700_003_600_000_000));
+    }
+    let batches: Vec<_> = decoder.flush().into_iter().map(Arc::new).collect();
+    let mut writer = Writer::to_file(Format::Parquet, &scratch.0.join("flows.parquet")).expect("a file");
+    writer.write_ordered(&batches).expect("written");
+    writer.finish().expect("finished");
+    let scan = Scan {
+        inputs: inputs(&scratch.0).expect("a path"),
+        filter: Filter::default(),
+        columns: Vec::new(),
+        threads: 1,
+        watch: Watch::default(),
+    };
+    for metric in [Metric::Bps, Metric::Bytes] {
+        let options = SeriesOptions { keys: vec!["src_addr".to_string()], ..SeriesOptions::default() };
+        let answer = series(&scan, &options, metric, 1, 100).0;
+        assert_eq!(answer.groups[0].keys, ["10.0.0.2"], "{metric:?}");
+    }
+}
+
+#[test]
 fn conversations_in_parts_are_those_in_one() {
     let scratch = Scratch::new("connections");
     let mut decoder = Decoder::new(Config::default());
@@ -408,6 +470,42 @@ fn a_flow_that_several_saw_counts_once() {
 }
 
 #[test]
+fn types_and_codes_of_icmp_tell_flows_apart() {
+    let scratch = Scratch::new("dedup-icmp");
+    let mut decoder = Decoder::new(Config::default());
+    // Addresses, protocol, bytes, packets, type and code of ICMP; then, of another exporter, these as a port.
+    let fields = [(8, 4), (12, 4), (4, 1), (1, 4), (2, 4), (32, 2)];
+    let as_port = [(8, 4), (12, 4), (4, 1), (1, 4), (2, 4), (11, 2)];
+    let flow = |bytes: u32, kind: u16| {
+        let counts = [bytes, 1].map(u32::to_be_bytes).concat();
+        ipfix(300, &[&[10, 0, 0, 1, 192, 0, 2, 1, 1][..], &counts, &kind.to_be_bytes()].concat())
+    };
+    let mut send = |exporter: [u8; 4], fields: &[(u16, u16)], messages: &[Vec<u8>]| {
+        for message in [&[template(300, fields)], messages].concat() {
+            decoder.decode(&message, SocketAddr::from((exporter, 4739)), Timestamp(1_700_000_000_000_000));
+        }
+    };
+    // An echo that both saw; unreachable of one code, and of another.
+    send([10, 1, 0, 1], &fields, &[flow(84, 8 << 8), flow(56, 3 << 8 | 1)]);
+    send([10, 1, 0, 2], &as_port, &[flow(84, 8 << 8), flow(57, 3 << 8 | 3)]);
+    let batches: Vec<_> = decoder.flush().into_iter().map(Arc::new).collect();
+    let mut writer = Writer::to_file(Format::Parquet, &scratch.0.join("flows.parquet")).expect("a file");
+    writer.write_ordered(&batches).expect("written");
+    writer.finish().expect("finished");
+    let scan = Scan {
+        inputs: inputs(&scratch.0).expect("a path"),
+        filter: Filter::default(),
+        columns: Vec::new(),
+        threads: 1,
+        watch: Watch::default(),
+    };
+    let duplicates = Duplicates::find(&scan, DedupBy { exporter: true, direction: true }, 100);
+    assert_eq!(duplicates.len(), 1);
+    // None of them says whether it was seen at ingress or at egress.
+    assert_eq!(duplicates.without_direction(), 4);
+}
+
+#[test]
 fn more_groups_than_a_table_and_memory_have_room_for() {
     use arrow_array::{Int64Array, StringArray, UInt16Array, UInt32Array};
     let batch = |seed: u32| {
@@ -439,7 +537,7 @@ fn more_groups_than_a_table_and_memory_have_room_for() {
         ranked.sort_by_key(|r| std::cmp::Reverse(r.1));
         for (groups, strangers) in [(10_000_000, false), (30_000, false), (10_000_000, true), (30_000, true)] {
             let options =
-                TopOptions { keys: keys.iter().map(ToString::to_string).collect(), scale: false, both: false, groups };
+                TopOptions { keys: keys.iter().map(ToString::to_string).collect(), groups, ..TopOptions::default() };
             let mut all = Top::new(options.clone());
             for batches in batches.chunks(7) {
                 let mut part = if strangers { Top::new(options.clone()) } else { all.another() };

@@ -21,14 +21,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// What is summed, and how.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Columns; `addr`, `port`, `as` and `if` stand for both directions, and a flow counts with each of its two values.
+    /// Columns; `addr`, `port`, `as`, `if` and the like stand for both directions ([`directions`](super::directions)), and a flow counts with each of its two values.
     pub keys: Vec<String>,
     /// Whether counters are multiplied by the sampling rate, where it is known.
     pub scale: bool,
     /// Whether what came back counts too, where a record tells of both directions.
     pub both: bool,
+    /// Whether running totals count as a flow's counters, which they are where an exporter sends one record a flow.
+    pub totals: bool,
     /// Groups in memory at most, about 120 bytes each; further ones go to a file.
     pub groups: usize,
+}
+
+impl Default for Options {
+    /// No keys, counters as they are, a million groups in memory.
+    fn default() -> Self {
+        Self { keys: Vec::new(), scale: false, both: false, totals: false, groups: 1_000_000 }
+    }
 }
 
 /// Sums of groups.
@@ -42,6 +51,7 @@ pub struct Top {
     total: Row,
     beyond: Row,
     totals: u64,
+    running: Row,
     rows: u64,
     unscaled: u64,
     shared: Arc<Shared>,
@@ -95,6 +105,7 @@ impl Top {
             total: Row::NONE,
             beyond: Row::NONE,
             totals: 0,
+            running: Row::NONE,
             rows: 0,
             unscaled: 0,
             shared,
@@ -116,13 +127,21 @@ impl Top {
     /// Adds the chosen rows of a batch.
     pub fn add(&mut self, batch: &RecordBatch, chosen: &BooleanBuffer) {
         let sums = Sums::of(batch, self.options.scale).and_back(batch, self.options.both);
+        let sums = sums.counting_totals(self.options.totals);
         let mut rows = match chosen.count_set_bits() {
             n if n == batch.num_rows() => Rows::All(n),
             _ => Rows::Some(chosen.set_indices().map(|row| row as u32).collect()),
         };
         if sums.has_totals() {
             let before = rows.len();
-            rows = Rows::Some(rows.iter().filter(|row| !sums.is_total(*row)).map(|row| row as u32).collect());
+            let mut kept = Vec::with_capacity(before);
+            for row in rows.iter() {
+                match sums.is_total(row) {
+                    true => self.running.add(&sums.row(row)),
+                    false => kept.push(row as u32),
+                }
+            }
+            rows = Rows::Some(kept);
             self.totals += (before - rows.len()) as u64;
         }
         self.rows += rows.len() as u64;
@@ -191,6 +210,7 @@ impl Top {
         self.total.add(&other.total);
         self.beyond.add(&other.beyond);
         self.totals += other.totals;
+        self.running.add(&other.running);
         self.rows += other.rows;
         self.unscaled += other.unscaled;
         self.failed = self.failed.take().or(other.failed.take());
@@ -244,6 +264,11 @@ impl Top {
     /// Records whose counters are running totals, and are not summed.
     pub fn totals(&self) -> u64 {
         self.totals
+    }
+
+    /// The sums of those records, each as if it were a flow of its own.
+    pub fn running(&self) -> &Row {
+        &self.running
     }
 
     /// Of rows that are summed, how many there are, and how many have no sampling rate to be scaled by.

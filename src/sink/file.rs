@@ -2,6 +2,8 @@
 
 use super::expand::FileSchema;
 use super::lines::{Lines, csv_header};
+use super::parquet::ParquetFile;
+use super::place::Place;
 use super::table::Table;
 use crate::columns::{Batch, Run};
 use arrow_array::RecordBatch;
@@ -11,15 +13,13 @@ use arrow_schema::Schema;
 use arrow_select::interleave::interleave_record_batch;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression as ParquetCompression, Encoding};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use std::error::Error;
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// What rows are written as.
@@ -77,13 +77,6 @@ pub struct Writer {
     rows: u64,
 }
 
-/// A file being written: under another name until it is whole.
-struct Place {
-    file: File,
-    temporary: PathBuf,
-    path: PathBuf,
-}
-
 enum Encoder {
     Text { out: Out, text: Vec<u8>, csv: bool },
     Gzip(GzEncoder<Out>),
@@ -118,7 +111,7 @@ impl Waiting {
 }
 
 enum Columnar {
-    Parquet(Box<ArrowWriter<Out>>),
+    Parquet(Box<ParquetFile<Out>>),
     Arrow(Box<ArrowFile<Out>>),
 }
 
@@ -164,17 +157,9 @@ impl Writer {
     /// # Errors
     /// Those of the file system.
     pub fn to_file(format: Format, path: &Path) -> io::Result<Self> {
-        if fs::metadata(path).is_ok_and(|m| !m.is_file()) {
-            let file = OpenOptions::new().write(true).open(path)?;
-            return Ok(Self::to_stream(format, Box::new(file)));
-        }
-        let mut name = std::ffi::OsString::from(".");
-        name.push(path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name"))?);
-        name.push(".tmp");
-        let temporary = path.with_file_name(name);
-        let file = File::create(&temporary)?;
-        let mut writer = Self::to_stream(format, Box::new(file.try_clone()?));
-        writer.place = Some(Place { file, temporary, path: path.to_path_buf() });
+        let place = Place::create(path)?;
+        let mut writer = Self::to_stream(format, place.stream()?);
+        writer.place = Some(place);
         Ok(writer)
     }
 
@@ -292,23 +277,7 @@ impl Writer {
             Encoder::Columns(columns) => columns.finish()?,
             Encoder::Text { .. } | Encoder::Table { .. } => {}
         }
-        let Some(place) = self.place.take() else { return Ok(()) };
-        let put = || {
-            place.file.sync_all()?;
-            fs::rename(&place.temporary, &place.path)?;
-            let folder = place.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            File::open(folder)?.sync_all()
-        };
-        put().inspect_err(|_| drop(fs::remove_file(&place.temporary)))
-    }
-}
-
-impl Drop for Writer {
-    /// What was not finished does not stay.
-    fn drop(&mut self) {
-        if let Some(place) = &self.place {
-            let _ = fs::remove_file(&place.temporary);
-        }
+        self.place.take().map_or(Ok(()), Place::finish_on_disk)
     }
 }
 
@@ -379,7 +348,7 @@ impl Columns {
 
     fn put(&mut self, rows: &RecordBatch) -> io::Result<()> {
         match &mut self.file {
-            Some(Columnar::Parquet(file)) => file.write(rows).map_err(io_error),
+            Some(Columnar::Parquet(file)) => file.append_rows(rows),
             Some(Columnar::Arrow(file)) => file.write(rows).map_err(io_error),
             None => Ok(()),
         }
@@ -392,8 +361,7 @@ impl Columns {
         // An Arrow file takes one dictionary a column, known at its start, so only Parquet gets one.
         let schema = FileSchema::new(batches, self.parquet);
         self.file = Some(if self.parquet {
-            let file = ArrowWriter::try_new(out, schema.arrow().clone(), Some(properties(schema.arrow(), &[])));
-            Columnar::Parquet(Box::new(file.map_err(io_error)?))
+            Columnar::Parquet(Box::new(ParquetFile::new(out, schema.arrow(), &[], Vec::new())?))
         } else {
             // Columns that no row has are zeros, which compress to nothing.
             let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME));
@@ -414,7 +382,7 @@ impl Columns {
         self.begin()?;
         match self.file.take() {
             Some(Columnar::Parquet(file)) => {
-                let mut out = file.into_inner().map_err(io_error)?;
+                let (mut out, _) = file.finish()?;
                 out.flush()
             }
             Some(Columnar::Arrow(mut file)) => {

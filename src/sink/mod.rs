@@ -5,6 +5,7 @@
 //!       -> FileSchema     the full schema as Arrow arrays -> Parquet, Arrow IPC
 //!       -> Table          for people
 //! Writer                  one of them to a stream, or to a file that appears whole or not at all
+//! Place                   where such a file is until it is whole
 //! Folder                  a Writer for each stretch of time
 //! ```
 
@@ -14,6 +15,7 @@ mod folder;
 mod lines;
 pub mod options;
 pub(crate) mod parquet;
+mod place;
 pub mod schema;
 pub mod table;
 pub mod text;
@@ -25,6 +27,7 @@ pub(crate) use file::{io_error, properties};
 pub use folder::Folder;
 pub(crate) use lines::address;
 pub use lines::{Lines, csv_header, header};
+pub use place::Place;
 
 #[cfg(test)]
 mod tests;

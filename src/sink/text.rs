@@ -1,5 +1,6 @@
 //! Values as text, appended to bytes: no formatting machinery, no allocation.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 
 const DIGITS: &[u8; 200] = b"0001020304050607080910111213141516171819\
@@ -210,6 +211,22 @@ pub fn csv_cell(out: &mut Vec<u8>, text: &[u8]) {
         }
     }
     out.push(b'"');
+}
+
+/// Text that a terminal shows and does not obey: control characters, and those that turn the direction of writing, as
+/// escapes.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| {
+        c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}'..='\u{200f}')
+    };
+    if !text.contains(steers) {
+        return text.into();
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if steers(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown.into()
 }
 
 #[cfg(test)]

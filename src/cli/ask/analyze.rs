@@ -1,11 +1,14 @@
 //! `flowlane analyze`: connections out of two flows, as the analyzer of Python's `netflow` package prints them.
 
-use super::answer::{Answer, Column, Kind};
+use super::answer::{Answer, Column, Kind, put, stream};
+use super::connections::not_joined;
 use super::resolve::Names;
 use super::{From, Style, time, watched::watched};
 use crate::cli::{say, usage};
 use anyhow::Context;
-use flowlane::query::{self, Entries, Filter, Flow, Matched, Pairs, Scan, ScanStats, Watch};
+use flowlane::query::{self, Entries, Filter, Flow, FlowsOutcome, Matched, Pairs, Scan, Watch};
+use flowlane::sink::Place;
+use flowlane::sink::text::printable;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::net::IpAddr;
@@ -57,6 +60,13 @@ const WAITING: usize = 4_000_000;
 const PAGE: usize = 500;
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.file.as_os_str() != "-" {
+        let open = File::open(&args.file);
+        open.with_context(|| format!("cannot open {}; give -f a file or a folder of flows", args.file.display()))?;
+        if let Some(kind) = query::other_kind(&args.file) {
+            return Err(usage(format!("{}: {kind}", args.file.display())));
+        }
+    }
     let names = Names::new(!args.no_dns && (args.dns || args.out.is_none() && io::stdout().is_terminal()));
     let mut report = Report::new(args, names)?;
     let mut pairs = Pairs::new(WAITING);
@@ -74,8 +84,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let read = watched(&watch, || read(&args.file, &watch, &mut take));
     result?;
     report.page()?;
+    if watch.is_stopped() {
+        say("flowlane: stopped: these are the connections of what was read");
+    }
     let (damaged, empty) = match &read {
-        Ok(read) => read.remarks(&args.file),
+        Ok(read) => read.remarks(&args.file, watch.is_stopped()),
         Err(error) => {
             say(&format!("flowlane: {}: {error:#}; what was read before is shown", args.file.display()));
             (true, false)
@@ -92,14 +105,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// What was read.
 enum Source {
     Lines(Entries),
-    Files(ScanStats),
+    Files(FlowsOutcome),
 }
 
 fn read(path: &Path, watch: &Watch, take: &mut (dyn FnMut(Flow) -> bool + Send)) -> anyhow::Result<Source> {
     if path.as_os_str() == "-" {
         return Ok(Source::Lines(query::netflow_json(io::stdin().lock(), take)?));
     }
-    let open = || File::open(path).with_context(|| "cannot be opened; give -f a file or a folder of flows".to_string());
+    let open = || File::open(path).context("cannot be opened");
     let mut magic = [0; 4];
     let is_parquet = path.is_dir() || open()?.read_exact(&mut magic).is_ok() && &magic == b"PAR1";
     if !is_parquet {
@@ -113,7 +126,7 @@ fn read(path: &Path, watch: &Watch, take: &mut (dyn FnMut(Flow) -> bool + Send))
 
 impl Source {
     /// Says what could not be read. Whether there is such, and whether there is no flow at all.
-    fn remarks(&self, path: &Path) -> (bool, bool) {
+    fn remarks(&self, path: &Path, stopped: bool) -> (bool, bool) {
         match self {
             Self::Lines(entries) => {
                 if let Some((line, error)) = &entries.first_damaged {
@@ -123,13 +136,23 @@ impl Source {
                         path.display()
                     ));
                 }
-                (entries.damaged > 0, entries.flows == 0)
-            }
-            Self::Files(stats) => {
-                for (path, error) in &stats.damaged {
-                    say(&format!("flowlane: {} is passed over: {error}", path.display()));
+                if entries.without_addresses > 0 {
+                    let n = entries.without_addresses;
+                    say(&format!("flowlane: {}: {n} records without addresses are not joined", path.display()));
                 }
-                (!stats.damaged.is_empty(), stats.matched == 0)
+                (entries.damaged > 0, entries.flows == 0 && !stopped)
+            }
+            Self::Files(outcome) => {
+                if outcome.totals > 0 {
+                    say(&format!("flowlane: {}", not_joined(outcome.totals, &outcome.running)));
+                }
+                if outcome.without_addresses > 0 {
+                    let n = outcome.without_addresses;
+                    say(&format!("flowlane: {n} records without addresses are not joined"));
+                }
+                let stats = &outcome.stats;
+                stats.damaged.iter().for_each(|damage| say(&format!("flowlane: {damage}")));
+                (!stats.damaged.is_empty(), stats.matched == 0 && !stopped)
             }
         }
     }
@@ -145,6 +168,7 @@ struct Report<'a> {
     args: &'a Args,
     names: Names,
     out: Out,
+    place: Option<(Place, PathBuf)>,
     page: Vec<Matched>,
     shown: u64,
     skipped: u64,
@@ -153,19 +177,21 @@ struct Report<'a> {
 impl<'a> Report<'a> {
     fn new(args: &'a Args, names: Names) -> anyhow::Result<Self> {
         let named = args.out.as_ref().and_then(|out| Style::of(out)).filter(|style| *style != Style::Table);
+        let mut place = None;
         let out = match (args.format.or(named), &args.out) {
             (None, None) => Out::Text(Box::new(BufWriter::new(io::stdout()))),
             (None, Some(path)) if path.as_os_str() == "-" => Out::Text(Box::new(BufWriter::new(io::stdout()))),
-            (None, Some(path)) => {
-                let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-                Out::Text(Box::new(BufWriter::new(file)))
+            (None, Some(_)) => {
+                let (stream, at) = stream(&From::answer_only(Style::Table, args.out.clone()))?;
+                place = at;
+                Out::Text(stream)
             }
             (Some(style), out) => Out::Rows(Box::new(Answer::new(&From::answer_only(style, out.clone()), columns())?)),
         };
         if args.packets < 0 {
             return Err(usage("--packets: a number from 0"));
         }
-        Ok(Self { args, names, out, page: Vec::new(), shown: 0, skipped: 0 })
+        Ok(Self { args, names, out, place, page: Vec::new(), shown: 0, skipped: 0 })
     }
 
     fn add(&mut self, connection: Matched) -> anyhow::Result<()> {
@@ -181,7 +207,8 @@ impl<'a> Report<'a> {
         let page = std::mem::take(&mut self.page);
         self.names.prepare(page.iter().flat_map(|c| [c.src.0, c.dst.0]));
         for connection in &page {
-            let hosts = [connection.src.0, connection.dst.0].map(|ip| self.names.name(ip));
+            // Names are what their owners made them.
+            let hosts = [connection.src.0, connection.dst.0].map(|ip| printable(&self.names.name(ip)).into_owned());
             match &mut self.out {
                 Out::Text(out) => {
                     if self.shown == 0 {
@@ -243,6 +270,7 @@ impl<'a> Report<'a> {
             Out::Text(mut out) => {
                 remarks.iter().try_for_each(|r| writeln!(out, "{r}"))?;
                 out.flush()?;
+                put(self.place)?;
             }
             Out::Rows(answer) => {
                 answer.finish()?;
@@ -281,7 +309,7 @@ fn columns() -> Vec<Column> {
     vec![
         Column::new("time_received", Kind::Time),
         text("service"),
-        text("proto"),
+        Column::new("proto", Kind::Protocol),
         whole("bytes"),
         whole("duration_ms"),
         whole("packets"),
@@ -319,7 +347,7 @@ fn row(connection: &Matched, [src_host, dst_host]: [String; 2]) -> Vec<String> {
 
 fn unmatched(flow: &Flow, names: &Names) -> String {
     let end = |(ip, port): (IpAddr, Option<u16>)| {
-        let name = names.name(ip);
+        let name = printable(&names.name(ip)).into_owned();
         let host = if name == ip.to_string() { name } else { format!("{name} ({ip})") };
         match port {
             Some(port) => format!("{host}:{port}"),

@@ -46,6 +46,9 @@ pub struct Args {
     /// Multiply counters by the sampling rate
     #[arg(long)]
     scale: bool,
+    /// Count running totals (elements 85 and 86) as the counters of a flow: right where the exporter sends one record a flow
+    #[arg(long)]
+    totals: bool,
     /// Flows in memory at most; more are joined a part at a time, each by another scan
     #[arg(long, value_name = "N", default_value_t = 5_000_000, value_parser = clap::value_parser!(u32).range(1..))]
     flows: u32,
@@ -80,6 +83,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let options = ConnectionOptions {
         gap_us: i64::try_from(args.gap.seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000),
         scale: args.scale,
+        totals: args.totals,
         flows: usize::try_from(args.flows).unwrap_or(usize::MAX),
     };
     let limit = if args.n == 0 { usize::MAX } else { args.n };
@@ -99,41 +103,52 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     });
     all.sort_unstable_by_key(key);
     all.truncate(limit);
-    let mut answer = Answer::new(&args.from, columns())?;
+    let mut answer = Answer::new(&args.from, columns(args.order))?;
     for connection in &all {
         answer.row(row(connection, anonymiser.as_ref()))?;
     }
     answer.finish()?;
     let other = if args.one_way { outcome.joined } else { outcome.one_way };
-    if other > 0 && args.from.is_read_by_people() {
+    if other > 0 && (all.is_empty() || args.from.is_read_by_people()) {
         let what =
             if args.one_way { "of both directions; --one-way leaves them out" } else { "of one direction (--one-way)" };
-        say(&format!("{other} conversations more are {what}"));
+        say(&match all.is_empty() {
+            true => format!("flowlane: no conversation is shown: {other} are {what}"),
+            false => format!("{other} conversations more are {what}"),
+        });
     }
     if outcome.without_addresses > 0 {
         say(&format!("flowlane: {} flows without addresses are not joined", outcome.without_addresses));
     }
     if outcome.totals > 0 {
-        say(&format!("flowlane: {} records with running totals are not joined", outcome.totals));
+        say(&format!("flowlane: {}; --totals joins them", not_joined(outcome.totals, &outcome.running)));
     }
     say_unscaled(args.scale, outcome.rows, outcome.unscaled);
     Ok(args.from.end(&scan, &outcome.stats))
 }
 
-fn columns() -> Vec<Column> {
+/// Records with running totals, and what these come to.
+pub fn not_joined(records: u64, sum: &query::Counts) -> String {
+    let (bytes, packets) = (sum.bytes, sum.packets);
+    format!("{records} records with running totals, {bytes} bytes in {packets} packets, are not joined")
+}
+
+/// What comes first by goes last.
+fn columns(order: Order) -> Vec<Column> {
+    let spare = |of: Order, spare| if of == order { 0 } else { spare };
     vec![
-        Column::new("start", Kind::Time),
-        Column::new("duration_ms", Kind::Whole).spare(3),
-        Column::new("proto", Kind::Text),
+        Column::new("start", Kind::Time).spare(spare(Order::Start, 4)),
+        Column::new("duration_ms", Kind::Whole).spare(spare(Order::Duration, 6)),
+        Column::new("proto", Kind::Protocol).spare(2),
         Column::new("client_addr", Kind::Text),
-        Column::new("client_port", Kind::Whole),
+        Column::new("client_port", Kind::Whole).spare(5),
         Column::new("server_addr", Kind::Text),
-        Column::new("server_port", Kind::Whole),
-        Column::new("sent_packets", Kind::Whole).spare(5),
-        Column::new("sent_bytes", Kind::Whole).spare(1),
-        Column::new("received_packets", Kind::Whole).spare(4),
-        Column::new("received_bytes", Kind::Whole).spare(2),
-        Column::new("flows", Kind::Whole).spare(6),
+        Column::new("server_port", Kind::Whole).spare(3),
+        Column::new("sent_packets", Kind::Whole).spare(spare(Order::Packets, 8)),
+        Column::new("sent_bytes", Kind::Whole).spare(spare(Order::Bytes, 1)),
+        Column::new("received_packets", Kind::Whole).spare(spare(Order::Packets, 7)),
+        Column::new("received_bytes", Kind::Whole).spare(spare(Order::Bytes, 1)),
+        Column::new("flows", Kind::Whole).spare(9),
     ]
 }
 

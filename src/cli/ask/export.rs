@@ -1,17 +1,12 @@
 //! `flowlane export`: flows written again, whole.
 
 use super::anonymous::Anonymous;
-use super::answer::{Answer, Column};
+use super::answer::{Answer, Column, put, stream};
 use super::{FILTERS, From, Style, kind, watched::watched};
-use crate::cli::usage;
-use anyhow::Context;
 use arrow_array::RecordBatch;
 use arrow_buffer::BooleanBuffer;
-use flowlane::query::{self, Export};
-use parquet::arrow::ArrowWriter;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::PathBuf;
+use flowlane::query::{self, Export, ExportFile};
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Mutex;
 
@@ -38,7 +33,7 @@ pub struct Args {
 enum Out {
     Rows(Box<Answer>, Vec<String>),
     Lines(Box<dyn Write + Send>),
-    Parquet(Box<ArrowWriter<Box<dyn Write + Send>>>),
+    Parquet(Box<ExportFile<Box<dyn Write + Send>>>),
 }
 
 impl Out {
@@ -68,7 +63,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let names = export.text_columns();
     let (out, place) = match style {
         Style::Parquet | Style::Table => {
-            let (stream, place) = stream(&args.from, style)?;
+            let (stream, place) = stream(&args.from)?;
             let out = match style {
                 Style::Parquet => Out::Parquet(Box::new(export.parquet(stream)?)),
                 _ => {
@@ -102,36 +97,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let finished = result.and_then(|()| match out {
         Out::Rows(answer, _) => answer.finish(),
         Out::Lines(mut out) => Ok(out.flush()?),
-        Out::Parquet(file) => Ok(file.into_inner()?.flush()?),
+        Out::Parquet(file) => Ok(file.finish()?.flush()?),
     });
-    if let Some((temporary, path)) = place {
-        if let Err(error) = finished {
-            let _ = fs::remove_file(&temporary);
-            return Err(error.context(format!("cannot write {}", path.display())));
-        }
-        fs::rename(&temporary, &path).with_context(|| format!("cannot write {}", path.display()))?;
-        return Ok(args.from.end(&scan, &stats));
-    }
-    finished?;
+    finished.and_then(|()| put(place))?;
     Ok(args.from.end(&scan, &stats))
-}
-
-/// A file under the name it has until it is whole, and its name.
-type Place = Option<(PathBuf, PathBuf)>;
-
-fn stream(from: &From, style: Style) -> anyhow::Result<(Box<dyn Write + Send>, Place)> {
-    let Some(path) = from.out.as_ref().filter(|p| p.as_os_str() != "-") else {
-        if style == Style::Parquet && io::stdout().is_terminal() {
-            return Err(usage("Parquet is not for a terminal; give --out a file, or lead the output into one"));
-        }
-        return Ok((Box::new(BufWriter::new(io::stdout())), None));
-    };
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".tmp");
-    let temporary = path.with_file_name(name);
-    let file = File::create(&temporary).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok((Box::new(BufWriter::with_capacity(1 << 20, file)), Some((temporary, path.clone()))))
 }
 
 const HEADER: &str = "Date first seen             Duration Proto       Src IP Addr:Port             Dst IP Addr:Port   \

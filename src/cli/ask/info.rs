@@ -112,7 +112,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             "files": sealed, "hot_segments": hot, "rows": all.rows, "bytes": bytes, "bytes_per_row": each,
             "first_received": time(all.first), "last_received": time(all.last), "schema_versions": schemas,
             "exporters": all.exporters, "versions": all.versions,
-            "damaged": stats.damaged.iter().map(|d| d.0.display().to_string()).collect::<Vec<_>>(),
+            "damaged": stats.damaged.iter().map(|d| d.path.display().to_string()).collect::<Vec<_>>(),
         });
         writeln!(out, "{object}")?;
     } else {

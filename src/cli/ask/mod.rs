@@ -22,6 +22,8 @@ use clap::ValueEnum;
 use flowlane::columns::{ColumnType, Timestamp};
 use flowlane::query::{self, DedupBy, Duplicates, Filter, Input, Metric, Scan, ScanStats, Watch};
 use flowlane::sink::schema::SCHEMA;
+use std::collections::HashSet;
+use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -123,6 +125,9 @@ impl From {
             })?;
             inputs.extend(found);
         }
+        // A file that is given twice, as itself and in its folder, has its flows once.
+        let mut known = HashSet::new();
+        inputs.retain(|input| fs::canonicalize(input.path()).map_or(true, |path| known.insert(path)));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = self.threads.map_or(cores, usize::from);
         let mut scan = Scan { inputs, filter, columns, threads, watch: Watch::default() };
@@ -139,6 +144,13 @@ impl From {
             if self.stats {
                 say(&format!("{} records are left out: others tell of the same flows", duplicates.len()));
             }
+            if by.direction && duplicates.without_direction() > 0 {
+                say(&format!(
+                    "flowlane: {} records do not say whether they were seen at ingress or at egress: --dedup direction \
+                     leaves those of one exporter as they are",
+                    duplicates.without_direction()
+                ));
+            }
             scan.filter = std::mem::take(&mut scan.filter).without(duplicates);
         }
     }
@@ -149,6 +161,11 @@ impl From {
         self.format.or_else(named).unwrap_or(usual)
     }
 
+    /// Whether it is a table on a terminal.
+    fn is_on_screen(&self) -> bool {
+        self.is_read_by_people() && io::stdout().is_terminal()
+    }
+
     /// Whether remarks beside the answer are of use.
     fn is_read_by_people(&self) -> bool {
         self.style() == Style::Table && self.out.is_none()
@@ -156,12 +173,12 @@ impl From {
 
     /// What was read, and why there is no answer; the exit code.
     fn end(&self, scan: &Scan, stats: &ScanStats) -> ExitCode {
-        for (path, error) in &stats.damaged {
-            say(&format!("flowlane: {} is passed over: {error}", path.display()));
-        }
+        stats.damaged.iter().for_each(|damage| say(&format!("flowlane: {damage}")));
         if stats.files == 0 {
             say("flowlane: there are no flows: no Parquet or Arrow file and no segment there");
-        } else if stats.rows == 0 {
+        } else if stats.damaged.len() == stats.files {
+            say("flowlane: no flow: none of the files can be read");
+        } else if stats.rows == 0 && !scan.watch.is_stopped() {
             let whole = Scan { filter: Filter::default(), ..scan.clone() };
             let there = whole.span().map_or(String::new(), |(from, to)| {
                 format!("; what is there was received from {} to {}", time(from), time(to))
@@ -170,7 +187,7 @@ impl From {
                 "flowlane: no flow: {} files, none of which can have one for this filter{there}",
                 stats.files
             ));
-        } else if stats.matched == 0 {
+        } else if stats.matched == 0 && !scan.watch.is_stopped() {
             let unknown = match stats.unknown {
                 0 => String::new(),
                 n => format!("; {n} lack a column that it asks for"),
@@ -187,8 +204,10 @@ impl From {
             ));
         }
         if scan.watch.is_stopped() {
-            let (done, all) = scan.watch.progress();
-            say(&format!("flowlane: stopped: this is the answer of about {done} of {all} parts"));
+            say(&match scan.watch.progress() {
+                (0, _) => "flowlane: stopped before a part was read".to_string(),
+                (done, all) => format!("flowlane: stopped: this is the answer of about {done} of {all} parts"),
+            });
             return ExitCode::from(130);
         }
         if stats.damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -198,10 +217,17 @@ impl From {
 /// What the cells of a column are.
 fn kind(column: &str) -> Kind {
     match column {
+        "proto" => Kind::Protocol,
+        "port" | "nport" | "as" | "if" | "mask" | "vlan" | "vrf" => Kind::Whole,
         c if is_number(c) => Kind::Whole,
         c if is_time(c) => Kind::Time,
-        "sampling_rate" => Kind::Number,
-        _ => Kind::Text,
+        c => match SCHEMA.iter().find(|s| s.name == c).map(|s| s.data_type) {
+            Some(ColumnType::Bool) => Kind::Bool,
+            Some(ColumnType::ListU32) => Kind::List,
+            Some(ColumnType::F64) => Kind::Number,
+            None if query::is_number_extra(c) => Kind::Number,
+            _ => Kind::Text,
+        },
     }
 }
 
@@ -210,6 +236,16 @@ fn say_unscaled(scale: bool, rows: u64, unscaled: u64) {
     if scale && unscaled > 0 {
         let share = 100.0 * unscaled as f64 / rows as f64;
         say(&format!("flowlane: {unscaled} of {rows} flows ({share:.1}%) have no sampling rate and count as they are"));
+    }
+}
+
+/// What is not in the sums, and how it would be.
+fn say_running(records: u64) {
+    if records > 0 {
+        say(&format!(
+            "flowlane: {records} records have running totals (elements 85 and 86), which are in no sum; --totals counts \
+             them, right where an exporter sends one record a flow"
+        ));
     }
 }
 
@@ -225,17 +261,24 @@ fn time(us: i64) -> String {
     String::from_utf8(text).unwrap_or_default()
 }
 
-fn check_columns<'a>(names: impl Iterator<Item = &'a String>, more: &[&str]) -> anyhow::Result<()> {
-    for name in names {
-        if !query::is_column(name) && !more.contains(&name.as_str()) {
-            let like = |c: &&str| !name.is_empty() && c.contains(name.as_str());
-            let near: Vec<&str> = SCHEMA.iter().map(|c| c.name).filter(like).take(6).collect();
-            let hint =
-                if near.is_empty() { "src_addr, dst_port, proto, bytes, ...".to_string() } else { near.join(", ") };
-            return Err(usage(format!("there is no column {name:?}; there are {hint}")));
+/// The columns of words; of `both`, those that stand for both directions stay.
+fn columns<'a>(words: impl IntoIterator<Item = &'a String>, both: bool) -> anyhow::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for word in words {
+        match (query::column_named(word), query::directions(word)) {
+            (Some(column), _) => found.push(column),
+            (None, Some(_)) if both => found.push(word.clone()),
+            (None, Some(columns)) => found.extend(columns.map(String::from)),
+            (None, None) => {
+                let like = |c: &&str| !word.is_empty() && c.contains(word.as_str());
+                let near: Vec<&str> = SCHEMA.iter().map(|c| c.name).filter(like).take(6).collect();
+                let hint =
+                    if near.is_empty() { "src_addr, dst_port, proto, bytes, ...".to_string() } else { near.join(", ") };
+                return Err(usage(format!("there is no column {word:?}; there are {hint}")));
+            }
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 fn is_number(column: &str) -> bool {

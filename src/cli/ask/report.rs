@@ -11,6 +11,7 @@ use flowlane::columns::Timestamp;
 use flowlane::keep::ledger;
 use flowlane::query::report::{About, Ledger, Options, Report};
 use flowlane::query::{self, At, Scan};
+use flowlane::sink::Place;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -37,9 +38,9 @@ pub struct Args {
     /// A folder or a Parquet file; repeatable
     #[arg(short = 'i', long = "in", value_name = "PATH", default_value = "flows")]
     paths: Vec<PathBuf>,
-    /// The page; - is standard output
-    #[arg(short, long, value_name = "FILE", default_value = "flowlane-report.html")]
-    out: PathBuf,
+    /// The page; - is standard output [default: flowlane-report.html, with --json flowlane-report.json]
+    #[arg(short, long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// What stands above it
     #[arg(long, value_name = "TEXT", default_value = "Network traffic")]
     title: String,
@@ -61,6 +62,9 @@ pub struct Args {
     /// Multiply counters by the sampling rate
     #[arg(long)]
     scale: bool,
+    /// Count running totals (elements 85 and 86) as the counters of a flow: right where the exporter sends one record a flow
+    #[arg(long)]
+    totals: bool,
     /// Count a flow once that several exporters saw, or one at ingress and egress: by addresses, ports, protocol and time
     #[arg(long, value_name = "BY", value_enum, value_delimiter = ',')]
     dedup: Vec<Dedup>,
@@ -93,7 +97,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         stats: args.stats,
     };
     let mut scan = from.scan(&args.filter, Vec::new())?;
-    check_out(&args.out, &scan)?;
+    let usual = if args.json { "flowlane-report.json" } else { "flowlane-report.html" };
+    let out = args.out.as_deref().unwrap_or(Path::new(usual));
+    check_out(out, &scan)?;
     let mut about = About {
         paths: args.paths.iter().map(|p| p.display().to_string()).collect(),
         filter: args.filter.join(" "),
@@ -108,15 +114,21 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     from.dedup.clone_from(&args.dedup);
     from.leave_out_duplicates(&mut scan);
     let ledger = losses(args, &about, span, now)?;
-    let options =
-        Options { title: args.title.clone(), n: args.n.into(), scale: args.scale, at: args.at, groups: args.groups };
+    let options = Options {
+        title: args.title.clone(),
+        n: args.n.into(),
+        scale: args.scale,
+        totals: args.totals,
+        at: args.at,
+        groups: args.groups,
+    };
     let (report, stats) = watched(&scan.watch, || Report::of(&scan, &about, &options, ledger.as_ref()));
     let text = if args.json { format!("{}\n", report.json()) } else { report.html() };
-    if args.out.as_os_str() == "-" {
+    if out.as_os_str() == "-" {
         io::stdout().lock().write_all(text.as_bytes())?;
     } else {
-        write(&args.out, text.as_bytes()).with_context(|| {
-            format!("cannot write {}; give --out a file in a folder that may be written to", args.out.display())
+        write(out, text.as_bytes()).with_context(|| {
+            format!("cannot write {}; give --out a file in a folder that may be written to", out.display())
         })?;
         let of = match (about.received, span) {
             (_, None) => String::new(),
@@ -125,7 +137,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 format!(", received {} to {}", time(first), time(last.max(first)))
             }
         };
-        say(&format!("{}: {} flows{of}, {}", args.out.display(), stats.matched, about.range));
+        say(&format!("{}: {} flows{of}, {}", out.display(), stats.matched, about.range));
     }
     Ok(from.end(&scan, &stats))
 }
@@ -225,13 +237,7 @@ fn check_out(out: &Path, scan: &Scan) -> anyhow::Result<()> {
 
 /// Whole, or not at all: a browser may be showing the one before.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // What is no plain file, like a pipe, has no other beside it.
-    if fs::metadata(path).is_ok_and(|m| !m.is_file()) {
-        return fs::write(path, bytes);
-    }
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let beside = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
-    fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, path)).inspect_err(|_| {
-        let _ = fs::remove_file(&beside);
-    })
+    let place = Place::create(path)?;
+    place.stream()?.write_all(bytes)?;
+    place.finish()
 }

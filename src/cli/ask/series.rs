@@ -3,7 +3,7 @@
 use super::anonymous::Anonymous;
 use super::answer::{Answer, Column, Kind};
 use super::draw::{bar, has_blocks, sparkline};
-use super::{FILTERS, From, check_columns, counter, metric, say_unscaled, time, watched::watched};
+use super::{FILTERS, From, columns, counter, kind, metric, say_running, say_unscaled, time, watched::watched};
 use crate::cli::output::Span;
 use crate::cli::say;
 use clap::ValueEnum;
@@ -36,7 +36,7 @@ pub struct Args {
     /// Where flows count
     #[arg(long, value_name = "PLACE", default_value = "spread", value_parser = place)]
     at: At,
-    /// Columns to group by, with commas between; addr, port, as and if are both directions
+    /// Columns, or elements, to group by, with commas between; addr, port, as, if, mac, vlan, mask, country are both directions
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
     group: Vec<String>,
     /// What to rank groups by and to draw: bytes, packets, flows, bps, pps or bpp
@@ -54,6 +54,9 @@ pub struct Args {
     /// Multiply counters by the sampling rate
     #[arg(long)]
     scale: bool,
+    /// Count running totals (elements 85 and 86) as the counters of a flow: right where the exporter sends one record a flow
+    #[arg(long)]
+    totals: bool,
     /// Groups to keep in memory at most
     #[arg(long, value_name = "N", default_value_t = 10_000_000)]
     groups: usize,
@@ -82,22 +85,23 @@ fn step(scan: &Scan) -> i64 {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    check_columns(args.group.iter(), &["addr", "port", "as", "if"])?;
-    let anonymiser = args.anonymous.anonymiser(&args.group)?;
+    let group = columns(&args.group, true)?;
+    let anonymiser = args.anonymous.anonymiser(&group)?;
     let scan = args.from.scan(&args.filter, Vec::new())?;
     let seconds = args.every.map_or_else(|| step(&scan), |every| i64::try_from(every.seconds).unwrap_or(i64::MAX));
     let options = SeriesOptions {
         interval_us: seconds.saturating_mul(1_000_000),
         at: args.at,
-        keys: args.group.clone(),
+        keys: group.clone(),
         scale: args.scale,
         both: args.both,
+        totals: args.totals,
         ..SeriesOptions::default()
     };
     let (mut timeline, stats) = watched(&scan.watch, || query::series(&scan, &options, args.by, args.n, args.groups));
     if let Some(anonymiser) = &anonymiser {
         for line in &mut timeline.groups {
-            for (text, _) in line.keys.iter_mut().zip(&args.group).filter(|(_, name)| Anonymiser::is_address(name)) {
+            for (text, _) in line.keys.iter_mut().zip(&group).filter(|(_, name)| Anonymiser::is_address(name)) {
                 *text = anonymiser.text(text);
             }
         }
@@ -106,11 +110,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let both = args.from.is_read_by_people();
     let show = args.show.or((!both).then_some(Show::Points));
     if show != Some(Show::Points) {
-        summary(args, &timeline, both)?;
+        summary(args, &group, &timeline, both)?;
     }
     // One series has room for its points beneath.
     if show == Some(Show::Points) || show.is_none() && args.group.is_empty() {
-        points(args, &timeline)?;
+        points(args, &group, &timeline)?;
     }
     let outside = timeline.outside;
     if outside.flows != 0 || outside.bytes != 0 {
@@ -123,9 +127,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if timeline.untimed > 0 {
         say(&format!("flowlane: {} flows without such times count where they were received", timeline.untimed));
     }
-    if timeline.totals > 0 {
-        say(&format!("flowlane: {} records with running totals are not in these sums", timeline.totals));
-    }
+    say_running(timeline.totals);
     say_unscaled(args.scale, timeline.rows, timeline.unscaled);
     let code = args.from.end(&scan, &stats);
     match &timeline.failed {
@@ -137,52 +139,70 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The series of an answer, those of groups first, each with a text for every key.
-fn lines<'a>(args: &Args, timeline: &'a Timeline) -> Vec<(Vec<String>, &'a Line)> {
+/// A series of an answer: a cell for every key, what it is, and its points.
+type Shown<'a> = (Vec<String>, &'static str, &'a Line);
+
+/// The series of an answer, those of groups first. Where cells have a type, others and total have no keys.
+fn lines<'a>(group: &[String], timeline: &'a Timeline, typed: bool) -> Vec<Shown<'a>> {
     let named = |name: &str| {
-        let mut keys = vec![String::new(); args.group.len()];
-        keys.first_mut().into_iter().for_each(|first| *first = name.to_string());
+        let mut keys = vec![String::new(); group.len()];
+        keys.first_mut().filter(|_| !typed).into_iter().for_each(|first| *first = format!("({name})"));
         keys
     };
-    let mut lines: Vec<_> = timeline.groups.iter().map(|line| (line.keys.clone(), line)).collect();
-    lines.extend(timeline.others.iter().map(|line| (named("(others)"), line)));
-    lines.push((named("(total)"), &timeline.total));
+    let mut lines: Vec<Shown<'a>> = timeline.groups.iter().map(|line| (line.keys.clone(), "group", line)).collect();
+    lines.extend(timeline.others.iter().map(|line| (named("others"), "others", line)));
+    lines.push((named("total"), "total", &timeline.total));
     lines
 }
 
-fn keys(args: &Args) -> impl Iterator<Item = Column> + '_ {
-    args.group.iter().map(|name| Column::new(name, Kind::Text))
+/// The cells of what is at no time and in no series: keys, and sums.
+fn running(group: &[String], timeline: &Timeline, typed: bool) -> Option<impl Iterator<Item = String>> {
+    let sum = timeline.running;
+    let mut keys = vec![String::new(); group.len()];
+    keys.first_mut().filter(|_| !typed).into_iter().for_each(|first| *first = "(running totals)".to_string());
+    let sums = [sum.flows, sum.packets, sum.bytes].map(|n| n.to_string());
+    (timeline.totals > 0).then(|| keys.into_iter().chain(sums))
 }
 
-fn points(args: &Args, timeline: &Timeline) -> anyhow::Result<()> {
-    let columns = [Column::new("time", Kind::Time)].into_iter().chain(keys(args)).chain([
-        Column::new("flows", Kind::Whole).spare(2),
-        Column::new(counter("packets", args.both), Kind::Whole).spare(3),
-        Column::new(counter("bytes", args.both), Kind::Whole).spare(1),
-        Column::new("bps", Kind::Number),
-        Column::new("pps", Kind::Number).spare(4),
-        Column::new("bpp", Kind::Number).spare(5),
+fn keys(group: &[String]) -> impl Iterator<Item = Column> + '_ {
+    group.iter().map(|name| Column::new(name, kind(name)))
+}
+
+fn points(args: &Args, group: &[String], timeline: &Timeline) -> anyhow::Result<()> {
+    let spare = |metric, spare| if metric == args.by { 0 } else { spare };
+    let columns = [Column::new("time", Kind::Time)].into_iter().chain(keys(group)).chain([
+        Column::new("flows", Kind::Whole).spare(spare(Metric::Flows, 2)),
+        Column::new(counter("packets", args.both), Kind::Whole).spare(spare(Metric::Packets, 3)),
+        Column::new(counter("bytes", args.both), Kind::Whole).spare(spare(Metric::Bytes, 1)),
+        Column::new("bps", Kind::Number).spare(spare(Metric::Bps, 1)),
+        Column::new("pps", Kind::Number).spare(spare(Metric::Pps, 4)),
+        Column::new("bpp", Kind::Number).spare(spare(Metric::Bpp, 5)),
+        Column::new("row", Kind::Text).plain(),
         Column::drawn("of the maximum"),
     ]);
     let mut answer = Answer::new(&args.from, columns.collect())?;
     let blocks = has_blocks();
-    let lines = lines(args, timeline);
-    let most = lines.iter().map(|l| l.1.max(args.by)).fold(0.0, f64::max);
+    let lines = lines(group, timeline, answer.is_typed());
+    let most = lines.iter().map(|l| l.2.max(args.by)).fold(0.0, f64::max);
     for interval in 0..timeline.len() {
-        for (keys, line) in &lines {
+        for (keys, what, line) in &lines {
             let Some(point) = line.points.get(interval) else { continue };
             let of = |metric| point.metric(metric, timeline.interval_us);
             let sums = [point.flows, point.packets, point.bytes].map(|n| n.to_string());
             let rates = [Metric::Bps, Metric::Pps, Metric::Bpp].map(|m| format!("{:.0}", of(m)));
             let drawn = if answer.is_table() { bar(of(args.by), most, 24, blocks) } else { String::new() };
             let row = [time(timeline.time_us(interval))].into_iter().chain(keys.iter().cloned());
-            answer.row(row.chain(sums).chain(rates).chain([drawn]).collect())?;
+            answer.row(row.chain(sums).chain(rates).chain([(*what).to_string(), drawn]).collect())?;
         }
+    }
+    if let Some(cells) = running(group, timeline, answer.is_typed()) {
+        let rest = ["", "", "", "running totals", ""].map(String::from);
+        answer.row([String::new()].into_iter().chain(cells).chain(rest).collect())?;
     }
     answer.finish()
 }
 
-fn summary(args: &Args, timeline: &Timeline, headed: bool) -> anyhow::Result<()> {
+fn summary(args: &Args, group: &[String], timeline: &Timeline, headed: bool) -> anyhow::Result<()> {
     if headed && !timeline.is_empty() {
         say(&format!(
             "{} intervals of {} s from {}",
@@ -191,17 +211,19 @@ fn summary(args: &Args, timeline: &Timeline, headed: bool) -> anyhow::Result<()>
             time(timeline.first_us)
         ));
     }
-    let columns = keys(args).chain([
+    let columns = keys(group).chain([
         Column::new("flows", Kind::Whole).spare(3),
         Column::new(counter("packets", args.both), Kind::Whole).spare(4),
         Column::new(counter("bytes", args.both), Kind::Whole).spare(2),
-        Column::new("mean", Kind::Number),
-        Column::new("p95", Kind::Number),
-        Column::new("max", Kind::Number),
+        Column::new(format!("mean_{}", args.by.name()), Kind::Number),
+        Column::new(format!("p95_{}", args.by.name()), Kind::Number),
+        Column::new(format!("max_{}", args.by.name()), Kind::Number),
+        Column::new("interval_s", Kind::Whole).plain(),
+        Column::new("row", Kind::Text).plain(),
         Column::drawn("over time"),
     ]);
     let mut answer = Answer::new(&args.from, columns.collect())?;
-    for (keys, line) in lines(args, timeline) {
+    for (keys, what, line) in lines(group, timeline, answer.is_typed()) {
         let sum = line.sum();
         let sums = [sum.flows, sum.packets, sum.bytes].map(|n| n.to_string());
         // Sums have a mean an interval, rates one over the whole time.
@@ -210,12 +232,17 @@ fn summary(args: &Args, timeline: &Timeline, headed: bool) -> anyhow::Result<()>
             rate => line.over_all(rate),
         };
         let about = [mean, line.p95(args.by), line.max(args.by)].map(|v| format!("{v:.0}"));
+        let interval = (timeline.interval_us / 1_000_000).to_string();
         let drawn = if answer.is_table() {
             sparkline(&line.values(args.by).collect::<Vec<f64>>(), 60, has_blocks())
         } else {
             String::new()
         };
-        answer.row(keys.into_iter().chain(sums).chain(about).chain([drawn]).collect())?;
+        answer.row(keys.into_iter().chain(sums).chain(about).chain([interval, what.to_string(), drawn]).collect())?;
+    }
+    if let Some(cells) = running(group, timeline, answer.is_typed()) {
+        let rest = ["", "", "", "", "running totals", ""].map(String::from);
+        answer.row(cells.chain(rest).collect())?;
     }
     answer.finish()
 }

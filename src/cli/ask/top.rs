@@ -3,11 +3,11 @@
 use super::anonymous::Anonymous;
 use super::answer::{Answer, Column, Kind};
 use super::draw::{bar, has_blocks};
-use super::{FILTERS, From, check_columns, counter, metric, say_unscaled, watched::watched};
+use super::{FILTERS, From, columns, counter, kind, metric, say_running, say_unscaled, watched::watched};
 use crate::cli::say;
 use arrow_array::RecordBatch;
 use arrow_buffer::BooleanBuffer;
-use flowlane::query::{Anonymiser, Metric, Top, TopOptions, TopRow};
+use flowlane::query::{self, Anonymiser, Metric, Top, TopOptions, TopRow};
 use std::process::ExitCode;
 
 /// Arguments of `flowlane top`.
@@ -21,7 +21,8 @@ Examples:
 
 {FILTERS}"))]
 pub struct Args {
-    /// Columns to sum by, with commas between; addr, port, as and if are both directions
+    /// Columns, or elements by their names, to sum by, with commas between; addr, port, as, if, mac, vlan, mask, country
+    /// are both directions
     #[arg(value_name = "COLUMNS")]
     keys: String,
     /// Which flows; all words together are one filter
@@ -42,6 +43,9 @@ pub struct Args {
     /// Multiply counters by the sampling rate
     #[arg(long)]
     scale: bool,
+    /// Count running totals (elements 85 and 86) as the counters of a flow: right where the exporter sends one record a flow
+    #[arg(long)]
+    totals: bool,
     /// Groups to keep in memory at most, about 120 bytes each; further ones wait in a file in the temporary folder (TMPDIR),
     /// and the answer is the same [default: what a quarter of the free memory has room for]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -60,10 +64,16 @@ fn groups(asked: Option<u64>) -> usize {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let keys: Vec<String> = args.keys.split(',').map(|k| k.trim().to_string()).collect();
-    check_columns(keys.iter(), &["addr", "port", "as", "if"])?;
+    let words: Vec<String> = args.keys.split(',').map(|k| k.trim().to_string()).collect();
+    let keys = columns(&words, true)?;
     let anonymiser = args.anonymous.anonymiser(&keys)?;
-    let options = TopOptions { keys: keys.clone(), scale: args.scale, both: args.both, groups: groups(args.groups) };
+    let options = TopOptions {
+        keys: keys.clone(),
+        scale: args.scale,
+        both: args.both,
+        totals: args.totals,
+        groups: groups(args.groups),
+    };
     let empty = Top::new(options);
     let scan = args.from.scan(&args.filter, empty.columns())?;
     let mut all = empty.another();
@@ -80,60 +90,71 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    // Others and total stand among the keys: these are text.
-    let columns = keys.iter().map(|k| Column::new(k, Kind::Text)).chain([
-        Column::new("flows", Kind::Whole).spare(2),
-        Column::new(counter("packets", args.both), Kind::Whole).spare(1),
-        Column::new(counter("bytes", args.both), Kind::Whole),
-        Column::new("bps", Kind::Number).spare(3),
-        Column::new("pps", Kind::Number).spare(4),
-        Column::new("bpp", Kind::Number).spare(5),
-        Column::new("share", Kind::Text),
+    let spare = |metric, spare| if metric == args.by { 0 } else { spare };
+    let columns = keys.iter().map(|k| Column::new(k, kind(k))).chain([
+        Column::new("flows", Kind::Whole).spare(spare(Metric::Flows, 3)),
+        Column::new(counter("packets", args.both), Kind::Whole).spare(spare(Metric::Packets, 2)),
+        Column::new(counter("bytes", args.both), Kind::Whole).spare(spare(Metric::Bytes, 1)),
+        Column::new("bps", Kind::Number).spare(spare(Metric::Bps, 5)),
+        Column::new("pps", Kind::Number).spare(spare(Metric::Pps, 6)),
+        Column::new("bpp", Kind::Number).spare(spare(Metric::Bpp, 7)),
+        Column::new("share", Kind::Number).spare(4),
+        Column::new("groups", Kind::Whole).plain(),
+        Column::new("row", Kind::Text).plain(),
         Column::drawn("of the greatest"),
     ]);
     let mut answer = Answer::new(&args.from, columns.collect())?;
     let whole = all.total().metric(args.by);
     let most = first.first().map_or(0.0, |f| f.1.metric(args.by));
-    let (draws, blocks) = (answer.is_table(), has_blocks());
-    let line = |keys: Vec<String>, row: &TopRow, drawn: bool| -> Vec<String> {
-        let share = if whole > 0.0 { format!("{:.1}%", 100.0 * row.metric(args.by) / whole) } else { String::new() };
+    let blocks = has_blocks();
+    let (draws, people, typed) = (answer.is_table(), answer.is_for_people(), answer.is_typed());
+    // A flow counts with each of its two values, so that others are no part of the total.
+    let both = keys.iter().any(|k| query::directions(k).is_some());
+    let line = |keys: Vec<String>, row: &TopRow, what: &str, groups: Option<usize>| -> Vec<String> {
+        // Rates of parts are no parts of the whole's.
+        let has_share = args.by.adds_up() && whole > 0.0 && !(both && what == "others");
+        let share = if has_share { format!("{:.1}", 100.0 * row.metric(args.by) / whole) } else { String::new() };
+        let share = if has_share && people { share + "%" } else { share };
         let rate = |m| format!("{:.0}", row.metric(m));
         let sums = [row.flows, row.packets, row.bytes].map(|n| n.to_string());
-        let bar = if drawn && draws { bar(row.metric(args.by), most, 20, blocks) } else { String::new() };
+        let bar = if what == "group" && draws { bar(row.metric(args.by), most, 20, blocks) } else { String::new() };
         let rates = [Metric::Bps, Metric::Pps, Metric::Bpp].map(rate);
-        keys.into_iter().chain(sums).chain(rates).chain([share, bar]).collect()
+        let about = [share, groups.map(|n| n.to_string()).unwrap_or_default(), what.to_string(), bar];
+        keys.into_iter().chain(sums).chain(rates).chain(about).collect()
     };
+    // Among keys that have a type there is no room for a name.
     let named = |name: &str| {
         let mut keys = vec![String::new(); keys.len()];
-        if let Some(first) = keys.first_mut() {
+        if let Some(first) = keys.first_mut().filter(|_| !typed) {
             *first = name.to_string();
         }
         keys
     };
+    let share = keys.len() + 6;
     let shown = first.len();
     for (keys, row) in first {
-        answer.row(line(keys, &row, true))?;
+        answer.row(line(keys, &row, "group", Some(1)))?;
     }
     if let Some(others) = others {
         let n = all.len() - shown;
-        // A flow counts with each of its two values, so these are no part of the total.
-        let both = keys.iter().any(|k| matches!(k.as_str(), "addr" | "port" | "as" | "if"));
         let name = format!("({n} others{})", if both { ", flows of two of them twice" } else { "" });
-        let mut row = line(named(&name), &others, false);
-        let share = row.len().checked_sub(2).and_then(|at| row.get_mut(at));
-        share.filter(|_| both).into_iter().for_each(String::clear);
-        answer.row(row)?;
+        answer.row(line(named(&name), &others, "others", Some(n)))?;
     }
     if let Some(beyond) = all.beyond() {
-        answer.row(line(named("(not kept by group)"), beyond, false))?;
+        answer.row(line(named("(not kept by group)"), beyond, "not kept", None))?;
     }
     if stats.matched > 0 {
-        answer.row(line(named("(total)"), all.total(), false))?;
+        let groups = all.len();
+        answer.row(line(named("(total)"), all.total(), "total", Some(groups)))?;
+    }
+    if all.running().flows > 0 {
+        let mut row = line(named("(running totals)"), all.running(), "running totals", None);
+        // No share of sums that it is not in.
+        row.get_mut(share).into_iter().for_each(String::clear);
+        answer.row(row)?;
     }
     answer.finish()?;
-    if all.totals() > 0 {
-        say(&format!("flowlane: {} records with running totals are not in these sums", all.totals()));
-    }
+    say_running(all.totals());
     let (rows, unscaled) = all.unscaled();
     say_unscaled(args.scale, rows, unscaled);
     let code = args.from.end(&scan, &stats);

@@ -34,7 +34,13 @@ impl Sums {
     fn new(options: &Options) -> Self {
         let top = |view: &View| {
             let keys = view.keys.iter().map(|k| (*k).to_string()).collect();
-            Top::new(TopOptions { keys, scale: options.scale, both: false, groups: options.groups })
+            Top::new(TopOptions {
+                keys,
+                scale: options.scale,
+                both: false,
+                totals: options.totals,
+                groups: options.groups,
+            })
         };
         Self { tops: views().map(top).collect(), names: Names::default(), received: None }
     }
@@ -183,8 +189,15 @@ impl Gathered {
             let one = |(view, groups): &(&View, Vec<Box<[u8]>>)| {
                 let keys = view.keys.iter().map(|k| (*k).to_string()).collect();
                 let intervals = usize::try_from(2 * INTERVALS).unwrap_or(usize::MAX);
-                let options =
-                    SeriesOptions { interval_us, at: options.at, keys, scale: options.scale, both: false, intervals };
+                let options = SeriesOptions {
+                    interval_us,
+                    at: options.at,
+                    keys,
+                    scale: options.scale,
+                    both: false,
+                    totals: options.totals,
+                    intervals,
+                };
                 Series::of_groups(options, groups.clone())
             };
             chosen.iter().map(one).collect()
@@ -260,6 +273,7 @@ fn total_of(top: &Top) -> Map<String, Value> {
     let (rows, unscaled) = top.unscaled();
     total.insert("seconds".into(), json!(top.total().seconds()));
     total.insert("running_totals".into(), json!(top.totals()));
+    total.insert("running".into(), sums_of(top.running()).into());
     total.insert("rows".into(), json!(rows));
     total.insert("unscaled".into(), json!(unscaled));
     total

@@ -27,6 +27,8 @@ pub struct Options {
     pub n: usize,
     /// Whether counters are multiplied by the sampling rate, where it is known.
     pub scale: bool,
+    /// Whether running totals count as a flow's counters, which they are where an exporter sends one record a flow.
+    pub totals: bool,
     /// Where on the time axis a flow counts.
     pub at: At,
     /// Groups of each kind that are kept in memory at most; further ones go to a file.
@@ -75,7 +77,10 @@ impl Report {
             At::End => "where they end",
             At::Received => "where they were received",
         };
-        let damaged = stats.damaged.iter().map(|d| json!({ "path": d.0.display().to_string(), "error": d.1 }));
+        let damaged = stats
+            .damaged
+            .iter()
+            .map(|d| json!({ "path": d.path.display().to_string(), "error": d.error, "rows": d.rows }));
         let data = json!({
             "title": options.title,
             "version": env!("CARGO_PKG_VERSION"),

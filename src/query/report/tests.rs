@@ -39,7 +39,14 @@ fn report(root: &Scratch, ledger: Option<&Ledger>) -> Report {
         threads: 2,
         watch: Watch::default(),
     };
-    let options = Options { title: "A <title> & \"more\"".into(), n: 2, scale: false, at: At::Spread, groups: 1000 };
+    let options = Options {
+        title: "A <title> & \"more\"".into(),
+        n: 2,
+        scale: false,
+        totals: false,
+        at: At::Spread,
+        groups: 1000,
+    };
     Report::of(&scan, &About::default(), &options, ledger).0
 }
 

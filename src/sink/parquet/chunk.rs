@@ -1,15 +1,15 @@
 //! The pages of one column in one row group, and what is said of them: offsets, statistics.
 
 use super::Result;
+use super::header::{self, Kind};
 use super::hybrid;
 use bytes::{Buf, Bytes};
 use parquet::basic::{Compression, Encoding};
-use parquet::column::page::{CompressedPage, Page, PageWriter};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::file::metadata::{ColumnChunkMetaData, ColumnIndexBuilder, OffsetIndexBuilder};
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::statistics::Statistics;
-use parquet::file::writer::{SerializedPageWriter, SerializedRowGroupWriter, TrackedWrite};
+use parquet::file::writer::SerializedRowGroupWriter;
 use parquet::schema::types::ColumnDescPtr;
 use std::io::{self, Read, Write};
 
@@ -19,7 +19,7 @@ pub(super) type Bounds = (Vec<u8>, Vec<u8>);
 /// A column chunk being written.
 pub(super) struct Chunk {
     descr: ColumnDescPtr,
-    pages: TrackedWrite<Vec<u8>>,
+    pages: Vec<u8>,
     offsets: OffsetIndexBuilder,
     bounds: ColumnIndexBuilder,
     encodings: Vec<Encoding>,
@@ -30,7 +30,7 @@ pub(super) struct Chunk {
 impl Chunk {
     pub(super) fn new(descr: ColumnDescPtr, memory: Vec<u8>) -> Self {
         Self {
-            pages: TrackedWrite::new(memory),
+            pages: memory,
             offsets: OffsetIndexBuilder::new(),
             bounds: ColumnIndexBuilder::new(descr.physical_type()),
             encodings: vec![Encoding::RLE],
@@ -42,27 +42,21 @@ impl Chunk {
 
     /// Bytes of its pages.
     pub(super) fn bytes(&self) -> usize {
-        self.pages.bytes_written()
+        self.pages.len()
     }
 
     /// A page of rows of which `nulls` have no value; `body` is their levels, if the column has some, and their values.
     pub(super) fn page(
         &mut self,
-        body: Vec<u8>,
+        body: &[u8],
         encoding: Encoding,
         rows: usize,
         nulls: usize,
         bounds: Option<Bounds>,
     ) -> Result<()> {
-        let page = Page::DataPage {
-            buf: Bytes::from(body),
-            num_values: rows as u32,
-            encoding,
-            def_level_encoding: Encoding::RLE,
-            rep_level_encoding: Encoding::RLE,
-            statistics: None,
-        };
-        let (offset, bytes) = write(&mut self.pages, page)?;
+        let offset = self.pages.len();
+        header::page(&mut self.pages, body, Kind::Data(rows, encoding))?;
+        let bytes = self.pages.len() - offset;
         self.offsets.append_row_count(rows as i64);
         self.offsets.append_offset_and_size(offset as i64, bytes as i32);
         let nan = (self.descr.physical_type() == parquet::basic::Type::DOUBLE).then_some(0);
@@ -90,7 +84,7 @@ impl Chunk {
                 body.extend(run);
             }
         }
-        self.page(body, Encoding::PLAIN, rows, rows, None)
+        self.page(&body, Encoding::PLAIN, rows, rows, None)
     }
 
     /// Ends the chunk. `statistics` gets the number of rows without a value.
@@ -99,15 +93,13 @@ impl Chunk {
         dictionary: Option<(Vec<u8>, usize)>,
         statistics: impl FnOnce(u64) -> Option<Statistics>,
     ) -> Result<Finished> {
-        let mut before = TrackedWrite::new(Vec::new());
+        let mut before = Vec::new();
         if let Some((values, n)) = dictionary {
-            let (buf, num_values, encoding) = (Bytes::from(values), n as u32, Encoding::PLAIN);
-            write(&mut before, Page::DictionaryPage { buf, num_values, encoding, is_sorted: false })?;
+            header::page(&mut before, &values, Kind::Dictionary(n))?;
             self.encodings.push(Encoding::PLAIN);
         }
-        let has_dictionary = before.bytes_written() > 0;
-        let before = Bytes::from(before.into_inner()?);
-        let pages = Bytes::from(self.pages.into_inner()?);
+        let has_dictionary = !before.is_empty();
+        let (before, pages) = (Bytes::from(before), Bytes::from(self.pages));
         let bytes = before.len() + pages.len();
         let mut offsets = self.offsets.build();
         for page in &mut offsets.page_locations {
@@ -143,6 +135,11 @@ pub(super) struct Finished {
 }
 
 impl Finished {
+    /// A chunk that is made already.
+    pub(super) fn new(pages: Bytes, close: ColumnCloseResult) -> Self {
+        Self { parts: [Bytes::new(), pages], close }
+    }
+
     /// Gives back the memory of its pages.
     pub(super) fn append_to<W: Write + Send>(self, group: &mut SerializedRowGroupWriter<'_, W>) -> Result<Vec<u8>> {
         let parts = Parts(self.parts);
@@ -178,13 +175,6 @@ impl ChunkReader for Parts {
         self.get_read(start)?.take(length as u64).read_to_end(&mut bytes)?;
         Ok(Bytes::from(bytes))
     }
-}
-
-/// Writes a page; where it begins, and its bytes.
-fn write(to: &mut TrackedWrite<Vec<u8>>, page: Page) -> Result<(u64, u64)> {
-    let bytes = page.buffer().len();
-    let spec = SerializedPageWriter::new(to).write_page(CompressedPage::new(page, bytes))?;
-    Ok((spec.offset, spec.bytes_written))
 }
 
 /// Hands on to a file in large pieces: the file system takes those for a third of the cost of small ones.

@@ -1,18 +1,20 @@
 //! A file: row groups of all columns of a schema.
 
-use super::chunk::{Chunk, Pieces};
+use super::chunk::{Chunk, Finished, Pieces};
 use super::fixed::{Bits, Fixed};
+use super::header;
 use super::integers::Integers;
 use super::keys::Keys;
 use super::{Column, Result};
 use crate::sink::io_error;
 use crate::sink::properties;
-use arrow_array::{Array, ArrayRef, new_null_array};
+use arrow_array::{Array, ArrayRef, RecordBatch, new_null_array};
 use arrow_schema::{DataType, FieldRef, Schema};
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::arrow::{ArrowSchemaConverter, add_encoded_arrow_schema_to_metadata};
+use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
-use parquet::schema::types::ColumnDescPtr;
+use parquet::schema::types::{ColumnDescPtr, Type, TypePtr};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::Arc;
@@ -91,6 +93,11 @@ impl<W: Write + Send> ParquetFile<W> {
         Ok(())
     }
 
+    /// Appends rows whose columns are those of the schema.
+    pub(crate) fn append_rows(&mut self, rows: &RecordBatch) -> io::Result<()> {
+        self.append(rows.columns().iter().cloned().map(Source::Rows).collect(), rows.num_rows())
+    }
+
     /// Ends the file, and gives back what it was written to, and the memory.
     pub(crate) fn finish(mut self) -> io::Result<(W, Memory)> {
         if self.rows > 0 {
@@ -110,9 +117,17 @@ impl<W: Write + Send> ParquetFile<W> {
             }
             let leaves: Vec<ColumnDescPtr> = (first..leaf).map(|leaf| descr.column(leaf)).collect();
             let ours = leaves.first().and_then(|leaf| ours(field, leaf, &mut self.memory));
-            let nested =
-                || Nested { field: field.clone(), leaves, places: first..leaf, writers: Vec::new(), absent: 0 };
-            columns.push(ours.map_or_else(|| Place::Crate(nested()), Place::Ours));
+            let root = descr.root_schema().get_fields().get(i).cloned();
+            let nested = |root| Nested {
+                field: field.clone(),
+                root,
+                leaves,
+                places: first..leaf,
+                writers: Vec::new(),
+                absent: 0,
+            };
+            let Some(root) = root else { continue };
+            columns.push(ours.map_or_else(|| Place::Crate(nested(root)), Place::Ours));
         }
         self.columns = columns;
     }
@@ -161,6 +176,8 @@ fn ours(field: &FieldRef, leaf: &ColumnDescPtr, memory: &mut Memory) -> Option<B
 /// A column that the crate writes, from the first value in its row group on.
 struct Nested {
     field: FieldRef,
+    // The same, as the file's schema has it.
+    root: TypePtr,
     leaves: Vec<ColumnDescPtr>,
     places: Range<usize>,
     writers: Vec<ArrowColumnWriter>,
@@ -206,6 +223,24 @@ impl Nested {
             return Ok(());
         }
         self.write_absent()?;
-        self.writers.into_iter().try_for_each(|writer| writer.close()?.append_to_row_group(group))
+        // By way of a file of its own, whose pages are then written with checksums.
+        let (mut closes, mut chunks) = (Vec::new(), Vec::new());
+        for writer in self.writers {
+            let chunk = writer.close()?;
+            closes.push(chunk.close().clone());
+            chunks.push(chunk);
+        }
+        let root = Type::group_type_builder("schema").with_fields(vec![self.root]).build()?;
+        let about = Arc::new(WriterProperties::builder().build());
+        let mut aside = SerializedFileWriter::new(Vec::new(), Arc::new(root), about)?;
+        let mut alone = aside.next_row_group()?;
+        chunks.into_iter().try_for_each(|chunk| chunk.append_to_row_group(&mut alone))?;
+        let said = alone.close()?;
+        let bytes = aside.into_inner()?;
+        for (chunk, close) in said.columns().iter().zip(closes) {
+            let (pages, close) = header::with_sums(&bytes, chunk, close)?;
+            Finished::new(pages, close).append_to(group)?;
+        }
+        Ok(())
     }
 }

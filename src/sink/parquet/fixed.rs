@@ -70,7 +70,7 @@ impl Fixed {
             None => self.bounds = Some(bounds.clone()),
         }
         self.values.clear();
-        self.chunk.page(body, Encoding::PLAIN, rows, nulls, Some(bounds))
+        self.chunk.page(&body, Encoding::PLAIN, rows, nulls, Some(bounds))
     }
 }
 
@@ -174,7 +174,7 @@ impl Bits {
         self.all = [self.all[0] | no, self.all[1] | yes];
         let bounds = (vec![u8::from(!no)], vec![u8::from(yes)]);
         let rows = std::mem::take(&mut self.rows);
-        self.chunk.page(body, Encoding::PLAIN, rows, 0, Some(bounds))
+        self.chunk.page(&body, Encoding::PLAIN, rows, 0, Some(bounds))
     }
 }
 

@@ -93,7 +93,7 @@ impl<T: Integer> Integers<T> {
             *all = (all.0.min(least), all.1.max(most));
         }
         let bounds = bounds.map(|(least, most)| (least.plain().as_ref().to_vec(), most.plain().as_ref().to_vec()));
-        self.chunk.page(body, encoding, rows, nulls, bounds)
+        self.chunk.page(&body, encoding, rows, nulls, bounds)
     }
 
     /// The runs of a page, as places in the dictionary.

@@ -168,7 +168,7 @@ impl Keys {
         }
         self.runs.clear();
         self.keys.clear();
-        self.chunk.page(body, Encoding::RLE_DICTIONARY, rows, nulls, bounds)
+        self.chunk.page(&body, Encoding::RLE_DICTIONARY, rows, nulls, bounds)
     }
 
     /// The least and the greatest of the page; nothing from the first long text on.

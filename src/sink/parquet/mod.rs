@@ -18,6 +18,7 @@ mod chunk;
 mod delta;
 mod file;
 mod fixed;
+mod header;
 mod hybrid;
 mod integers;
 mod keys;

@@ -25,12 +25,12 @@ at("chips").append(
 
 const notice = (kind, ...text) => at("notices").append(element("p", { class: `notice ${kind}` }, ...text));
 if (isEmpty) notice("warn", data.empty || "There are no flows.");
-for (const file of data.scan.damaged) notice("bad", "A file is damaged and its flows are missing here: ", element("code", {}, file.path), `, ${file.error}`);
-if (number(data.total?.running_totals) > 0) notice("info", `${plural(data.total.running_totals, "record has", "records have")} running totals in place of counts, and ${number(data.total.running_totals) === 1 ? "is" : "are"} in no sum.`);
+for (const file of data.scan.damaged) notice("bad", number(file.rows) > 0 ? `A file cannot be read whole; ${plural(file.rows, "row of it is", "rows of it are")} in these numbers: ` : "A file cannot be read and its flows are missing here: ", element("code", {}, file.path), `, ${file.error}`);
+if (number(data.total?.running_totals) > 0) notice("info", `${plural(data.total.running_totals, "record has", "records have")} running totals in place of counts (${amount(data.total.running.bytes, "bytes")} in ${plural(data.total.running.packets, "packet", "packets")}), and ${number(data.total.running_totals) === 1 ? "is" : "are"} in no sum; --totals counts them.`);
 if (data.stopped) notice("warn", "The scan was stopped early: these are the numbers of what was read until then.");
 for (const failed of new Set(data.panels.flatMap((p) => p.views.map((v) => v.failed)).filter(Boolean))) notice("bad", `Some groups are missing: ${failed}.`);
 if (data.scale && number(data.total?.unscaled) > 0) notice("info", `${share(data.total.unscaled, data.total.rows)} of the records have no sampling rate, and count as they are.`);
-if (number(data.series?.outside?.flows) > 0) notice("info", `${plural(data.series.outside.flows, "flow lies", "flows lie")} too far from the others for the chart over time: an exporter's clock may be wrong. The other numbers include ${number(data.series.outside.flows) === 1 ? "it" : "them"}.`);
+if (number(data.series?.outside?.flows) > 0) notice("info", `${plural(data.series.outside.flows, "flow is", "flows are")} not in the chart over time: ${number(data.series.outside.flows) === 1 ? "it lasts longer than it shows, or lies" : "they last longer than it shows, or lie"} too far from the others, as where an exporter's clock is wrong. The other numbers include ${number(data.series.outside.flows) === 1 ? "it" : "them"}.`);
 
 // ---- In short
 

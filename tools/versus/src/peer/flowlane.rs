@@ -51,7 +51,7 @@ impl Peer for Flowlane {
         }
         let text = String::from_utf8_lossy(&output.stdout);
         let mut rows = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let sum = rows.rfind(|row| row["version"] == "(total)").context("flowlane top has no line of sums")?;
+        let sum = rows.rfind(|row| row["row"] == "total").context("flowlane top has no line of sums")?;
         let number = |name: &str| sum[name].as_u64().with_context(|| format!("no {name} in {sum}"));
         let totals = Totals { records: number("flows")?, octets: number("bytes")?, packets: number("packets")? };
         // What is in the files, not what was counted on the way there.

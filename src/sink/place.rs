@@ -1,0 +1,156 @@
+//! Where a file is written: beside its name until it is whole, and straight into what is no plain file.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::{Path, PathBuf};
+
+/// A file being written under another name until it is whole.
+///
+/// Links are followed: what they lead to is replaced, not they. A file that was there keeps its mode, and its owner where
+/// the process may give it. A device, a pipe or standard output by its name is written to as it is.
+#[derive(Debug)]
+pub struct Place {
+    file: File,
+    // The name until it is whole, and its own.
+    moved: Option<(PathBuf, PathBuf)>,
+}
+
+impl Place {
+    /// Begins the file.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        if let Some(file) = own(path)? {
+            return Ok(Self { file, moved: None });
+        }
+        let there = fs::metadata(path).ok();
+        if there.as_ref().is_some_and(|m| !m.is_file()) {
+            return Ok(Self { file: OpenOptions::new().write(true).open(path)?, moved: None });
+        }
+        let path = followed(path)?;
+        let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name"))?;
+        let mut beside = std::ffi::OsString::from(".");
+        beside.push(name);
+        beside.push(".tmp");
+        let beside = path.with_file_name(beside);
+        let file = match (File::create(&beside), &there) {
+            (Ok(file), _) => file,
+            // The file may be written to though its folder may not.
+            (Err(e), Some(_)) if e.kind() == io::ErrorKind::PermissionDenied => {
+                return Ok(Self { file: OpenOptions::new().write(true).truncate(true).open(&path)?, moved: None });
+            }
+            (Err(e), _) => return Err(e),
+        };
+        let place = Self { file, moved: Some((beside.clone(), path)) };
+        if let Some(there) = there {
+            // First the owner: giving it takes some bits of the mode.
+            let ours = place.file.metadata()?;
+            if (ours.uid(), ours.gid()) != (there.uid(), there.gid()) {
+                let _ = chown(&beside, Some(there.uid()), Some(there.gid()));
+            }
+            place.file.set_permissions(Permissions::clone(&there.permissions()))?;
+        }
+        Ok(place)
+    }
+
+    /// What is written goes here.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn stream(&self) -> io::Result<Box<dyn Write + Send>> {
+        Ok(Box::new(self.file.try_clone()?))
+    }
+
+    /// The file is whole: it stands under its name from now on.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn finish(mut self) -> io::Result<()> {
+        let Some((beside, path)) = self.moved.take() else { return Ok(()) };
+        fs::rename(&beside, &path).inspect_err(|_| drop(fs::remove_file(&beside)))
+    }
+
+    /// As [`finish`](Self::finish), on the disk when it returns.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn finish_on_disk(self) -> io::Result<()> {
+        let Some((_, path)) = self.moved.clone() else { return Ok(()) };
+        self.file.sync_all()?;
+        self.finish()?;
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder)?.sync_all()
+    }
+}
+
+impl Drop for Place {
+    /// What was not finished does not stay.
+    fn drop(&mut self) {
+        if let Some((beside, _)) = &self.moved {
+            let _ = fs::remove_file(beside);
+        }
+    }
+}
+
+/// Standard output and error by their names: opened anew, a file behind them would be written from its start.
+fn own(path: &Path) -> io::Result<Option<File>> {
+    let owned = match path.to_str() {
+        Some("/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1") => io::stdout().as_fd().try_clone_to_owned()?,
+        Some("/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2") => io::stderr().as_fd().try_clone_to_owned()?,
+        _ => return Ok(None),
+    };
+    Ok(Some(owned.into()))
+}
+
+/// What a path leads to, there or not yet.
+fn followed(path: &Path) -> io::Result<PathBuf> {
+    /// Links that follow each other at most, as the kernel has it.
+    const LINKS: usize = 40;
+    let mut path = path.to_path_buf();
+    for _ in 0..LINKS {
+        match fs::read_link(&path) {
+            Ok(target) => path = path.parent().unwrap_or(Path::new("")).join(target),
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "too many links"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn write(path: &Path, text: &str) {
+        let place = Place::create(path).expect("a place");
+        place.stream().and_then(|mut to| to.write_all(text.as_bytes())).expect("written");
+        place.finish().expect("finished");
+    }
+
+    #[test]
+    fn links_modes_and_what_is_no_file() {
+        let folder = std::env::temp_dir().join(format!("flowlane-place-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(folder.join("far")).expect("a folder");
+        let (target, link) = (folder.join("far/target"), folder.join("link"));
+        symlink("far/target", &link).expect("a link");
+        // To nothing yet, then to a file that only its owner may read.
+        write(&link, "first");
+        fs::set_permissions(&target, Permissions::from_mode(0o600)).expect("a mode");
+        write(&link, "second");
+        assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
+        assert_eq!(fs::read_to_string(&target).expect("text"), "second");
+        assert_eq!(fs::metadata(&target).expect("there").mode() & 0o777, 0o600);
+        // What is not finished leaves what was there, and nothing else.
+        drop(Place::create(&link).expect("a place"));
+        assert_eq!(fs::read_dir(folder.join("far")).expect("a folder").count(), 1);
+        write(Path::new("/dev/null"), "nothing");
+        assert!(!fs::metadata("/dev/null").expect("there").is_file());
+        symlink("round", folder.join("round")).expect("a link");
+        assert!(Place::create(&folder.join("round")).is_err());
+        fs::remove_dir_all(&folder).expect("removed");
+    }
+}
