@@ -306,7 +306,7 @@ fn out_is_written_through_what_is_no_plain_file() {
     std::fs::write(&target, "before").expect("written");
     std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o600)).expect("a mode");
     symlink("target.csv", &link).expect("a link");
-    let questions: [&[&str]; 3] = [&["export", "--format", "csv"], &["flows", "--format", "csv"], &["top", "proto"]];
+    let questions: [&[&str]; 3] = [&["export"], &["flows"], &["top", "proto"]];
     for question in questions {
         let (_, why, code) = said(&[question, &["--in", &file, "--out", &link]].concat());
         assert_eq!((code, &*why), (Some(0), ""), "{question:?}");
@@ -413,7 +413,7 @@ fn keys_have_a_type_in_ndjson_and_parquet() {
 fn one_way_flows_are_why_there_is_no_conversation() {
     let scratch = Scratch::new("one-way");
     let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");
-    let (out, why, code) = said(&["connections", "--in", &file, "src port < 1024", "--format", "csv"]);
+    let (out, why, code) = said(&["connections", "--in", &file, "dst port 53", "--format", "csv"]);
     assert_eq!((out.lines().count(), code), (1, Some(0)));
     assert!(why.contains("--one-way"), "{why}");
 }

@@ -30,6 +30,7 @@ mod runs;
 mod seal;
 mod segment;
 mod store;
+mod sum;
 mod verify;
 
 pub use layout::{Found, HotSegment, SealedFile, default_node, files_of_segment, found, sealed_files};

@@ -1,11 +1,12 @@
 //! A hot segment: Arrow IPC streams one after the other, one for each batch that was handed over.
 //!
 //! A stream has the columns of its batch as they stand in memory (64-bit counters in 32 bits where they fit), and a column `run`: what the rows of a message share,
-//! once a message (run-end encoded). It is written by one call, at once: what the call took outlives the process. The
+//! once a message (run-end encoded). A checksum stands in the padding of its message (`sum`). It is written by one call, at once: what the call took outlives the process. The
 //! end of a file whose writer was killed may be cut; that is its end, not damage.
 
 use super::growing::Growing;
 use super::runs::{RUN, TOTAL, runs_of};
+use super::sum;
 use crate::columns::arrow::array;
 use crate::columns::schema::SCHEMA_VERSION;
 use crate::columns::{AlignedBuf, Batch};
@@ -58,9 +59,10 @@ impl Segment {
     pub(super) fn append(&mut self, batch: &Arc<Batch>) -> io::Result<()> {
         let rows = encode(batch).map_err(io_error)?;
         let mut stream = StreamEncoder::try_new(&rows.schema()).map_err(io_error)?;
-        let mut parts = stream.encode(&rows).map_err(io_error)?;
+        let (head, mut parts) = sum::with_sum(stream.encode(&rows).map_err(io_error)?)?;
         parts.extend(stream.finish().map_err(io_error)?);
-        let mut parts: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let parts = parts.iter().map(|part| IoSlice::new(part));
+        let mut parts: Vec<IoSlice<'_>> = [IoSlice::new(&head)].into_iter().chain(parts).collect();
         self.file.append(&mut parts)?;
         self.rows += rows.num_rows() as u64;
         Ok(())
@@ -124,6 +126,8 @@ pub(super) struct End {
     pub(super) rows: u64,
     /// Whether there is something after them that is no whole batch.
     pub(super) torn: bool,
+    /// Where that is no batch at all, whole or not, the byte that it begins at: nobody can tell how many rows follow.
+    pub(super) damaged: Option<u64>,
 }
 
 /// What is in a segment, before any row is read.
@@ -160,7 +164,11 @@ impl Contents {
             let mut head = [0; HEAD as usize];
             file.read_exact_at(&mut head, at)?;
             let [marker, size] = [&head[..4], &head[4..]].map(|b| b.try_into().map_or(0, u32::from_le_bytes));
-            if marker != u32::MAX || u64::from(size) > length - at - HEAD {
+            if marker != u32::MAX {
+                contents.end.damaged = Some(at);
+                break;
+            }
+            if u64::from(size) > length - at - HEAD {
                 break;
             }
             if size == 0 {
@@ -175,7 +183,10 @@ impl Contents {
                 stream = Some((schema, at));
                 continue;
             }
-            let Ok(about) = root_as_message(message.get(head.len()..).unwrap_or(&[])) else { break };
+            let Ok(about) = root_as_message(message.get(head.len()..).unwrap_or(&[])) else {
+                contents.end.damaged = Some(at);
+                break;
+            };
             let body = u64::try_from(about.bodyLength()).unwrap_or(u64::MAX);
             at += message.len() as u64;
             if body > length - at {
@@ -184,7 +195,10 @@ impl Contents {
             at += body;
             match (about.header_as_schema(), about.header_as_record_batch(), stream) {
                 (Some(schema), ..) => {
-                    let Ok(schema) = try_fb_to_schema(schema) else { break };
+                    let Ok(schema) = try_fb_to_schema(schema) else {
+                        contents.end.damaged = Some(whole);
+                        break;
+                    };
                     contents.schemas.push(Arc::new(schema));
                     contents.messages.push(std::mem::take(&mut message));
                     stream = Some((contents.schemas.len() - 1, at));
@@ -195,8 +209,17 @@ impl Contents {
                     (stream, whole) = (Some((schema, at)), at);
                 }
                 (None, _, Some(_)) => {}
-                (None, _, None) => break,
+                (None, _, None) => {
+                    contents.end.damaged = Some(whole);
+                    break;
+                }
             }
+        }
+        // Where the machine itself stopped, what was not written yet is zeros.
+        if let Some(from) = contents.end.damaged
+            && is_zero(&file, from, length)?
+        {
+            contents.end.damaged = None;
         }
         contents.end.torn = whole < length;
         Ok(contents)
@@ -229,6 +252,9 @@ impl Contents {
             owned.0.clear();
             owned.0.resize_dirty(usize::try_from(place.end - place.start).unwrap_or(usize::MAX));
             file.read_exact_at(owned.0.as_mut_bytes(), place.start)?;
+            let schema = self.messages.get(place.schema).map_or(&[][..], Vec::as_slice);
+            sum::check(schema, owned.0.as_bytes())
+                .map_err(|error| io::Error::other(format!("the rows at byte {}: {error}", place.start)))?;
             memory = Arc::new(owned);
             let mut bytes = Buffer::from(Bytes::from_owner(Shared(memory.clone())));
             if let Some(batch) = decoder.decode(&mut bytes).map_err(io_error)? {
@@ -236,8 +262,20 @@ impl Contents {
                 take(place.schema, batch)?;
             }
         }
-        Ok(())
+        match self.end.damaged {
+            Some(at) => {
+                Err(io::Error::other(format!("there are no rows at byte {at}, and what follows cannot be read")))
+            }
+            None => Ok(()),
+        }
     }
+}
+
+/// Whether a file has zeros alone, as far as one look goes.
+fn is_zero(file: &File, from: u64, length: u64) -> io::Result<bool> {
+    let mut bytes = vec![0; usize::try_from((length - from).min(4096)).unwrap_or(0)];
+    file.read_exact_at(&mut bytes, from)?;
+    Ok(bytes.iter().all(|b| *b == 0))
 }
 
 /// Bytes before a message.

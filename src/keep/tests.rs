@@ -85,6 +85,46 @@ fn what_was_written_outlives_a_crash_and_is_sealed_once() {
 }
 
 #[test]
+fn a_hot_segment_that_was_changed_is_damaged_and_stays() {
+    let scratch = Scratch::new("changed");
+    let mut store = Store::open(&scratch.0, options("a")).expect("a store");
+    (0..4).for_each(|i| store.write(&batch(30 * i, 30, HOUR)).expect("written"));
+    let (id, path) = segments(&hot_folder(&scratch.0, "a")).expect("segments").pop().expect("one");
+    let whole = fs::read(&path).expect("its bytes");
+    std::mem::forget(store);
+    let root = scratch.0.join("copy");
+    let hot = hot_folder(&root, "a");
+    fs::create_dir_all(&hot).expect("a folder");
+    let segment = hot.join(format!("{id}.arrows"));
+    let state_of = |bytes: &[u8]| {
+        fs::write(&segment, bytes).expect("a segment");
+        rows(&root).1.pop().expect("a file")
+    };
+    assert_eq!(state_of(&whole), State::Hot { torn: false });
+    // Whatever byte it is, but for ends of streams and of what is cut: these are padding, and rows that never were.
+    let (mut seen, mut missed) = (0, 0);
+    for at in (0..whole.len()).step_by(37) {
+        let mut changed = whole.clone();
+        changed[at] ^= 0x10;
+        match state_of(&changed) {
+            State::Damaged(_) => seen += 1,
+            _ => missed += 1,
+        }
+    }
+    assert!(seen > 20 * missed, "{seen} seen, {missed} missed");
+    // Its first bytes gone: it is not taken for an empty one, nor is it sealed as such and removed.
+    let mut headless = whole.clone();
+    headless[..8].fill(7);
+    assert!(matches!(state_of(&headless), State::Damaged(_)));
+    let mut store = Store::open(&root, options("a")).expect("a store");
+    store.write(&batch(0, 5, HOUR)).expect("written");
+    let _ = store.finish();
+    assert_eq!(fs::read(&segment).expect("still there"), headless);
+    // Zeros behind are what a machine that stopped leaves.
+    assert_eq!(state_of(&[&whole[..], &[0; 300]].concat()), State::Hot { torn: true });
+}
+
+#[test]
 fn a_node_is_one_process_and_touches_its_own_files_alone() {
     let scratch = Scratch::new("nodes");
     let mut a = Store::open(&scratch.0, options("a")).expect("a store");

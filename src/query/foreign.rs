@@ -39,7 +39,6 @@ pub fn other_kind(path: &Path) -> Option<&'static str> {
         | [0xa1, 0xb2, 0x3c, 0x4d]
         | [0x0a, 0x0d, 0x0d, 0x0a] => "it is a capture, which `flowlane decode` reads",
         [0x0c, 0xa5, ..] | [0xa5, 0x0c, ..] => "it is a file of nfdump, which `nfreplay -r FILE` sends to a collector",
-        [0x1f, 0x8b, ..] => "it is compressed by gzip; `flowlane analyze` reads JSON lines, `flowlane decode` captures",
         [0, 10, ..] => "it holds IPFIX messages, which `flowlane decode` reads",
         _ => return None,
     })

@@ -271,3 +271,36 @@ fn what_a_message_shares_costs_a_message() {
     let (ten, hundred) = (bytes(10), bytes(100));
     assert!(hundred < ten * 2, "{ten} bytes for runs of 10, {hundred} for runs of 100");
 }
+
+#[test]
+fn every_page_has_a_checksum() {
+    let (file, expected) = write(&[3000, 70, 5000], 11);
+    let read = |bytes: Bytes| -> Result<RecordBatch, String> {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| e.to_string())?;
+        let schema = builder.schema().clone();
+        let batches: Result<Vec<RecordBatch>, _> = builder.build().map_err(|e| e.to_string())?.collect();
+        concat_batches(&schema, &batches.map_err(|e| e.to_string())?).map_err(|e| e.to_string())
+    };
+    check(&read(file.clone()).expect("as it was written"), &expected);
+    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
+    let about = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options).expect("a file");
+    let about = about.metadata();
+    let mut pages = 0;
+    for (i, group) in about.row_groups().iter().enumerate() {
+        let index = about.page_index_for_row_group(i);
+        for (leaf, chunk) in group.columns().iter().enumerate() {
+            let index = index.offset_index(leaf).expect("an index");
+            // The last byte of each page is of its body; that of a dictionary stands before the first.
+            let ends = index.page_locations().iter().map(|p| p.offset + i64::from(p.compressed_page_size));
+            let dictionary = chunk.dictionary_page_offset().map(|_| chunk.data_page_offset());
+            for end in ends.chain(dictionary) {
+                let mut damaged = file.to_vec();
+                damaged[end as usize - 1] ^= 4;
+                let error = read(damaged.into()).expect_err("damage");
+                assert!(error.contains("CRC"), "{}: {error}", chunk.column_path());
+                pages += 1;
+            }
+        }
+    }
+    assert!(pages > 20, "{pages}");
+}
