@@ -92,7 +92,7 @@ pub struct Answer {
     page: Vec<Vec<String>>,
     // Whether what is written is shown as it is: by a terminal, or as a table.
     seen: bool,
-    place: Option<(Place, PathBuf)>,
+    place: Put,
 }
 
 enum Out {
@@ -220,8 +220,11 @@ impl Answer {
     }
 }
 
+/// A file that an answer goes to, and how it was named; none for standard output.
+pub type Put = Option<(Place, PathBuf)>;
+
 /// Where an answer goes: standard output, or a file that is whole when it is [`put`].
-pub fn stream(from: &From) -> anyhow::Result<(Box<dyn Write + Send>, Option<(Place, PathBuf)>)> {
+pub fn stream(from: &From) -> anyhow::Result<(Box<dyn Write + Send>, Put)> {
     let Some(path) = from.out.as_ref().filter(|p| p.as_os_str() != "-") else {
         if from.style() == Style::Parquet && io::stdout().is_terminal() {
             return Err(usage("Parquet is not for a terminal; give --out a file, or lead the output into one"));
@@ -259,7 +262,7 @@ impl Write for Named {
 }
 
 /// Ends a file that everything was written to.
-pub fn put(place: Option<(Place, PathBuf)>) -> anyhow::Result<()> {
+pub fn put(place: Put) -> anyhow::Result<()> {
     let Some((place, path)) = place else { return Ok(()) };
     place.finish().with_context(|| format!("cannot write {}", path.display()))
 }
