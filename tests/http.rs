@@ -289,3 +289,21 @@ fn status_shows_the_ledger_on_a_terminal() {
     let wrong = status(&["--url", "ftp://x"]);
     assert_eq!(wrong.status.code(), Some(2));
 }
+
+#[test]
+fn whoever_asks_nothing_makes_way() {
+    let site = site(10);
+    let idle: Vec<TcpStream> = (0..40).map(|_| TcpStream::connect(site.address).expect("connected")).collect();
+    // Some who asked for what takes long, and do not read it.
+    let mut slow = Vec::new();
+    for _ in 0..6 {
+        let mut stream = TcpStream::connect(site.address).expect("connected");
+        stream.write_all(b"GET /templates HTTP/1.1\r\nHost: x\r\n\r\n").expect("asked");
+        slow.push(stream);
+    }
+    let began = Instant::now();
+    assert_eq!(site.ok("/healthz"), "ok\n");
+    assert_eq!(site.ok("/readyz"), "ready\n");
+    assert!(began.elapsed() < Duration::from_secs(4), "before anybody's time was over: {:?}", began.elapsed());
+    drop((idle, slow));
+}

@@ -3,6 +3,11 @@
 //!
 //! One thread serves at most sixteen connections at once, one request each, with a bound on their time and on the size of
 //! a request; another one or two make the answers. A receiving thread only leaves a copy of its counters at its next tick.
+//!
+//! Whoever connects and asks nothing makes way for who comes later, and long answers are made piece by piece, a few of them
+//! at once: `/healthz` and `/readyz` are answered whatever else goes on.
+
+mod answer;
 
 use super::board::{ConnectionLine, TemplateLine};
 use super::ledger::Watch;
@@ -11,20 +16,23 @@ use super::shared::TELLING;
 use crate::elements::{Registry, v9_scope_name};
 use crate::net;
 use crate::template::{Kind, VARIABLE};
+use answer::Answer;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::AbortHandle;
 
 /// Connections at once.
 const CONNECTIONS: usize = 16;
@@ -33,6 +41,11 @@ const TO_ASK: Duration = Duration::from_secs(5);
 const TO_END: Duration = Duration::from_secs(30);
 /// Bytes of a request's head.
 const REQUEST: usize = 16 << 10;
+/// Answers about all exporters that are on their way at once, and about all templates, of which there are many more.
+const LONG: usize = 4;
+const LONGEST: usize = 1;
+/// How long a long answer waits for others.
+const TO_WAIT: Duration = Duration::from_secs(5);
 /// Threads that make answers.
 const ANSWERING: usize = 2;
 
@@ -72,7 +85,13 @@ impl Http {
     /// # Errors
     /// A system without room for threads.
     pub fn serve(self, watch: Watch, named: usize, registry: Arc<Registry>) -> io::Result<Serving> {
-        let site = Arc::new(Site { watch, named: Mutex::new(Named::new(named)), registry });
+        let site = Arc::new(Site {
+            watch,
+            named: Mutex::new(Named::new(named)),
+            registry,
+            long: Arc::new(Semaphore::new(LONG)),
+            longest: Arc::new(Semaphore::new(LONGEST)),
+        });
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(ANSWERING)
@@ -109,17 +128,22 @@ impl Drop for Serving {
 /// Takes connections for ever.
 async fn listen(listener: TcpListener, site: Arc<Site>) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    // The oldest first.
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        // Those for whom there is no room wait in the kernel's queue, which is bounded.
-        let Ok(permit) = room.clone().acquire_owned().await else { return Ok(()) };
         let Ok((stream, _)) = listener.accept().await else {
             // Out of descriptors, mostly: it passes.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
+        open.retain(|task| !task.is_finished());
+        if open.len() >= CONNECTIONS
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
         let site = site.clone();
-        tokio::spawn(async move {
+        let serving = tokio::spawn(async move {
             let answers = service_fn(move |request| answer(request, site.clone()));
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -128,27 +152,43 @@ async fn listen(listener: TcpListener, site: Arc<Site>) -> io::Result<()> {
                 .max_buf_size(REQUEST)
                 .serve_connection(TokioIo::new(stream), answers);
             let _ = tokio::time::timeout(TO_END, connection).await;
-            drop(permit);
         });
+        open.push_back(serving.abort_handle());
     }
 }
 
-async fn answer(request: Request<Incoming>, site: Arc<Site>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>, site: Arc<Site>) -> Result<Response<Answer>, Infallible> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refusal = page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET and HEAD\n".into());
-        refusal.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return Ok(refusal);
     }
     let path = request.uri().path().to_owned();
-    let made = tokio::task::spawn_blocking(move || site.page(&path)).await;
+    let permit = match site.queue(&path) {
+        None => None,
+        Some(queue) => match tokio::time::timeout(TO_WAIT, queue.acquire_owned()).await {
+            Ok(Ok(permit)) => Some(permit),
+            _ => {
+                let text = "others are being answered, who read slowly\n".into();
+                let mut busy = page(StatusCode::SERVICE_UNAVAILABLE, "text/plain", text);
+                busy.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+                return Ok(busy);
+            }
+        },
+    };
+    let made = tokio::task::spawn_blocking(move || site.page(&path, permit)).await;
     Ok(made.unwrap_or_else(|_| page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "no answer\n".into())))
 }
 
-fn page(status: StatusCode, kind: &'static str, text: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(text)));
+fn page(status: StatusCode, kind: &'static str, text: String) -> Response<Answer> {
+    respond(status, kind, Answer::of(text))
+}
+
+fn respond(status: StatusCode, kind: &'static str, body: Answer) -> Response<Answer> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
-    response.headers_mut().insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
@@ -157,10 +197,28 @@ struct Site {
     watch: Watch,
     named: Mutex<Named>,
     registry: Arc<Registry>,
+    long: Arc<Semaphore>,
+    longest: Arc<Semaphore>,
 }
 
 impl Site {
-    fn page(&self, path: &str) -> Response<Full<Bytes>> {
+    /// Where a long answer waits for its turn.
+    fn queue(&self, path: &str) -> Option<Arc<Semaphore>> {
+        match path {
+            "/templates" => Some(self.longest.clone()),
+            "/metrics" | "/exporters" | "/connections" | "/ledger" => Some(self.long.clone()),
+            _ => None,
+        }
+    }
+
+    /// A page; the permit is held until it is sent.
+    fn page(self: &Arc<Self>, path: &str, permit: Option<OwnedSemaphorePermit>) -> Response<Answer> {
+        let mut response = self.make(path);
+        response.body_mut().hold(permit);
+        response
+    }
+
+    fn make(self: &Arc<Self>, path: &str) -> Response<Answer> {
         let json = |value: Value| page(StatusCode::OK, "application/json", value.to_string() + "\n");
         match path {
             "/metrics" => {
@@ -183,8 +241,11 @@ impl Site {
             }
             "/templates" => {
                 let (lines, more) = self.watch.templates();
-                let templates = lines.iter().map(|line| self.template(line));
-                json(json!({ "templates": templates.collect::<Value>(), "more": more }))
+                let site = self.clone();
+                let items = lines.into_iter().map(move |line| site.template(&line).to_string());
+                let end = format!("],\"more\":{more}}}\n");
+                let body = Answer::list("{\"templates\":[".into(), Box::new(items), end);
+                respond(StatusCode::OK, "application/json", body)
             }
             "/connections" => {
                 let connections = self.watch.connections();
