@@ -75,7 +75,7 @@ impl Replay {
         let mut sources = Vec::new();
         capture::frames(path, |time, link, frame| {
             let found = capture::udp(link, frame)
-                .and_then(|(from, payload)| Some((from, payload, accounts.count(from.ip(), payload)?)));
+                .and_then(|(from, payload)| Some((from, payload, accounts.count(from, payload)?)));
             let Some((from, payload, (sums, announces))) = found else {
                 skipped += 1;
                 return;
