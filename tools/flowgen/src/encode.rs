@@ -297,12 +297,21 @@ pub(crate) fn announcements(
         body.set(if v9 { 0 } else { 2 }, |body| body.bytes(&templates.bytes));
         bodies.push(body);
     }
-    if let (Some((domain, interval)), Some(body)) = (sampling, bodies.last_mut()) {
-        body.set(if v9 { 1 } else { 3 }, |body| options::announce(dialect, body));
+    if let Some((domain, interval)) = sampling {
+        let mut options = Body { announces: true, count: 2, ..Body::new(moment) };
+        options.set(if v9 { 1 } else { 3 }, |body| options::announce(dialect, body));
         let boot_ms = (moment.unix_us / 1000 - i64::from(moment.uptime_ms)) as u64;
-        body.set(options::SAMPLING, |body| options::sampling(dialect, domain, interval, boot_ms, body));
-        body.set(options::NAMES, |body| options::names(dialect, body));
-        body.count += 2;
+        options.set(options::SAMPLING, |body| options::sampling(dialect, domain, interval, boot_ms, body));
+        options.set(options::NAMES, |body| options::names(dialect, body));
+        match bodies.last_mut() {
+            Some(last) if protocol.header_len() + last.bytes.len() + options.bytes.len() <= ETHERNET_ROOM => {
+                last.bytes(&options.bytes);
+                // Templates have no sums.
+                last.sums = options.sums;
+                last.count += options.count;
+            }
+            _ => bodies.push(options),
+        }
     }
     for body in &mut bodies {
         body.sums.units = protocol.units(&body.sums);
@@ -321,5 +330,36 @@ impl Body {
         }));
         self.sums = rows.sums;
         self.count += rows.count;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::template::Template;
+
+    #[test]
+    fn announcements_fit_into_a_frame_with_options_too() {
+        let moment = Moment { unix_us: 1_767_225_600_000_000, uptime_ms: UPTIME_MS };
+        for dialect in [Dialect::V9, Dialect::Ipfix] {
+            let header = if dialect == Dialect::V9 { 20 } else { 16 };
+            let mut is_apart = false;
+            for templates in 1..=Template::ALL.len() {
+                for layouts in 1..=Layout::MOST {
+                    let layouts = Layout::all(&Template::ALL[..templates], layouts);
+                    let plain = announcements(dialect, &layouts, None, moment);
+                    let bodies = announcements(dialect, &layouts, Some((1, 100)), moment);
+                    let longest = bodies.iter().map(|b| header + b.bytes.len()).max().unwrap_or(0);
+                    assert!(longest <= ETHERNET_ROOM, "{longest} bytes of {} templates", layouts.len());
+                    assert!(bodies.iter().all(|b| b.announces));
+                    let options: u32 = bodies.iter().map(|b| b.sums.options_records).sum();
+                    assert_eq!(options, 1 + u32::from(crate::traffic::INTERFACES));
+                    let count = |bodies: &[Body]| bodies.iter().map(|b| u32::from(b.count)).sum::<u32>();
+                    assert_eq!(count(&bodies), count(&plain) + 2 + options);
+                    is_apart |= bodies.len() > plain.len();
+                }
+            }
+            assert!(is_apart, "some have no room for options beside them");
+        }
     }
 }
