@@ -70,8 +70,8 @@ impl Pacer {
             Pace::Records(rate) => rate / per_message,
             Pace::Datagrams(rate) => rate,
         };
-        let burst = limits.burst.unwrap_or(((datagrams / BURSTS_A_SECOND) as usize).clamp(1, BURST));
-        let burst = if written { 1 } else { burst };
+        let few = if written { 1 } else { ((datagrams / BURSTS_A_SECOND) as usize).clamp(1, BURST) };
+        let burst = limits.burst.unwrap_or(few);
         Self { pace, burst, written, begun: Instant::now(), last: 0.0, spent: 0.0, messages: 0, count, duration }
     }
 

@@ -198,14 +198,14 @@ impl<'a, O: Output> Player<'a, O> {
             };
             let Some(due) = pacer.wait_for(next_due, stop) else { break };
             let until_us = next_due.map(|_| due.elapsed_us);
-            let mut left = due.messages;
+            let mut left = due.messages.min(self.room.max(pacer.burst()));
             while left > 0 {
                 let (made, records) = self.step(at..total, left, until_us, due.elapsed_us)?;
                 pacer.spend(made, records);
                 at += made as u64;
                 left -= made;
-                if made == 0 || left > self.room {
-                    // As many as want to go: look at the clock again.
+                if made == 0 {
+                    // None of the rest is due yet.
                     break;
                 }
             }
