@@ -65,14 +65,28 @@ impl Ends {
         }
     }
 
-    pub fn check(&self) -> Result<(), Error> {
+    /// Whether sources can stand there: in sockets, or written down.
+    pub fn check(&self, sources: &[Source], written: bool) -> Result<(), Error> {
         match self.from {
             Some(from) if from.is_ipv4() != self.to.is_ipv4() => {
                 Err(Error::asked(format!("exporters at {from} cannot send to {}: IPv4 and IPv6 do not mix", self.to)))
             }
             _ if self.to.port() == 0 => Err(Error::asked("nobody can listen on port 0; give another")),
-            _ => Ok(()),
+            _ => {
+                let first = if written { Some(self.first_written()) } else { self.first() };
+                first.map_or(Ok(()), |first| has_addresses(first, sources))?;
+                let base = self.source_port.or(written.then_some(FILE_PORT));
+                base.map_or(Ok(()), |base| has_ports(base, sources, first.is_some()))
+            }
         }
+    }
+
+    /// The first exporter's address in a file.
+    fn first_written(&self) -> IpAddr {
+        self.first().unwrap_or(match self.to {
+            SocketAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
+            SocketAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+        })
     }
 
     fn unspecified(&self) -> IpAddr {
@@ -82,6 +96,33 @@ impl Ends {
     fn port(&self, offset: u32) -> u16 {
         self.source_port.map_or(0, |p| p.wrapping_add(offset as u16))
     }
+}
+
+/// Whether there are addresses from the first on for all exporters; those of 127/8 stay in it.
+fn has_addresses(first: IpAddr, sources: &[Source]) -> Result<(), Error> {
+    let by = sources.iter().map(|s| s.exporter).max().unwrap_or(0);
+    let is_there = match first {
+        IpAddr::V4(v4) => v4
+            .to_bits()
+            .checked_add(by)
+            .is_some_and(|last| !v4.is_loopback() || Ipv4Addr::from_bits(last).is_loopback()),
+        IpAddr::V6(v6) => v6.to_bits().checked_add(by.into()).is_some(),
+    };
+    let range = if first.is_loopback() && first.is_ipv4() { " of 127/8" } else { "" };
+    let exporters = u64::from(by) + 1;
+    let refusal =
+        || Error::asked(format!("from {first} on there are no {exporters} addresses{range}; give a lower --from"));
+    is_there.then_some(()).ok_or_else(refusal)
+}
+
+/// Whether there are ports from the first on for all sources: of each exporter, or of all together.
+fn has_ports(first: u16, sources: &[Source], have_addresses: bool) -> Result<(), Error> {
+    let of_each = sources.iter().map(|s| u64::from(s.port) + 1).max().unwrap_or(0);
+    let ports = if have_addresses { of_each } else { sources.len() as u64 };
+    if u64::from(first) + ports > 1 << 16 {
+        return Err(Error::asked(format!("from {first} on there are no {ports} ports; give a lower --source-port")));
+    }
+    Ok(())
 }
 
 impl Layout {
@@ -139,10 +180,7 @@ impl Layout {
 
     /// Addresses and ports to write down; there are no sockets, and one lane.
     pub fn written(sources: &[Source], ends: &Ends) -> Self {
-        let first = ends.first().unwrap_or(match ends.to {
-            SocketAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
-            SocketAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
-        });
+        let first = ends.first_written();
         let base = ends.source_port.unwrap_or(FILE_PORT);
         let places = (0..).zip(sources).map(|(at, source)| {
             let address = SocketAddr::new(offset(first, source.exporter), base.wrapping_add(source.port));

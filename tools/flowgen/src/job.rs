@@ -2,7 +2,7 @@
 
 use crate::encode::HEADER_ROOM;
 use crate::error::Error;
-use crate::exporters::{CONNECTED, Ends, Layout, sources};
+use crate::exporters::{CONNECTED, Ends, Layout, Source, sources};
 use crate::file::Capture;
 use crate::generate::{self, Generator};
 use crate::pace::{Limits, Pacer};
@@ -48,14 +48,15 @@ impl Delivery {
         Ends { to: self.to, from: self.from, source_port: self.source_port }
     }
 
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    /// Whether these sources can send so, or be written down so.
+    pub(crate) fn check(&self, of: &[Source], written: bool) -> Result<(), Error> {
         if self.threads == 0 || self.threads > 1024 {
             return Err(Error::asked("threads are 1 to 1024"));
         }
         if self.limits.burst == Some(0) {
             return Err(Error::asked("a burst has at least one datagram"));
         }
-        self.ends().check()
+        self.ends().check(of, written)
     }
 }
 
@@ -83,7 +84,8 @@ impl Sender {
     /// # Errors
     /// A plan that is not possible; addresses that are not the machine's.
     pub fn open(plan: &Plan, delivery: &Delivery) -> Result<Self, Error> {
-        delivery.check()?;
+        plan.check()?;
+        delivery.check(&sources(plan.exporters, plan.ports, 0, 1), false)?;
         let now = Now::new();
         Self::part(plan, delivery, generate::ring(plan, now.unix_us)?, now, 0, 1)
     }
@@ -136,7 +138,8 @@ impl Sender {
 /// # Errors
 /// A plan that is not possible, or what the system refuses for good.
 pub fn send(plan: &Plan, delivery: &Delivery, stop: &AtomicBool) -> Result<Sent, Error> {
-    delivery.check()?;
+    plan.check()?;
+    delivery.check(&sources(plan.exporters, plan.ports, 0, 1), false)?;
     let now = Now::new();
     let ring = generate::ring(plan, now.unix_us)?;
     let streams = plan.exporters.saturating_mul(plan.ports.into());
@@ -171,8 +174,10 @@ pub fn send(plan: &Plan, delivery: &Delivery, stop: &AtomicBool) -> Result<Sent,
 /// # Errors
 /// A plan that is not possible, or a file that cannot be written.
 pub fn write(plan: &Plan, delivery: &Delivery, path: &Path, stop: &AtomicBool) -> Result<Sent, Error> {
-    delivery.check()?;
-    let layout = Layout::written(&sources(plan.exporters, plan.ports, 0, 1), &delivery.ends());
+    plan.check()?;
+    let sources = sources(plan.exporters, plan.ports, 0, 1);
+    delivery.check(&sources, true)?;
+    let layout = Layout::written(&sources, &delivery.ends());
     let ring = generate::ring(plan, FILE_START_US)?;
     let file = Capture::create(path, delivery.to, layout.addresses())?;
     let mut job = Job::new(plan, ring, &layout, Now::at(FILE_START_US), 0, file, false);
@@ -190,7 +195,10 @@ pub type Datagram = (SocketAddr, Vec<u8>);
 /// A plan that is not possible.
 pub fn memory(plan: &Plan, messages: u64) -> Result<(Vec<Datagram>, Sent), Error> {
     let delivery = Delivery::to(([127, 0, 0, 1], 2055).into());
-    let layout = Layout::written(&sources(plan.exporters, plan.ports, 0, 1), &delivery.ends());
+    plan.check()?;
+    let sources = sources(plan.exporters, plan.ports, 0, 1);
+    delivery.check(&sources, true)?;
+    let layout = Layout::written(&sources, &delivery.ends());
     let ring = generate::ring(plan, FILE_START_US)?;
     let kept = Kept { addresses: layout.addresses(), datagrams: Vec::new() };
     let mut job = Job::new(plan, ring, &layout, Now::at(FILE_START_US), 0, kept, false);

@@ -120,7 +120,7 @@ impl Replay {
     /// # Errors
     /// What the system refuses for good.
     pub fn send(&self, delivery: &Delivery, stop: &AtomicBool) -> Result<Sent, Error> {
-        delivery.check()?;
+        delivery.check(&self.sources, false)?;
         // One socket where that is possible: consecutive messages of a capture come from different exporters.
         let layout = Layout::sockets(&self.sources, &delivery.ends(), 1);
         let wire = Wire::open(&layout, delivery.to, delivery.trains)?;
@@ -132,7 +132,7 @@ impl Replay {
     /// # Errors
     /// A file that cannot be written.
     pub fn write(&self, delivery: &Delivery, path: &Path, stop: &AtomicBool) -> Result<Sent, Error> {
-        delivery.check()?;
+        delivery.check(&self.sources, true)?;
         let layout = Layout::written(&self.sources, &delivery.ends());
         let file = Capture::create(path, delivery.to, layout.addresses())?;
         let start = self.times.first().map_or(0, |t| t.0);

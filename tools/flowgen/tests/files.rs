@@ -1,6 +1,6 @@
 //! Files written and sent again, and the program itself.
 
-use flowgen::{Delivery, Limits, Plan, Protocol, Replay, Speed, Template, Trouble};
+use flowgen::{Delivery, Limits, Pace, Plan, Protocol, Replay, Speed, Template, Trouble};
 use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::process::Command;
@@ -96,6 +96,33 @@ fn captures_follow_each_other_with_exporters_of_their_own() {
     assert_eq!(replay.messages(), 60);
 }
 
+/// Times of the frames in a pcap file of our own, microseconds after the first.
+fn frame_times(name: &str) -> Vec<u64> {
+    let bytes = std::fs::read(path(name)).expect("a file");
+    let word = |at: usize| u64::from(u32::from_le_bytes(*bytes[at..].first_chunk().expect("a word")));
+    let (mut at, mut times) = (24, Vec::new());
+    while at < bytes.len() {
+        times.push(word(at) * 1_000_000 + word(at + 4));
+        at += 16 + word(at + 8) as usize;
+    }
+    times.iter().map(|time| time - times[0]).collect()
+}
+
+#[test]
+fn bursts_are_in_a_file_too() {
+    let go_on = AtomicBool::new(false);
+    let mut delivery = count(30, "127.0.0.1:2055");
+    (delivery.limits.pace, delivery.limits.burst) = (Pace::Datagrams(100.0), Some(10));
+    let plan = Plan { exporters: 3, ..Plan::default() };
+    flowgen::write(&plan, &delivery, &path("bursts.pcap"), &go_on).expect("written");
+    let expected: Vec<u64> = (0..30).map(|at| at / 10 * 100_000).collect();
+    assert_eq!(frame_times("bursts.pcap"), expected);
+    let mut replay = Replay::open(&path("bursts.pcap")).expect("read");
+    replay.speed = Speed::Paced;
+    replay.write(&delivery, &path("bursts_again.pcap"), &go_on).expect("written");
+    assert_eq!(frame_times("bursts_again.pcap"), expected);
+}
+
 fn flowgen(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_flowgen")).args(arguments).output().expect("the program");
     let text = |bytes| String::from_utf8(bytes).expect("text");
@@ -128,6 +155,14 @@ fn wrong_values_are_one_line_and_exit_code_2() {
         &["--from", "192.0.2.200", "-n", "1"],
         &["--frob"],
         &["--replay", "x", "--exporters", "3"],
+        &["--source-port", "65535", "--ports", "3", "-n", "1"],
+        &["--ports", "20000", "-n", "1", "--write", "/dev/null"],
+        &["--from", "127.255.255.255", "--exporters", "3", "-n", "1"],
+        &["--from", "255.255.255.255", "--exporters", "2", "-n", "1", "--write", "/dev/null"],
+        &["--to", "192.0.2.1", "--source-port", "65535", "--exporters", "2", "-n", "1"],
+        &["-p", "v9", "--speed", "2x", "-n", "3"],
+        &["-p", "v9", "--repeat", "2", "-n", "3"],
+        &["--replay", "x", "--sampling", "100"],
     ] {
         let (code, out, err) = flowgen(wrong);
         assert_eq!((code, out.as_str(), err.lines().count()), (Some(2), "", 1), "{wrong:?}: {err}");

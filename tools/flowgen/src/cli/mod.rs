@@ -116,7 +116,7 @@ struct Args {
     /// Send the messages of a capture (pcap, pcapng) instead; every exporter of it gets an address of its own. Repeatable:
     /// one after the other
     #[arg(long, value_name = "FILE", help_heading = "Files", conflicts_with_all = ["protocol", "template", "records",
-        "layouts", "exporters", "ports", "options", "refresh", "distinct", "domain", "hosts", "threads"])]
+        "layouts", "exporters", "ports", "options", "sampling", "refresh", "distinct", "domain", "hosts", "threads"])]
     replay: Vec<PathBuf>,
     /// Speed of the replay: original, 2x, 0.5x, max [default: original, unless there is a rate]
     #[arg(long, value_name = "SPEED", requires = "replay", conflicts_with_all = ["rate", "datagrams_per_second"],
@@ -182,6 +182,10 @@ fn run(args: Args) -> anyhow::Result<Sent> {
     }
     let mut delivery = args.delivery()?;
     let Some((first, others)) = args.replay.split_first() else {
+        // A flag that rules --replay out, like --protocol, takes away what the parser requires.
+        if args.speed.is_some() || args.repeat > 1 {
+            return Err(Error::Asked("--speed and --repeat are of a --replay".to_owned()).into());
+        }
         let plan = args.plan();
         if args.template != [Template::Basic14] && !plan.protocols.iter().any(|p| p.has_templates()) {
             return Err(Error::Asked("v1, v5 and v7 have no templates; use --protocol v9 or ipfix".to_owned()).into());
