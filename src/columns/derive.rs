@@ -259,12 +259,19 @@ fn uptime(
 fn before_export(batch: &mut Batch, raw_end: u16, (raw_start, start): (u16, u16), end: u16) {
     let columns = [(raw_end, 4), (raw_start, 4), (start, 8), (end, 8)];
     let Some((runs, [raw_end, raw_start, start, end])) = batch.runs_and(columns) else { return };
+    // Once a batch: a message has few rows.
+    let (Ok(raw_end), Ok(raw_start)) = (<[u32]>::ref_from_bytes(raw_end), <[u32]>::ref_from_bytes(raw_start)) else {
+        return;
+    };
+    let (Ok(start), Ok(end)) = (<[i64]>::mut_from_bytes(start), <[i64]>::mut_from_bytes(end)) else { return };
     for run in runs {
         let export = run.meta.export_time.as_micros();
         let rows = run.first_row as usize..(run.first_row + run.rows) as usize;
-        let (raw_end, raw_start) = (rows_of::<u32>(raw_end, &rows), rows_of::<u32>(raw_start, &rows));
-        times::before(rows_of(start, &rows), export, raw_start, raw_end);
-        rows_of::<i64>(end, &rows).fill(export);
+        let raw = (raw_start.get(rows.clone()), raw_end.get(rows.clone()));
+        if let ((Some(raw_start), Some(raw_end)), Some(start)) = (raw, start.get_mut(rows.clone())) {
+            times::before(start, export, raw_start, raw_end);
+        }
+        end.get_mut(rows).into_iter().flatten().for_each(|end| *end = export);
     }
 }
 
