@@ -1,6 +1,5 @@
 //! Times on the wire, in microseconds UTC. What is finer than a microsecond is cut.
 
-use crate::columns::gather::times;
 use crate::value::{ntp_seconds, ntp_us};
 
 /// An absolute or export-relative time of a field (RFC 7011 section 6.1.7-6.1.10, IANA elements 158, 159).
@@ -52,7 +51,7 @@ impl TimeKind {
         };
         match self {
             Self::Seconds => linear(values, (1 << 43) - 1, |v, _| v.wrapping_mul(1_000_000)),
-            Self::Milliseconds => times::from_milliseconds(values),
+            Self::Milliseconds => linear(values, (1 << 53) - 1, |v, _| v.wrapping_mul(1000)),
             Self::BeforeExport => linear(values, (1 << 62) - 1, |v, export| export.wrapping_sub(v)),
             _ => values.iter_mut().all(|v| match self.to_micros(v.cast_unsigned(), export_us) {
                 Some(time) => {

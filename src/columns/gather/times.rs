@@ -1,37 +1,9 @@
-//! Times from uptimes and from other units, in loops that the compiler makes vectors of.
+//! Times from uptimes when a batch is handed over, in loops that the compiler makes vectors of: of AVX2 where the machine has
+//! it, whatever kernel filled the columns.
 #![cfg_attr(
     target_arch = "x86_64",
     expect(unsafe_code, reason = "calls of functions compiled for instructions that the machine was seen to have")
 )]
-
-/// Milliseconds to microseconds, where they stand; false, and some of them spoilt, where one has 54 bits or more.
-#[inline]
-pub(crate) fn from_milliseconds(values: &mut [i64]) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
-        // SAFETY: detected.
-        return unsafe { from_milliseconds_avx2(values) };
-    }
-    each_from_milliseconds(values)
-}
-
-/// # Safety
-/// AVX2.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-unsafe fn from_milliseconds_avx2(values: &mut [i64]) -> bool {
-    each_from_milliseconds(values)
-}
-
-#[inline(always)]
-fn each_from_milliseconds(values: &mut [i64]) -> bool {
-    let mut most = 0;
-    for v in values {
-        most |= v.cast_unsigned();
-        *v = v.wrapping_mul(1000);
-    }
-    most >> 53 == 0
-}
 
 /// `to[i] = base - 1000 * (end[i] - start[i])`, the difference signed: microseconds from milliseconds.
 #[inline]

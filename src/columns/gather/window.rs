@@ -28,7 +28,7 @@ pub(crate) const SLACK: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kernel {
-    /// Plain loops, on every machine: the reference.
+    /// Plain loops from records to columns, on every machine: the reference.
     Scalar,
     /// AVX2, on x86-64.
     Avx2,
