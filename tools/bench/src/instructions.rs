@@ -17,6 +17,9 @@ const GROWTH: f64 = 0.05;
 /// The line in a commit that says why they grew by more.
 const REASON: &str = "Instructions:";
 
+/// The name of what is counted.
+const COUNTED: &str = "counted_decoding";
+
 /// What is counted. Never inlined: valgrind finds it by its name.
 #[inline(never)]
 fn counted_decoding(workload: &Workload, decoder: &mut Decoder) -> u64 {
@@ -55,18 +58,32 @@ fn count() -> Result<Counts, String> {
     let one = |workload: Workload| {
         let output = Command::new("valgrind")
             .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--collect-atstart=no"])
-            .arg("--toggle-collect=*counted_decoding*")
+            .arg(format!("--toggle-collect=*{COUNTED}*"))
             .arg(&this)
             .args(["count", workload.name])
             .output()
             .map_err(|e| format!("valgrind (Debian: apt install valgrind): {e}"))?;
         let text = String::from_utf8_lossy(&output.stderr);
         let collected = text.lines().find_map(|l| l.split_once("Collected :")?.1.trim().parse::<f64>().ok());
-        let collected =
-            collected.filter(|n| *n > 0.0).ok_or_else(|| format!("{}: no count in {text}", workload.name))?;
+        let Some(collected) = collected.filter(|n| *n > 0.0) else {
+            return Err(match std::fs::read(&this).is_ok_and(|program| !has_symbol(&program, COUNTED)) {
+                true => format!(
+                    "{} has no symbol of {COUNTED}, by which valgrind finds what to count: it is stripped; build it anew by \
+                     cargo build --release -p bench",
+                    this.display()
+                ),
+                false => format!("{}: no count in {text}", workload.name),
+            });
+        };
         Ok((workload.name, (collected / (DATAGRAMS * ROUNDS) as f64).round()))
     };
     workloads(DATAGRAMS, "").into_iter().map(one).collect()
+}
+
+/// Whether a program has a function's symbol: in one that is mangled the name's length stands before the name.
+fn has_symbol(program: &[u8], name: &str) -> bool {
+    let mangled = format!("{}{name}", name.len());
+    program.windows(mangled.len()).any(|w| w == mangled.as_bytes())
 }
 
 /// What the numbers depend on beside the code.
@@ -184,6 +201,14 @@ mod tests {
         let before = json!({ "a": 1000, "b": 1000, "c": 1000 });
         let counts = vec![("a", 1049.0), ("b", 1051.0), ("c", 500.0), ("new", 9.0)];
         assert_eq!(grown(&before, &counts, false), ["b"]);
+    }
+
+    #[test]
+    fn a_stripped_program_has_no_symbol() {
+        assert!(has_symbol(b"\0_ZN5bench12instructions16counted_decoding17h0E\0", COUNTED));
+        // The name alone stands among the constants.
+        assert!(!has_symbol(b"--toggle-collect=*counted_decoding*", COUNTED));
+        assert!(!has_symbol(b"", COUNTED));
     }
 
     #[test]
