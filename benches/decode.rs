@@ -10,7 +10,7 @@ fn decode(c: &mut Criterion) {
         group.throughput(Throughput::Elements(w.records));
         let mut decoder = bench::decoder(&w);
         group.bench_function("flowlane", |b| b.iter(|| bench::flowlane(&w, &mut decoder)));
-        let mut buffer = vec![0; 8192 * 128];
+        let mut buffer = bench::batch_buffer(&w);
         group.bench_function("memcpy", |b| b.iter(|| bench::copy(&w, &mut buffer)));
         group.finish();
     }

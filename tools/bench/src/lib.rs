@@ -430,6 +430,11 @@ fn sum(fields: [u32; 18]) -> u64 {
     fields.iter().fold(0, |sum, &f| sum + u64::from(f))
 }
 
+/// A buffer of as many bytes as the records of a batch have: what [`copy`] copies into.
+pub fn batch_buffer(w: &Workload) -> Vec<u8> {
+    vec![0; (w.record_bytes() as f64 / w.records as f64 * 8192.0) as usize]
+}
+
 /// Copies the records of each datagram into a reused buffer of a batch's size.
 pub fn copy(w: &Workload, buffer: &mut Vec<u8>) -> u64 {
     let (mut at, mut copied) = (0, 0);

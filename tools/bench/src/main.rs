@@ -144,8 +144,7 @@ fn measure(w: &Workload, place: &str, options: &Options, decode: bool, rows: boo
     let (mut decoder, mut session) = (bench::decoder(w), bench::session(w));
     let (mut parsers, mut codecs) = (bench::netflow_parsers(w), bench::netgauze_codecs(w));
     let bytes = w.record_bytes();
-    // As many bytes as the records of a batch have.
-    let mut buffer = vec![0; (bytes as f64 / w.records as f64 * 8192.0) as usize];
+    let mut buffer = bench::batch_buffer(w);
     let [mut ours, mut memcpy, mut ours_rows, mut views, mut parser, mut netgauze, mut parser_v5] =
         [const { Best(0.0) }; 7];
     let (v5, single) = (w.name.starts_with("v5"), w.name.ends_with("1 record"));
