@@ -3,12 +3,13 @@
 mod history;
 mod instructions;
 mod join;
+mod options;
 mod receive;
 mod report;
 
 use bench::{Workload, workloads};
+use options::{Asked, Options};
 use report::{Report, Row, Target};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -32,56 +33,34 @@ Options:
   --help        This text
 
 receive starts flowlane, a bare receive loop and, where it is installed, nfcapd on one core of loopback and flowgen on
-another, and needs two cores. Set FLOWLANE_KERNEL=scalar to measure the scalar kernels.";
-
-struct Options {
-    quick: bool,
-    json: bool,
-    peers: bool,
-    only: String,
-    bench: Option<String>,
-    keep: Option<PathBuf>,
-    compare: Option<PathBuf>,
-}
+another, and needs two cores. Set FLOWLANE_KERNEL=scalar to measure the scalar kernels. The exit code is 2 where the
+command line or FLOWLANE_KERNEL is wrong.";
 
 fn main() -> ExitCode {
-    let mut options =
-        Options { quick: false, json: false, peers: true, only: String::new(), bench: None, keep: None, compare: None };
-    let (mut counted, mut write) = (None, false);
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--only" => options.only = args.next().unwrap_or_default(),
-            "--bench" => options.bench = args.next(),
-            "--quick" => options.quick = true,
-            "--json" => options.json = true,
-            "--no-peers" => options.peers = false,
-            "--keep" => options.keep = args.next().map(PathBuf::from),
-            "--compare" => options.compare = args.next().map(PathBuf::from),
-            "--instructions" => counted = args.next().map(PathBuf::from),
-            "--write" => write = true,
-            // The process that instructions are counted of.
-            "count" => return instructions::child(&args.next().unwrap_or_default()),
-            // The other process of the receive bench.
-            "bare-loop" => return receive::bare_loop(args),
-            "--help" | "-h" => {
-                println!("{HELP}");
-                return ExitCode::SUCCESS;
-            }
-            other => {
-                eprintln!("bench: unknown argument {other:?}; see bench --help");
-                return ExitCode::from(2);
-            }
+    let refuse = |why: String| {
+        eprintln!("bench: {why}");
+        ExitCode::from(2)
+    };
+    if let Err(why) = options::check_kernel(std::env::var_os("FLOWLANE_KERNEL")) {
+        return refuse(why);
+    }
+    let mut args = std::env::args().skip(1).peekable();
+    match args.peek().map(String::as_str) {
+        // The process that instructions are counted of.
+        Some("count") => return instructions::child(&args.nth(1).unwrap_or_default()),
+        // The other process of the receive bench.
+        Some("bare-loop") => return receive::bare_loop(args.skip(1)),
+        _ => {}
+    }
+    let options = match Asked::parse(args) {
+        Ok(Asked::Help) => {
+            println!("{HELP}");
+            return ExitCode::SUCCESS;
         }
-    }
-    let asked = |name: &str| options.bench.as_ref().is_none_or(|b| b == name);
-    if !["decode", "rows", "join", "receive"].iter().any(|name| asked(name)) {
-        eprintln!("bench: there are decode, rows, join and receive");
-        return ExitCode::from(2);
-    }
-    if let Some(file) = counted {
-        return instructions::hold(&file, write);
-    }
+        Ok(Asked::Instructions { file, write }) => return instructions::hold(&file, write),
+        Ok(Asked::Run(options)) => options,
+        Err(why) => return refuse(why),
+    };
     if options.json {
         println!("{}", history::machine());
     }
@@ -103,7 +82,7 @@ fn main() -> ExitCode {
 
 /// All that was asked for, once; gives the ratios.
 fn pass(options: &Options) -> Vec<(String, f64)> {
-    let asked = |name: &str| options.bench.as_ref().is_none_or(|b| b == name);
+    let asked = |name: &str| options.asks(name);
     let report = Report::new(options.json);
     let memory = if options.quick { 4 * 1024 } else { 128 * 1024 };
     for (place, datagrams) in [("cache", 256), ("memory", memory)] {
@@ -120,7 +99,7 @@ fn pass(options: &Options) -> Vec<(String, f64)> {
         join::measure(options.quick, &report);
     }
     if asked("receive") && options.only.is_empty() {
-        receive::measure(options.quick, options.peers, &report);
+        receive::measure(options.quick, !options.no_peers, &report);
     }
     report.ratios()
 }
@@ -177,14 +156,14 @@ fn measure(w: &Workload, place: &str, options: &Options, decode: bool, rows: boo
                 });
             }
         }
-        if options.peers && rows && v5 {
+        if !options.no_peers && rows && v5 {
             parser_v5.of(w.records, || {
                 let (there, sum) = bench::netflow_parser_v5(w, &mut parsers[0]);
                 assert_eq!(sum, w.bytes, "sums of netflow_parser's {}", w.name);
                 there
             });
         }
-        if options.peers && (first || place == "cache") {
+        if !options.no_peers && (first || place == "cache") {
             parser.of(w.records, || round_records(bench::netflow_parser(w, &mut parsers)));
             // It has no v5.
             if w.template.is_some() {
@@ -209,7 +188,7 @@ fn measure(w: &Workload, place: &str, options: &Options, decode: bool, rows: boo
             _ => None,
         };
         row("decode", &ours, "memcpy", &memcpy, target.filter(|_| plain));
-        if options.peers {
+        if !options.no_peers {
             let target = if v5 {
                 4.0
             } else if variable {
@@ -221,12 +200,12 @@ fn measure(w: &Workload, place: &str, options: &Options, decode: bool, rows: boo
         }
     }
     if rows {
-        let (against, base) = if options.peers { faster } else { ("", &ours_rows) };
-        row("rows", &ours_rows, against, base, (plain && !v5 && options.peers).then_some(5.0));
+        let (against, base) = if options.no_peers { ("", &ours_rows) } else { faster };
+        row("rows", &ours_rows, against, base, (plain && !v5 && !options.no_peers).then_some(5.0));
         if v5 {
             // Both read every field.
-            let base = if options.peers { &parser_v5 } else { &views };
-            row("views", &views, against, base, (plain && options.peers).then_some(1.0));
+            let base = if options.no_peers { &views } else { &parser_v5 };
+            row("views", &views, against, base, (plain && !options.no_peers).then_some(1.0));
         }
     }
 }
