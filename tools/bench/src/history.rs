@@ -11,7 +11,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// The ratios of several passes: of each the middle one, and how far the others are from it at most.
 pub struct Run {
     ratios: Vec<Ratio>,
+    /// Whether each was measured for a moment: such a run is held against its like.
+    quick: bool,
 }
+
+/// A ratio that differs by less is not said to have changed: what else a machine does moves runs apart by more than passes of one run.
+const FLOOR: f64 = 0.05;
 
 #[derive(Clone, Debug, PartialEq)]
 struct Ratio {
@@ -23,7 +28,7 @@ struct Ratio {
 
 impl Run {
     /// Of passes that measured the same rows.
-    pub fn of(passes: Vec<Vec<(String, f64)>>) -> Self {
+    pub fn of(passes: Vec<Vec<(String, f64)>>, quick: bool) -> Self {
         let names = passes.first().map_or(&[][..], Vec::as_slice).iter().map(|(name, _)| name);
         let ratio = |name: &String| {
             let values = passes.iter().flatten().filter(|(n, v)| n == name && v.is_finite()).map(|(_, v)| *v);
@@ -33,7 +38,7 @@ impl Run {
             let far = values.iter().map(|v| (v / middle - 1.0).abs()).fold(0.0, f64::max);
             Some(Ratio { name: name.clone(), middle, noise: far })
         };
-        Self { ratios: names.filter_map(ratio).collect() }
+        Self { ratios: names.filter_map(ratio).collect(), quick }
     }
 
     /// Appends this run to a file.
@@ -49,30 +54,35 @@ impl Run {
             "rustc": says("rustc", &["--version"]),
             "processor": processor(),
             "kernel": Kernel::chosen().to_string(),
+            "quick": self.quick,
             "ratios": ratios,
         });
         let opened = OpenOptions::new().create(true).append(true).open(file);
         opened.and_then(|mut f| writeln!(f, "{line}")).map_err(|e| format!("{}: {e}", file.display()))
     }
 
-    /// Prints what changed since the last run in a file: of the same processor and kernel, if there is one.
+    /// Prints what changed since the last run of its like in a file, or that there is none.
     ///
     /// # Errors
     /// The file cannot be read, or holds no run.
     pub fn compare(&self, file: &Path) -> Result<(), String> {
         let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
         let runs: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let kernel = Kernel::chosen().to_string();
-        let is_like = |run: &&Value| run["processor"] == processor().as_str() && run["kernel"] == kernel.as_str();
-        let Some(last) = runs.iter().rfind(is_like).or(runs.last()) else {
+        if runs.is_empty() {
             return Err(format!("{} holds no run", file.display()));
+        }
+        let (processor, kernel) = (processor(), Kernel::chosen().to_string());
+        let like = self.like(&runs, &processor, &kernel);
+        let Some(last) = like.last() else {
+            let length = if self.quick { "a --quick run" } else { "a run that was not --quick" };
+            println!("\nNothing is compared: {} holds no {length} of {processor} ({kernel})", file.display());
+            return Ok(());
         };
-        let text = |key: &str| last[key].as_str().unwrap_or("?").to_owned();
-        println!("\nAgainst {} on {} ({}):", text("commit"), text("processor"), text("kernel"));
-        let changes = self.changes(&last["ratios"]);
-        for (name, then, now, noise) in &changes {
+        println!("\nAgainst {} on {processor} ({kernel}):", last["commit"].as_str().unwrap_or("?"));
+        let changes = self.changes(&like);
+        for Change { name, then, now, limit } in &changes {
             let change = 100.0 * (now / then - 1.0);
-            println!("{name}: {then:.3} then, {now:.3} now, {change:+.1} % (noise {:.1} %)", 100.0 * noise);
+            println!("{name}: {then:.3} then, {now:.3} now, {change:+.1} % (limit {:.1} %)", 100.0 * limit);
         }
         if changes.is_empty() {
             println!("no ratio changed beyond the noise");
@@ -80,16 +90,48 @@ impl Run {
         Ok(())
     }
 
-    /// Name, then, now, and the noise of both runs together, of ratios that changed by more than that.
-    fn changes(&self, last: &Value) -> Vec<(String, f64, f64, f64)> {
+    /// Kept runs that were measured as this one.
+    fn like<'a>(&self, runs: &'a [Value], processor: &str, kernel: &str) -> Vec<&'a Value> {
+        let is_like = |run: &&Value| {
+            // Runs from before it was said were not quick.
+            let quick = run["quick"].as_bool().unwrap_or(false);
+            run["processor"] == processor && run["kernel"] == kernel && quick == self.quick
+        };
+        runs.iter().filter(is_like).collect()
+    }
+
+    /// Ratios that changed since the last of the runs by more than the passes of either run, and runs of one commit, do by themselves.
+    fn changes(&self, runs: &[&Value]) -> Vec<Change> {
+        let Some(last) = runs.last() else { return Vec::new() };
         let change = |ratio: &Ratio| {
-            let old = &last[&ratio.name];
-            let (then, noise) = (old["ratio"].as_f64()?, old["noise"].as_f64()? + ratio.noise);
-            let is_more = (ratio.middle / then - 1.0).abs() > noise;
-            is_more.then(|| (ratio.name.clone(), then, ratio.middle, noise))
+            let old = &last["ratios"][&ratio.name];
+            let (then, noise) = (old["ratio"].as_f64()?, old["noise"].as_f64()?.max(ratio.noise));
+            let limit = (2.0 * noise).max(FLOOR).max(drift(runs, &ratio.name));
+            let is_more = (ratio.middle / then - 1.0).abs() > limit;
+            is_more.then(|| Change { name: ratio.name.clone(), then, now: ratio.middle, limit })
         };
         self.ratios.iter().filter_map(change).collect()
     }
+}
+
+/// A ratio that is another than it was.
+struct Change {
+    name: String,
+    then: f64,
+    now: f64,
+    /// What it may change by, as a share.
+    limit: f64,
+}
+
+/// What a ratio differs by between runs of the same code that follow each other, at most.
+fn drift(runs: &[&Value], name: &str) -> f64 {
+    let apart = |pair: &[&Value]| {
+        let [one, other] = pair else { return None };
+        let commit = one["commit"].as_str().filter(|c| !c.is_empty() && !c.ends_with("-dirty"))?;
+        let of = |run: &Value| run["ratios"][name]["ratio"].as_f64();
+        (other["commit"] == commit).then_some((of(other)? / of(one)? - 1.0).abs())
+    };
+    runs.windows(2).filter_map(apart).fold(0.0, f64::max)
 }
 
 /// Where, of what, and by which command: the line before the others.
@@ -132,14 +174,49 @@ fn processor() -> String {
 mod tests {
     use super::*;
 
+    fn run(quick: bool) -> Run {
+        let pass = |a: f64, b: f64| vec![("a".to_owned(), a), ("b".to_owned(), b)];
+        Run::of(vec![pass(1.0, 2.0), pass(1.1, 2.0), pass(0.9, 2.02)], quick)
+    }
+
+    fn kept(commit: &str, a: f64, b: f64) -> Value {
+        let ratios = json!({ "a": { "ratio": a, "noise": 0.05 }, "b": { "ratio": b, "noise": 0.01 } });
+        json!({ "commit": commit, "processor": "p", "kernel": "scalar", "ratios": ratios })
+    }
+
+    fn changed(runs: &[Value]) -> Vec<String> {
+        let runs: Vec<&Value> = runs.iter().collect();
+        run(false).changes(&runs).into_iter().map(|c| c.name).collect()
+    }
+
     #[test]
     fn what_is_within_the_noise_of_both_runs_is_no_change() {
-        let pass = |a: f64, b: f64| vec![("a".to_owned(), a), ("b".to_owned(), b)];
-        let run = Run::of(vec![pass(1.0, 2.0), pass(1.1, 2.0), pass(0.9, 2.02)]);
+        let run = run(false);
         assert_eq!(run.ratios[0].middle, 1.0);
         assert!((run.ratios[0].noise - 0.1).abs() < 1e-9);
-        let last = json!({ "a": { "ratio": 1.15, "noise": 0.05 }, "b": { "ratio": 2.5, "noise": 0.01 } });
-        let changes = run.changes(&last);
-        assert_eq!(changes.iter().map(|c| c.0.as_str()).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(changed(&[kept("x", 1.15, 2.5)]), ["b"]);
+        // A change of a fifth is one, of less is not: passes are a tenth apart.
+        assert_eq!(changed(&[kept("x", 1.3, 2.0)]), ["a"]);
+        assert!(changed(&[kept("x", 1.2, 2.0)]).is_empty());
+        // However alike passes are, a twentieth is no change.
+        assert!(changed(&[kept("x", 1.0, 2.09)]).is_empty());
+        assert_eq!(changed(&[kept("x", 1.0, 2.15)]), ["b"]);
+    }
+
+    #[test]
+    fn runs_of_one_commit_show_what_is_no_change() {
+        assert!(changed(&[kept("x", 1.0, 2.0), kept("x", 1.0, 2.4)]).is_empty());
+        assert_eq!(changed(&[kept("w", 1.0, 2.0), kept("x", 1.0, 2.4)]), ["b"]);
+        assert_eq!(changed(&[kept("x-dirty", 1.0, 2.0), kept("x-dirty", 1.0, 2.4)]), ["b"]);
+    }
+
+    #[test]
+    fn only_runs_of_the_same_kind_are_compared() {
+        let mut quick = kept("x", 1.0, 1.0);
+        quick["quick"] = json!(true);
+        let runs = [kept("x", 1.0, 1.0), quick];
+        assert_eq!(run(true).like(&runs, "p", "scalar"), [&runs[1]]);
+        assert_eq!(run(false).like(&runs, "p", "scalar"), [&runs[0]]);
+        assert!(run(false).like(&runs, "q", "scalar").is_empty() && run(false).like(&runs, "p", "avx2").is_empty());
     }
 }

@@ -26,7 +26,8 @@ Options:
   --only TEXT   Workloads whose name contains the text: v5, v9, IPFIX, variable, IPv6, recordings
   --bench NAME  Only decode, rows (and v5's views), join (names and places), or receive
   --keep FILE   Three passes; append the ratios, their noise, the machine and the commit to a file, an object a line
-  --compare FILE  Three passes; say which ratios changed beyond the noise since the last run that --keep wrote
+  --compare FILE  Three passes; say which ratios changed since the last run that --keep wrote of this processor and kernel, --quick or not as
+                this one, by more than 5 %, twice the noise within either run, and what kept runs of one commit differ by
   --instructions FILE  Only count instructions a datagram (valgrind's callgrind) and hold them against the file; exit code 1 where
                 they grew by more than 5 % and no commit since the file's last has a line `Instructions: why`
   --write       With --instructions: write the file anew
@@ -68,7 +69,7 @@ fn main() -> ExitCode {
         pass(&options);
         return ExitCode::SUCCESS;
     }
-    let run = history::Run::of((0..3).map(|_| pass(&options)).collect());
+    let run = history::Run::of((0..3).map(|_| pass(&options)).collect(), options.quick);
     let compared = options.compare.as_deref().map_or(Ok(()), |file| run.compare(file));
     let kept = options.keep.as_deref().map_or(Ok(()), |file| run.keep(file));
     match compared.and(kept) {
