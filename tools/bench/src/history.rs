@@ -74,7 +74,7 @@ impl Run {
         let (processor, kernel) = (processor(), Kernel::chosen().to_string());
         let like = self.like(&runs, &processor, &kernel);
         let Some(last) = like.last() else {
-            let length = if self.quick { "a --quick run" } else { "a run that was not --quick" };
+            let length = if self.quick { "--quick run" } else { "run without --quick" };
             println!("\nNothing is compared: {} holds no {length} of {processor} ({kernel})", file.display());
             return Ok(());
         };
