@@ -12,8 +12,11 @@ use crate::raw::{self, Entry};
 use crate::report::Report;
 use crate::{cost, hostile, latency, peer, rate, scale, soak, workload};
 use anyhow::bail;
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use common::{Common, positive};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -22,7 +25,6 @@ use std::process::ExitCode;
 #[command(
     name = "versus",
     version,
-    args_conflicts_with_subcommands = true,
     after_help = "\
 Without a command it measures all of cost, loss, rate and latency, of all workloads and collectors that are named, or of all that are
 there, and prints a row for each, then the raw data as CSV.
@@ -205,6 +207,9 @@ struct QueriesArgs {
     /// end]
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,
+    /// Where that one is made [default: the system's folder for temporary files]
+    #[arg(long, value_name = "FOLDER")]
+    dir: Option<PathBuf>,
     /// NetFlow v5 datagrams of 30 flows
     #[arg(long, value_name = "N", default_value_t = 560_000, value_parser = clap::value_parser!(u32).range(1..))]
     datagrams: u32,
@@ -250,7 +255,7 @@ struct ReportArgs {
 
 /// The program.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::of(std::env::args_os()).unwrap_or_else(|refusal| refusal.exit());
     let result = match args.command {
         Some(command) => run(command),
         None => everything::run(&args.everything),
@@ -264,6 +269,24 @@ pub fn main() -> ExitCode {
     }
 }
 
+impl Args {
+    /// Before a command only `--dir` may stand: the others are those of a measurement of all.
+    fn of(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(words)?;
+        if let Some((name, _)) = matches.subcommand() {
+            let is_given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+            let all = command.clone();
+            let mut ids = all.get_arguments().filter(|a| !a.is_global_set()).map(|a| a.get_id().as_str());
+            if let Some(flag) = ids.find(|id| is_given(id)).map(|id| id.replace('_', "-")) {
+                let text = format!("--{flag} stands behind the command: versus {name} --{flag} ...");
+                return Err(command.error(ErrorKind::ArgumentConflict, text));
+            }
+        }
+        Self::from_arg_matches(&matches)
+    }
+}
+
 fn run(what: What) -> anyhow::Result<()> {
     match what {
         What::Cost(args) => costs(&args),
@@ -273,10 +296,10 @@ fn run(what: What) -> anyhow::Result<()> {
             let fixed = rate::Rates { rounds: args.rounds, rates: args.rates, seconds: args.seconds };
             let mut trials = Vec::new();
             for w in &set.workloads {
-                trials.extend(rate::losses(&set.arena, &set.peers, w, &fixed, &mut set.raw)?);
+                trials.extend(rate::losses(&set.arena, &mut set.turns, w, &fixed, &mut set.raw)?);
             }
             print!("{}", rate::loss_table(&trials).text());
-            Ok(())
+            set.turns.verdict()
         }
         What::Latency(args) => latencies(&args),
         What::Soak(args) => soaks(&args),
@@ -307,7 +330,10 @@ fn questions(args: &QueriesArgs) -> anyhow::Result<()> {
     crate::process::end_together()?;
     let scratch = match &args.keep {
         Some(_) => None,
-        None => Some(crate::process::Scratch::new(&std::env::temp_dir(), "queries")?),
+        None => {
+            let base = args.dir.clone().unwrap_or_else(std::env::temp_dir);
+            Some(crate::process::Scratch::new(&base, "queries")?)
+        }
     };
     let folder = args.keep.as_deref().or(scratch.as_ref().map(crate::process::Scratch::path));
     let Some(folder) = folder else { bail!("no folder") };
@@ -337,10 +363,10 @@ fn costs(args: &CostArgs) -> anyhow::Result<()> {
     let plan = cost::Plan { rounds: args.rounds, seconds: args.seconds, rate: args.rate };
     let mut trials = Vec::new();
     for workload in &set.workloads {
-        trials.extend(cost::measure(&set.arena, &set.peers, workload, plan, &mut set.raw)?);
+        trials.extend(cost::measure(&set.arena, &mut set.turns, workload, plan, &mut set.raw)?);
     }
     print!("{}", cost::table(&trials).text());
-    Ok(())
+    set.turns.verdict()
 }
 
 fn rates(args: &RateArgs) -> anyhow::Result<()> {
@@ -350,11 +376,11 @@ fn rates(args: &RateArgs) -> anyhow::Result<()> {
         for sender in &args.sender {
             let (seconds, within, trains, rotate) = (args.seconds, args.within, sender == "trains", args.rotate);
             let search = rate::Search { round: 0, seconds, first: args.first, within, trains, rotate };
-            found.extend(rate::measure(&set.arena, &set.peers, workload, search, args.rounds, &mut set.raw)?);
+            found.extend(rate::measure(&set.arena, &mut set.turns, workload, search, args.rounds, &mut set.raw)?);
         }
     }
     print!("{}", rate::table(&found).text());
-    Ok(())
+    set.turns.verdict()
 }
 
 fn latencies(args: &LatencyArgs) -> anyhow::Result<()> {
@@ -370,11 +396,11 @@ fn latencies(args: &LatencyArgs) -> anyhow::Result<()> {
         }
         for &rate in &args.rate {
             let asked = latency::Asked { round: 0, rate, seconds: args.seconds };
-            found.extend(latency::in_turn(&set.arena, &set.peers, workload, asked, args.rounds, &mut set.raw)?);
+            found.extend(latency::in_turn(&set.arena, &mut set.turns, workload, asked, args.rounds, &mut set.raw)?);
         }
     }
     print!("{}", latency::table(&found).text());
-    Ok(())
+    set.turns.verdict()
 }
 
 fn reports(args: &ReportArgs) -> anyhow::Result<()> {
@@ -404,7 +430,7 @@ fn soaks(args: &SoakArgs) -> anyhow::Result<()> {
     let mut set = args.common.prepare()?;
     let (mut found, mut all_hold) = (Vec::new(), true);
     for workload in &set.workloads {
-        for peer in set.peers.iter().filter(|p| p.takes(workload)) {
+        for peer in set.turns.peers().iter().filter(|p| p.takes(workload)) {
             let rate = match args.rate {
                 Some(rate) => rate,
                 None => {
@@ -447,7 +473,7 @@ fn attacks(args: &HostileArgs) -> anyhow::Result<()> {
     let asked = hostile::Asked { templates, spoofed, hostile_rate, rate };
     let (mut found, mut all_hold) = (Vec::new(), true);
     for workload in &set.workloads {
-        for peer in set.peers.iter().filter(|p| p.takes(workload)) {
+        for peer in set.turns.peers().iter().filter(|p| p.takes(workload)) {
             let mut holds = false;
             for _ in 0..args.tries {
                 let one = hostile::run(&set.arena, peer.as_ref(), workload, asked)?;
@@ -465,5 +491,33 @@ fn attacks(args: &HostileArgs) -> anyhow::Result<()> {
     match all_hold {
         true => Ok(()),
         false => bail!("honest flows were lost, or memory went beyond 512 MiB"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(line: &str) -> Result<Args, clap::Error> {
+        Args::of(["versus"].into_iter().chain(line.split(' ')).map(OsString::from))
+    }
+
+    #[test]
+    fn the_folder_stands_before_a_command_or_behind_it() {
+        for line in ["--dir /x cost", "cost --dir /x", "--dir /y cost --dir /x"] {
+            let Some(What::Cost(args)) = of(line).unwrap().command else { panic!("{line}") };
+            assert_eq!(args.common.dir(), Some("/x".as_ref()), "{line}");
+        }
+        let Some(What::Queries(args)) = of("--dir /x queries").unwrap().command else { panic!("queries") };
+        assert_eq!(args.dir, Some("/x".into()));
+        assert!(of("--dir /x --workload v5").unwrap().command.is_none());
+    }
+
+    #[test]
+    fn other_flags_stand_behind_their_command() {
+        for wrong in ["--workload v5 cost", "--rounds 2 rate", "--loss-rates 1 loss"] {
+            assert_eq!(of(wrong).err().map(|e| e.kind()), Some(ErrorKind::ArgumentConflict), "{wrong}");
+        }
+        assert!(of("cost --workload v5 --rounds 2").is_ok());
     }
 }

@@ -1,9 +1,9 @@
 //! What a flow costs: processor time, memory and disk, at a rate at which nobody loses any.
 
-use crate::peer::Peer;
 use crate::raw::{Entry, Raw};
 use crate::table::{Table, median, number};
 use crate::trial::{Arena, Asked, MANY, Trial};
+use crate::turns::Turns;
 use crate::workload::Workload;
 
 /// How costs are measured.
@@ -23,32 +23,29 @@ pub struct Plan {
 /// Raw data cannot be written. What a collector fails at is said, and the others go on.
 pub fn measure(
     arena: &Arena,
-    peers: &[Box<dyn Peer>],
+    turns: &mut Turns,
     workload: &Workload,
     plan: Plan,
     raw: &mut Raw,
 ) -> anyhow::Result<Vec<Trial>> {
     let mut trials = Vec::new();
     for round in 1..=plan.rounds {
-        for peer in peers.iter().filter(|p| p.takes(workload)) {
-            let rate = plan.rate.min(peer.pace());
-            let asked = Asked {
-                measure: "cost",
-                round,
-                rate,
-                seconds: plan.seconds,
-                trains: false,
-                rotate: None,
-                distinct: MANY,
-            };
-            match arena.trial(peer.as_ref(), workload, asked) {
-                Ok(trial) => {
-                    raw.write(&Entry::Trial(trial.clone()))?;
-                    trials.push(trial);
-                }
-                Err(why) => eprintln!("versus: {why:#}"),
-            }
-        }
+        let Plan { seconds, .. } = plan;
+        let of = |rate: f64| Asked {
+            measure: "cost",
+            round,
+            rate: plan.rate.min(rate),
+            seconds,
+            trains: false,
+            rotate: None,
+            distinct: MANY,
+        };
+        trials.extend(turns.round(
+            workload,
+            raw,
+            |peer, _| arena.trial(peer, workload, of(peer.pace())).map(Some),
+            |trial| Entry::Trial(trial.clone()),
+        )?);
     }
     Ok(trials)
 }

@@ -10,6 +10,7 @@ use crate::process::{Running, Scratch, free_port, pin};
 use crate::raw::{Entry, Raw};
 use crate::table::{Table, median, number};
 use crate::trial::Arena;
+use crate::turns::Turns;
 use crate::workload::{Traffic, Workload};
 use anyhow::{Context, anyhow};
 use flowgen::{Plan, Protocol};
@@ -83,7 +84,7 @@ fn sequence(plan: &Plan) -> Option<Range<usize>> {
 /// Raw data cannot be written. What a collector fails at is said, and the others go on.
 pub fn in_turn(
     arena: &Arena,
-    peers: &[Box<dyn Peer>],
+    turns: &mut Turns,
     workload: &Workload,
     asked: Asked,
     rounds: u32,
@@ -91,17 +92,15 @@ pub fn in_turn(
 ) -> anyhow::Result<Vec<Latency>> {
     let mut all = Vec::new();
     for round in 1..=rounds {
-        for peer in peers {
-            match measure(arena, peer.as_ref(), workload, Asked { round, ..asked }) {
-                Ok(Some(one)) => {
-                    raw.write(&Entry::Latency(one.clone()))?;
-                    all.push(one);
-                }
-                Ok(None) if round == 1 => eprintln!("versus: {} cannot repeat what it receives", peer.name()),
-                Ok(None) => {}
-                Err(why) => eprintln!("versus: {}: {why:#}", peer.name()),
+        let turn = |peer: &dyn Peer, _: &mut Raw| {
+            let found = measure(arena, peer, workload, Asked { round, ..asked });
+            let found = found.with_context(|| format!("{} on {}", peer.name(), workload.name))?;
+            if found.is_none() && round == 1 {
+                eprintln!("versus: {} cannot repeat what it receives", peer.name());
             }
-        }
+            Ok(found)
+        };
+        all.extend(turns.round(workload, raw, turn, |one| Entry::Latency(one.clone()))?);
     }
     Ok(all)
 }

@@ -4,6 +4,7 @@
 //! workload     what is sent, by flowgen, which counts what it sends
 //!   -> peer    a collector: how it is started, what it says it has kept; a file each
 //!   -> trial   one collector, one workload, one rate: processor time, memory, disk, sums
+//!   -> turns   every collector after the other, and who gave no result
 //!   -> cost, rate, latency   rounds of trials, bisection, percentiles
 //!      soak, hostile, scale  long runs, bad company, more cores than are here
 //!      queries  the same questions to the same flows, on disk
@@ -30,6 +31,7 @@ mod soak;
 mod summary;
 mod table;
 mod trial;
+mod turns;
 mod workload;
 
 fn main() -> std::process::ExitCode {

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::File;
 use std::net::UdpSocket;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -43,6 +44,18 @@ pub struct Ended {
     /// Resident memory at its peak.
     pub peak_kib: u64,
 }
+
+/// A collector that did not come to listen: there is no use in trying it again.
+#[derive(Debug)]
+pub struct NeverListened(pub String);
+
+impl fmt::Display for NeverListened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NeverListened {}
 
 /// A process and those that it starts; none outlives this one.
 pub struct Running {
@@ -84,12 +97,13 @@ impl Running {
     /// Waits until it listens on a port.
     ///
     /// # Errors
-    /// It ended, or does not listen within 20 seconds.
+    /// [`NeverListened`]: it ended, or does not listen within 20 seconds.
     pub fn wait_for(&mut self, port: u16) -> anyhow::Result<()> {
         let end = Instant::now() + Duration::from_secs(20);
         while Instant::now() < end {
             if let Some(status) = self.child.try_wait()? {
-                bail!("it ended before it listened ({status}): {}", self.complaint());
+                let why = format!("it ended before it listened ({status}): {}", self.complaint());
+                return Err(NeverListened(why).into());
             }
             if Queue::of(port).is_some() {
                 std::thread::sleep(Duration::from_millis(150));
@@ -97,7 +111,7 @@ impl Running {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        bail!("it does not listen on port {port}: {}", self.complaint())
+        Err(NeverListened(format!("it does not listen on port {port}: {}", self.complaint())).into())
     }
 
     /// The last line that it wrote to standard error.

@@ -8,6 +8,7 @@ use crate::peer::Peer;
 use crate::raw::{Entry, Raw};
 use crate::table::{Table, median, number};
 use crate::trial::{Arena, Asked, FEW, Trial};
+use crate::turns::Turns;
 use crate::workload::{TooSlow, Workload};
 use serde::{Deserialize, Serialize};
 
@@ -149,7 +150,7 @@ fn bisect(
 /// Raw data cannot be written. What a collector fails at is said, and the others go on.
 pub fn measure(
     arena: &Arena,
-    peers: &[Box<dyn Peer>],
+    turns: &mut Turns,
     workload: &Workload,
     search: Search,
     rounds: u32,
@@ -157,15 +158,12 @@ pub fn measure(
 ) -> anyhow::Result<Vec<LossFree>> {
     let mut all = Vec::new();
     for round in 1..=rounds {
-        for peer in peers.iter().filter(|p| p.takes(workload)) {
-            match loss_free(arena, peer.as_ref(), workload, Search { round, ..search }, raw) {
-                Ok(one) => {
-                    raw.write(&Entry::LossFree(one.clone()))?;
-                    all.push(one);
-                }
-                Err(why) => eprintln!("versus: {why:#}"),
-            }
-        }
+        all.extend(turns.round(
+            workload,
+            raw,
+            |peer, raw| loss_free(arena, peer, workload, Search { round, ..search }, raw).map(Some),
+            |one| Entry::LossFree(one.clone()),
+        )?);
     }
     Ok(all)
 }
@@ -219,7 +217,7 @@ pub fn table(found: &[LossFree]) -> Table {
 /// Raw data cannot be written. What a collector fails at is said, and the others go on.
 pub fn losses(
     arena: &Arena,
-    peers: &[Box<dyn Peer>],
+    turns: &mut Turns,
     workload: &Workload,
     asked: &Rates,
     raw: &mut Raw,
@@ -227,17 +225,14 @@ pub fn losses(
     let mut trials = Vec::new();
     for round in 1..=asked.rounds {
         for &rate in &asked.rates {
-            for peer in peers.iter().filter(|p| p.takes(workload)) {
-                let seconds = asked.seconds;
-                let asked = Asked { measure: "loss", round, rate, seconds, trains: false, rotate: None, distinct: FEW };
-                match arena.trial(peer.as_ref(), workload, asked) {
-                    Ok(trial) => {
-                        raw.write(&Entry::Trial(trial.clone()))?;
-                        trials.push(trial);
-                    }
-                    Err(why) => eprintln!("versus: {why:#}"),
-                }
-            }
+            let seconds = asked.seconds;
+            let asked = Asked { measure: "loss", round, rate, seconds, trains: false, rotate: None, distinct: FEW };
+            trials.extend(turns.round(
+                workload,
+                raw,
+                |peer, _| arena.trial(peer, workload, asked).map(Some),
+                |trial| Entry::Trial(trial.clone()),
+            )?);
         }
     }
     Ok(trials)

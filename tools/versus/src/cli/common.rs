@@ -1,10 +1,11 @@
 //! What every measurement asks: whom, what, where, and where the raw data goes.
 
 use crate::machine::{Cores, Machine};
-use crate::peer::{self, Own, Peer};
+use crate::peer::{self, Own, Peer as _};
 use crate::process::{end_together, pin};
 use crate::raw::{Entry, Raw};
 use crate::trial::Arena;
+use crate::turns::Turns;
 use crate::workload::{self, Workload};
 use anyhow::{Context, bail};
 use std::path::PathBuf;
@@ -32,7 +33,7 @@ pub struct Common {
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
     /// Where collectors write while they run [default: the system's folder for temporary files]
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", global = true)]
     dir: Option<PathBuf>,
     /// The core that sends [default: the first]
     #[arg(long, value_name = "N")]
@@ -47,7 +48,7 @@ pub struct Set {
     /// Where trials are held.
     pub arena: Arena,
     /// The collectors that were asked for and are here.
-    pub peers: Vec<Box<dyn Peer>>,
+    pub turns: Turns,
     /// The workloads that were asked for.
     pub workloads: Vec<Workload>,
     /// Where raw data goes.
@@ -58,6 +59,12 @@ impl Common {
     /// Whether raw data goes somewhere as CSV.
     pub fn has_csv(&self) -> bool {
         self.csv.is_some()
+    }
+
+    /// Where collectors write, where that was said.
+    #[cfg(test)]
+    pub fn dir(&self) -> Option<&std::path::Path> {
+        self.dir.as_deref()
     }
 
     /// Whether workloads were named.
@@ -75,9 +82,14 @@ impl Common {
             bail!("there is no workload {unknown}; versus list names them");
         }
         workloads.retain(|w| self.workload.is_empty() || self.workload.iter().any(|name| name == w.name));
-        let mut peers = peer::all();
+        let (mut peers, mut named) = (peer::all(), self.peer.clone());
         if let (Some(command), Some(totals)) = (&self.command, &self.totals) {
-            peers.push(Box::new(Own::new(command, totals)?));
+            let own = Own::new(command, totals)?;
+            // To give its command is to name it, unless others alone are named.
+            if named.is_empty() {
+                named.push(own.name().to_owned());
+            }
+            peers.push(Box::new(own));
         }
         if let Some(unknown) = self.peer.iter().find(|p| peers.iter().all(|known| known.name() != *p)) {
             bail!("there is no collector {unknown}; versus list names them");
@@ -103,7 +115,7 @@ impl Common {
         end_together()?;
         // What watches a collector does not run on its core.
         pin(&[cores.sender])?;
-        Ok(Set { arena: Arena { cores, base }, peers, workloads, raw })
+        Ok(Set { arena: Arena { cores, base }, turns: Turns::new(peers, named), workloads, raw })
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{cost, latency, rate};
 
 /// Arguments of `versus` alone.
 #[derive(clap::Args)]
+#[group(skip)]
 pub struct Args {
     #[command(flatten)]
     common: Common,
@@ -35,23 +36,27 @@ fn minutes(workloads: usize, peers: usize, args: &Args) -> f64 {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut set = args.common.prepare()?;
-    let long = minutes(set.workloads.len(), set.peers.len(), args);
-    eprintln!("versus: {} workloads, {} collectors: about {long:.0} minutes", set.workloads.len(), set.peers.len());
+    let long = minutes(set.workloads.len(), set.turns.peers().len(), args);
+    eprintln!(
+        "versus: {} workloads, {} collectors: about {long:.0} minutes",
+        set.workloads.len(),
+        set.turns.peers().len()
+    );
     let mut all = Measured::default();
     let Args { rounds, seconds, rate, .. } = *args;
     for workload in &set.workloads {
         eprintln!("versus: {}", workload.name);
         let plan = cost::Plan { rounds, seconds, rate };
-        all.trials.extend(cost::measure(&set.arena, &set.peers, workload, plan, &mut set.raw)?);
+        all.trials.extend(cost::measure(&set.arena, &mut set.turns, workload, plan, &mut set.raw)?);
         let fixed = rate::Rates { rounds, rates: args.loss_rates.clone(), seconds };
-        all.trials.extend(rate::losses(&set.arena, &set.peers, workload, &fixed, &mut set.raw)?);
+        all.trials.extend(rate::losses(&set.arena, &mut set.turns, workload, &fixed, &mut set.raw)?);
         for trains in [false, true] {
             let search = rate::Search { round: 0, seconds, first: rate, within: 0.05, trains, rotate: None };
-            all.rates.extend(rate::measure(&set.arena, &set.peers, workload, search, rounds, &mut set.raw)?);
+            all.rates.extend(rate::measure(&set.arena, &mut set.turns, workload, search, rounds, &mut set.raw)?);
         }
         if latency::plan(workload).is_some() {
             let asked = latency::Asked { round: 0, rate: args.latency_rate, seconds };
-            let found = latency::in_turn(&set.arena, &set.peers, workload, asked, rounds, &mut set.raw)?;
+            let found = latency::in_turn(&set.arena, &mut set.turns, workload, asked, rounds, &mut set.raw)?;
             all.latencies.extend(found);
         }
     }
@@ -69,5 +74,5 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             csv.write(&entry)?;
         }
     }
-    Ok(())
+    set.turns.verdict()
 }
