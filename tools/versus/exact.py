@@ -9,7 +9,7 @@
 nfcapd, nfacctd, goflow2 and Python's netflow get the recording's datagrams from flowgen over loopback, tshark reads the file. Flows are paired
 by addresses, ports and protocol. A field that a collector does not print is not compared. nfacctd adds up flows that are alike in all that is
 compared but packets and bytes. `VERSUS_PYTHON` names an interpreter that
-has `netflow`. README.md says of each difference who is right, and by which RFC.
+has `netflow`. What is missing is named with the command that gets it. README.md says of each difference who is right, and by which RFC.
 """
 import argparse
 import collections
@@ -269,6 +269,24 @@ def short(flow):
     return " ".join(str(flow.get(k)) for k in (*KEY, "packets", "bytes"))
 
 
+def missing(name):
+    """How to get a collector that is not here."""
+    if name == "netflow":
+        python = os.environ.get("VERSUS_PYTHON", "python3")
+        try:
+            probe = subprocess.run([python, "-c", "import netflow.collector"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL, timeout=30)
+            is_here = probe.returncode == 0
+        except (OSError, subprocess.SubprocessError):
+            is_here = False
+        return None if is_here else "python3 -m venv DIR && DIR/bin/pip install netflow, then VERSUS_PYTHON=DIR/bin/python"
+    programs, how = {"nfdump": (["nfcapd", "nfdump"], "apt install nfdump"), "nfacctd": (["nfacctd"], "apt install pmacct"),
+                     "tshark": (["tshark"], "apt install tshark"),
+                     "goflow2": (["goflow2"], "go install github.com/netsampler/goflow2/v2/cmd/goflow2@latest")}[name]
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", os.path.expanduser("~/go/bin")])
+    return None if all(shutil.which(p, path=path) for p in programs) else how
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="*", default=[os.path.join(ROOT, "fixtures")], help="files and folders [fixtures/]")
@@ -276,13 +294,24 @@ def main():
     parser.add_argument("--peer", default="nfdump,nfacctd,tshark,goflow2,netflow", help="collectors, with commas between")
     a = parser.parse_args()
     known = {"nfdump": nfdump, "nfacctd": nfacctd, "tshark": tshark, "goflow2": goflow2, "netflow": netflow}
+    names = []
+    for name in a.peer.split(","):
+        if name not in known:
+            parser.error(f"there is no collector {name}: there are {', '.join(known)}")
+        how = missing(name)
+        if how:
+            print(f"exact.py: {name} is missing; get it by: {how}", file=sys.stderr)
+        else:
+            names.append(name)
+    if not names:
+        return 1
     below = lambda path: glob.glob(os.path.join(path, "**", "*.pcap"), recursive=True) if os.path.isdir(path) else [path]
     files = sorted(f for path in a.paths for f in below(path) if a.only in f)
     print("| recording | collector | flows of flowlane / its | alike | differ: flowlane / it | only flowlane | only it |")
     print("|---|---|---:|---:|---|---|---|")
     for path in files:
         ours = list(flowlane(path))
-        for name in a.peer.split(","):
+        for name in names:
             with tempfile.TemporaryDirectory() as folder:
                 try:
                     theirs = list(known[name](path, folder))

@@ -59,3 +59,21 @@ impl Peer for Netflow {
         Signal::SIGINT
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    /// `exact.py` must not start a collector for each recording that cannot run.
+    #[test]
+    fn exact_names_it_as_missing_at_once() {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/exact.py");
+        let mut command = Command::new("python3");
+        let output =
+            command.args([script, "--peer", "netflow"]).env("VERSUS_PYTHON", "/no/such/python").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+        assert!(said.contains("netflow is missing; get it by: ") && said.contains("pip install netflow"), "{said}");
+        assert!(output.stdout.is_empty());
+    }
+}
