@@ -309,6 +309,7 @@ fn run(what: What) -> anyhow::Result<()> {
             let scale = scale::measure(&set.arena, args.seconds, &mut set.raw)?;
             set.raw.write(&Entry::Scale(scale.clone()))?;
             scale::tables(&scale).iter().for_each(|(_, title, table)| println!("{title}\n{}", table.text()));
+            scale::notes(&scale).iter().for_each(|note| println!("{note}"));
             Ok(())
         }
         What::Queries(args) => questions(&args),
