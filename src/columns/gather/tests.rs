@@ -1,7 +1,8 @@
-//! One table of cases for every kernel that this machine has, against plain arithmetic.
+//! One table of cases for every kernel that this machine has, scalar ones among them, against plain arithmetic.
 
 use super::places::Places;
 use super::window::{At, Clock, Field, Filled, Kernel, Lane, Rows, SLACK, Segment, Simd, Slots, WIDTH, Windows};
+use super::{Listed, Positions, Strided, scalar};
 
 const CLOCK: Clock = Clock { export_us: 1_700_000_000_000_000, uptime_ms: 40_000 };
 const LANES: [Lane; 8] =
@@ -75,6 +76,51 @@ fn whole(len: usize) -> Segment {
     Segment { before: 0, after: len }
 }
 
+/// The scalar kernels with the same fields: every byte of every row.
+fn check_scalar(bytes: &[u8], starts: &[u32], stride: Option<usize>, fields: &[Field]) {
+    match stride {
+        Some(stride) => scalar_rows(Strided::new(bytes, stride), bytes, starts, fields),
+        None => scalar_rows(Listed { bytes, starts }, bytes, starts, fields),
+    }
+}
+
+fn scalar_rows<P: Positions>(at: P, bytes: &[u8], starts: &[u32], fields: &[Field]) {
+    for field in fields {
+        let (n, rel, width) = (starts.len(), field.rel, field.width);
+        macro_rules! number {
+            ($t:ty) => {{
+                let mut to = vec![0 as $t; n];
+                assert!(scalar::unsigned(at, rel, width, &mut to));
+                to.iter().map(|v| v.to_ne_bytes().to_vec()).collect()
+            }};
+        }
+        let time = |convert: fn(u64) -> i64| {
+            let mut to = vec![0; n];
+            assert!(scalar::time(at, rel, width, &mut to, |v| Some(convert(v))));
+            to.iter().map(|v: &i64| v.to_ne_bytes().to_vec()).collect()
+        };
+        let rows: Vec<Vec<u8>> = match field.lane {
+            None => {
+                let mut to = vec![[0; WIDTH]; n];
+                scalar::bytes(at, rel, &mut to);
+                to.iter().map(|v| v.to_vec()).collect()
+            }
+            Some(Lane::Quad) => number!(u8),
+            Some(Lane::Pair) => number!(u16),
+            Some(Lane::Word | Lane::WidenPair) => number!(u32),
+            Some(Lane::Uptime) => time(|v| {
+                let ago = CLOCK.uptime_ms.wrapping_sub(v as u32).cast_signed();
+                CLOCK.export_us - 1000 * i64::from(ago)
+            }),
+            Some(Lane::Millis) => time(|v| v.wrapping_mul(1000).cast_signed()),
+            Some(_) => number!(u64),
+        };
+        for (i, (row, &start)) in rows.iter().zip(starts).enumerate() {
+            assert_eq!(*row, expected(&bytes[start as usize..], field), "row {i} of {n}: {field:?}");
+        }
+    }
+}
+
 fn starts(n: usize, stride: usize) -> Vec<u32> {
     (0..n).map(|i| (i * stride) as u32).collect()
 }
@@ -93,22 +139,35 @@ fn machines_with_vectors_use_them() {
     assert_eq!(kernels().count(), there.len() - 1);
 }
 
+/// All that one field can be: each lane with each width that it takes, and sixteen bytes.
+fn every_kind() -> impl Iterator<Item = (Option<Lane>, usize)> {
+    LANES.map(Some).into_iter().chain([None]).flat_map(|lane| {
+        let widths = match lane {
+            None => WIDTH..=WIDTH,
+            Some(Lane::WidenPair) => 1..=2,
+            Some(Lane::Widen | Lane::Uptime) => 1..=4,
+            Some(lane) => 1..=lane.bytes(),
+        };
+        widths.map(move |width| (lane, width))
+    })
+}
+
 #[test]
 fn every_width_offset_and_count() {
     const STRIDE: usize = 31;
     let bytes = noise(70 * STRIDE);
-    for simd in kernels() {
-        for lane in LANES.map(Some).into_iter().chain([None]) {
-            let room = lane.map_or(WIDTH, |l| if l == Lane::WidenPair { 2 } else { l.bytes().min(8) });
-            let room = if matches!(lane, Some(Lane::Widen | Lane::Uptime)) { 4 } else { room };
-            for width in if lane.is_some() { 1 } else { WIDTH }..=room {
-                for rel in 0..=STRIDE - width {
-                    let field = Field { rel, width, lane, column: 0 };
-                    for n in (0..=17).chain([29, 30, 31, 32, 33, 63, 64, 65, 69, 70]) {
-                        let starts = starts(n, STRIDE);
-                        check(simd, &bytes[..n * STRIDE], &starts, Some(STRIDE), STRIDE, &[field]);
-                        check(simd, &bytes[..n * STRIDE], &starts, None, STRIDE, &[field]);
-                    }
+    for (lane, width) in every_kind() {
+        for rel in 0..=STRIDE - width {
+            let field = Field { rel, width, lane, column: 0 };
+            // Every number of records where a window starts and ends with the field, some of them elsewhere.
+            let all = rel == 0 || rel == STRIDE - width;
+            for n in (0..=70).filter(|n| all || *n <= 9 || (29..=33).contains(n)) {
+                let (starts, bytes) = (starts(n, STRIDE), &bytes[..n * STRIDE]);
+                check_scalar(bytes, &starts, Some(STRIDE), &[field]);
+                check_scalar(bytes, &starts, None, &[field]);
+                for simd in kernels() {
+                    check(simd, bytes, &starts, Some(STRIDE), STRIDE, &[field]);
+                    check(simd, bytes, &starts, None, STRIDE, &[field]);
                 }
             }
         }
@@ -151,14 +210,17 @@ fn every_shape() {
 #[test]
 fn records_that_end_at_the_end_of_memory() {
     let page = Page::new();
-    for simd in kernels() {
-        for stride in [4usize, 15, 16, 17, 31, 40, 48, 76] {
+    for (lane, width) in every_kind() {
+        for stride in [4usize, 15, 16, 17, 31, 40, 48, 76].into_iter().filter(|&stride| stride >= width) {
             for n in 0..=70usize {
-                let records = page.end(n * stride);
-                for rel in [0, stride - 4] {
-                    let field = Field { rel, width: 4, lane: Some(Lane::Word), column: 0 };
-                    check(simd, records, &starts(n, stride), Some(stride), stride, &[field]);
-                    check(simd, records, &starts(n, stride), None, stride, &[field]);
+                let (records, starts) = (page.end(n * stride), starts(n, stride));
+                for rel in [0, stride - width] {
+                    let field = Field { rel, width, lane, column: 0 };
+                    check_scalar(records, &starts, Some(stride), &[field]);
+                    for simd in kernels() {
+                        check(simd, records, &starts, Some(stride), stride, &[field]);
+                        check(simd, records, &starts, None, stride, &[field]);
+                    }
                 }
             }
         }
