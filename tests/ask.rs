@@ -410,6 +410,19 @@ fn keys_have_a_type_in_ndjson_and_parquet() {
 }
 
 #[test]
+fn an_empty_folder_has_no_blanks_and_damage_costs_no_row_a_byte() {
+    let scratch = Scratch::new("info");
+    let (out, why, code) = said(&["info", &scratch.path("")]);
+    assert_eq!((&*out, code), ("files      0 sealed, 0 hot\n", Some(0)), "{why}");
+    let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    let bytes =
+        |path: &str| serde_json::from_str::<Value>(&said(&["info", "--json", path]).0).expect("JSON")["bytes"].clone();
+    let alone = bytes(&file);
+    std::fs::write(scratch.path("broken.parquet"), vec![b'x'; 5000]).expect("written");
+    assert_eq!(bytes(&scratch.path("")), alone);
+}
+
+#[test]
 fn one_way_flows_are_why_there_is_no_conversation() {
     let scratch = Scratch::new("one-way");
     let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");

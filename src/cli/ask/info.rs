@@ -97,6 +97,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             |about| all.add(about),
         )
     });
+    // What cannot be read has no rows, and is no part of what a row takes.
+    let lost = stats.damaged.iter().filter(|d| d.rows == 0).filter_map(|d| std::fs::metadata(&d.path).ok());
+    bytes = bytes.saturating_sub(lost.map(|m| m.len()).sum());
     let time = |us: Option<i128>| {
         let mut text = Vec::new();
         if let Some(us) = us.and_then(|us| i64::try_from(us).ok()) {
@@ -116,7 +119,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         });
         writeln!(out, "{object}")?;
     } else {
-        writeln!(out, "files      {sealed} sealed, {hot} hot; schema version {}", schemas.join(" and "))?;
+        let version =
+            if schemas.is_empty() { String::new() } else { format!("; schema version {}", schemas.join(" and ")) };
+        writeln!(out, "files      {sealed} sealed, {hot} hot{version}")?;
+        if all.rows == 0 {
+            return Ok(from.end(&scan, &stats));
+        }
         writeln!(out, "flows      {} rows, {bytes} bytes, {each:.1} a row", all.rows)?;
         writeln!(out, "received   {} to {}", time(all.first), time(all.last))?;
         let versions: Vec<String> = all.versions.iter().map(|(v, n)| format!("{n} of version {v}")).collect();
