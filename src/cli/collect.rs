@@ -421,6 +421,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             })?
         }
         (Some(format), Out::Folder(path)) => {
+            if args.keep.is_some() || args.keep_bytes.is_some() || args.keep_free.is_some() {
+                anyhow::bail!(
+                    "--keep, --keep-bytes and --keep-free remove Parquet files only; leave them out, or choose --format parquet"
+                );
+            }
             let stretch = i64::try_from(args.rotate.seconds).unwrap_or(300).saturating_mul(1_000_000);
             Output::folder(path, format, stretch, registry.clone()).with_context(|| {
                 format!("cannot write to the folder {}; give --out a folder that may be written to", path.display())
@@ -436,10 +441,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             &format!("the state of the last run is damaged: {damage}; {known} entries before it are used"),
         );
     }
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, impatient) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // The second signal ends the program at once.
-        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())?;
+        // The second signal ends the program at once; but some send the first one twice, to the process and to its group.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, impatient.clone())?;
         signal_hook::flag::register(signal, stop.clone())?;
     }
     let again = Arc::new(AtomicBool::new(false));
@@ -494,6 +499,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if line {
         let _ = write!(io::stderr(), "\r\x1b[K");
     }
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(1));
+        impatient.store(true, Ordering::Relaxed);
+    });
     // While the last rows are written it still answers.
     let (summary, result) = running.join();
     drop(serving);

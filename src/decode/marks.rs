@@ -95,11 +95,10 @@ fn key(exporter: &SocketAddr, message: &Message<'_>) -> (IpAddr, u8, u32) {
 }
 
 /// Whether a message shows that its exporter started anew since the last one of its stream. A number that went back shows
-/// no restart by itself, nor does an uptime: several parts of a router can share a stream.
+/// no restart by itself, and IPFIX says nothing else; nor does an uptime: several parts of a router can share a stream.
 pub(super) fn has_restarted(stream: &Stream, last: &RunMeta, message: &Message<'_>) -> bool {
     match message.version() {
         9 => stream.sequence.restarted(message.uptime_ms()) && Mark::of_last(last).is_before_boot(Mark::of(message)),
-        10 => stream.sequence.counts_from_zero(message.sequence()),
         _ => false,
     }
 }

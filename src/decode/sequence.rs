@@ -76,8 +76,6 @@ const WINDOW: u32 = 64;
 const OVERTAKE_MS: u32 = 30_000;
 /// Messages with sets not decoded yet that are remembered at most.
 const MAX_OPEN: usize = 64;
-/// The most units that one message can hold: records of a byte each.
-const MAX_UNITS: u32 = 1 << 16;
 
 /// A message of which not all units are known.
 #[derive(Clone, Copy, Debug)]
@@ -330,24 +328,6 @@ impl Sequence {
         uptime.is_some_and(|u| {
             u < self.uptime && self.uptime - u > OVERTAKE_MS && u.wrapping_sub(self.uptime) > 120 * OVERTAKE_MS
         })
-    }
-
-    /// Whether an exporter that counts data records starts to count from zero, after a run of messages without a doubt: of
-    /// several that share a number line each would seem to, again and again.
-    #[cold]
-    pub(super) fn counts_from_zero(&self, number: u32) -> bool {
-        if number >= self.expected || number > self.reach() || self.holes.has(number, self.seen) {
-            return false;
-        }
-        let (mut later, mut run) = (self.expected, 0);
-        for earlier in self.recent() {
-            let step = later.wrapping_sub(earlier);
-            if step == 0 || step > MAX_UNITS || earlier <= number {
-                return false;
-            }
-            (later, run) = (earlier, run + 1);
-        }
-        run == RECENT
     }
 
     /// The next message is the first of an exporter that started anew.

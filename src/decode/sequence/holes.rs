@@ -78,11 +78,6 @@ impl Holes {
         self.0.push(hole);
     }
 
-    /// Whether a message that comes late could start here.
-    pub(super) fn has(&self, start: u32, seen: u32) -> bool {
-        self.0.iter().any(|h| h.takes(start, 0, seen))
-    }
-
     /// Puts a message that came late in its place.
     pub(super) fn fill(&mut self, start: u32, units: &Units, seen: u32, fix: &mut Correction) -> Option<Filled> {
         let at = self.0.iter().position(|h| h.takes(start, units.known, seen))?;

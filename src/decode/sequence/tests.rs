@@ -213,22 +213,6 @@ fn messages_of_many_sizes_that_get_lost_are_numbered_by_their_starts() {
     assert_eq!((s.sum.lost, s.sum.resets, s.sum.reordered), (lost, 0, 0));
 }
 
-#[test]
-fn a_count_from_zero_is_a_restart_after_a_run_without_doubt() {
-    let mut s = Counted::default();
-    for i in 0..40 {
-        s.step(1000 + i * 5, &whole(5));
-    }
-    assert!(s.sequence.counts_from_zero(0) && s.sequence.counts_from_zero(10));
-    assert!(!s.sequence.counts_from_zero(1190), "near: a duplicate or late");
-    // Two senders that share a stream never have such a run.
-    let mut s = Counted::default();
-    for i in 0..40 {
-        s.step(if i % 2 == 0 { i * 5 } else { 1_000_000 + i * 5 }, &whole(5));
-    }
-    assert!(!s.sequence.counts_from_zero(0));
-}
-
 /// What may happen to a message on its way.
 #[derive(Clone, Copy, Debug)]
 struct Fate {
