@@ -97,7 +97,7 @@ fn a_reader_that_sleeps_costs_counted_lines_and_no_waiting() {
     // Twice where the thread came late to the first line.
     let count =
         |l: &&Value| l["message"].as_str()?.strip_suffix(" lines were dropped: nobody read them as fast")?.parse().ok();
-    let counts: Vec<u64> = told.iter().filter_map(|l| count(l)).collect();
+    let counts: Vec<u64> = told.iter().filter_map(count).collect();
     assert_eq!((counts.len(), counts.iter().sum()), (told.len(), dropped), "{told:?}");
     assert_eq!((lines.len() - told.len()) as u64 + dropped, WAITING as u64 + 500);
 }
