@@ -312,8 +312,11 @@ impl VarBuf {
             self.offsets.extend(&0i32.to_ne_bytes());
         }
         let first = self.data.len();
-        // The fields of a set are no more than the set.
-        let mut to = self.data.spare(bytes.len() + CHUNK);
+        let total = fields.iter().fold(0usize, |all, &(_, len)| all.saturating_add(len as usize));
+        if total > bytes.len() {
+            return false;
+        }
+        let mut to = self.data.spare(total + CHUNK);
         let (ends, _) = self.offsets.spare(4 * fields.len()).as_chunks_mut::<4>();
         let mut at = 0;
         for (&(start, len), end) in fields.iter().zip(ends) {
