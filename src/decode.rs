@@ -35,7 +35,7 @@ use crate::error::{Error, ErrorKind};
 use crate::template::{Event, Held, HeldLimits, Limits, OptionsTables, Template, Templates};
 use crate::wire::Message;
 use learned::Learning;
-use marks::{Marks, has_restarted};
+use marks::Marks;
 use message::{Scope, Waiting};
 use plans::{Output, Plans};
 use sequence::{Correction, Units};
@@ -245,15 +245,12 @@ impl Decoder {
             let limit = Error::new(ErrorKind::ExporterLimit, 0, self.config.exporters, self.config.exporters);
             return self.refuse(limit, sender, datagram.len(), outcome);
         };
-        let Some((stream, meta)) = self.streams.at(place) else { return };
+        let Some((stream, _)) = self.streams.at(place) else { return };
         let at = stream.exporter;
         if self.exporters.at(at).is_none() {
             // Streams are forgotten with their exporter, but for those of connections that ended: this one begins anew.
             self.forget_ended();
             return self.message(datagram, sender, received_at, outcome, is_limited);
-        }
-        if sender.session.is_none() && has_restarted(stream, meta, &message) {
-            self.restarted(place, sender, &message, received_at);
         }
         let Some((stream, meta)) = self.streams.at(place) else { return };
         let Some(known) = self.exporters.at(at) else { return };

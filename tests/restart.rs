@@ -67,11 +67,11 @@ fn a_damaged_state_is_told_of_put_aside_and_used_up_to_the_damage() {
     first.row(&socket, &head(1).message(&[head(0).template(301, &FLOW), set(301, &record(2))]));
     std::thread::sleep(WRITTEN);
     drop(first);
-    // The last entry, which is of template 301.
+    // The entry of template 301, and with it where streams stood, which is noted after it.
     let path = state.join("learned");
     let mut bytes = fs::read(&path).expect("the state");
-    let last = bytes.len() - 1;
-    bytes[last] ^= 1;
+    let entry = bytes.windows(2).rposition(|id| id == 301u16.to_be_bytes()).expect("template 301");
+    bytes[entry] ^= 1;
     fs::write(&path, &bytes).expect("damaged");
     let second = start(&state);
     let said = &second.before;

@@ -100,35 +100,6 @@ fn an_exporter_that_started_anew_sends_from_another_port() {
 }
 
 #[test]
-fn an_exporter_that_starts_anew_is_not_read_by_its_old_templates() {
-    let layout = [spec(12, 4), spec(8, 4), spec(2, 4)];
-    let mut decoder = decoder();
-    let old = Head { uptime: 9_000_000, ..head(9, 500) };
-    send(&mut decoder, &old.message(&[old.template(256, &V4)]));
-    let first = 501;
-    for i in 0..20 {
-        assert_eq!(send(&mut decoder, &Head { sequence: first + i, ..old }.message(&[set(256, &[7; 12])])), (1, 0));
-    }
-    let anew = Head { uptime: 4_000, secs: old.secs + 30, ..head(9, 0) };
-    assert_eq!(send(&mut decoder, &anew.message(&[set(256, &[7; 12])])), (0, 1));
-    let told = Head { sequence: 1, ..anew }.message(&[anew.template(256, &layout)]);
-    let outcome = decoder.decode(&told, exporter(), Timestamp(T0));
-    assert_eq!((outcome.late_records, outcome.late_sets), (1, 1));
-    let stats = decoder.stats();
-    assert_eq!((stats.resets, stats.lost, stats.unverifiable), (1, 0, 0));
-    let last = decoder.flush().pop().expect("a batch");
-    assert!(last.column("packets").is_some() && last.column("bytes").is_none());
-    // Who is told of it reads it so, too: even where it is killed before the template comes again.
-    let mut other = self::decoder();
-    send(&mut other, &old.message(&[old.template(256, &V4)]));
-    for i in 0..20 {
-        send(&mut other, &Head { sequence: first + i, ..old }.message(&[set(256, &[7; 12])]));
-    }
-    send(&mut other, &anew.message(&[set(256, &[7; 12])]));
-    assert_eq!(restarted(&mut other).held_sets(), 1);
-}
-
-#[test]
 fn a_number_that_starts_anew_keeps_the_templates() {
     let mut decoder = decoder();
     let template = head(10, 500).template(256, &V4);

@@ -1,13 +1,12 @@
-//! Restarts of exporters: while nobody listened, and while somebody did.
+//! Restarts of exporters while nobody listened.
 //!
 //! One that starts anew may give a template's id another layout. Its data wait then until it says which; RFC 3954 section 9
 //! and RFC 7011 section 8 have it tell its templates first of all.
 
-use super::learned::{Learned, shorten};
-use super::stream::{Sender, Stream};
+use super::learned::Learned;
 use super::{Decoder, Timestamp};
 use crate::columns::RunMeta;
-use crate::wire::{Header, Message};
+use crate::wire::Message;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -26,10 +25,6 @@ pub(super) struct Mark {
 impl Mark {
     pub(super) fn of(message: &Message<'_>) -> Self {
         Self::new(message.sequence(), message.export_time_us(), message.uptime_ms())
-    }
-
-    fn of_last(meta: &RunMeta) -> Self {
-        Self::new(meta.sequence, meta.export_time.0, meta.uptime_ms)
     }
 
     fn new(sequence: u32, sent_us: i64, uptime_ms: Option<u32>) -> Self {
@@ -94,15 +89,6 @@ fn key(exporter: &SocketAddr, message: &Message<'_>) -> (IpAddr, u8, u32) {
     (exporter.ip().to_canonical(), message.version(), message.domain_id())
 }
 
-/// Whether a message shows that its exporter started anew since the last one of its stream. A number that went back shows
-/// no restart by itself, and IPFIX says nothing else; nor does an uptime: several parts of a router can share a stream.
-pub(super) fn has_restarted(stream: &Stream, last: &RunMeta, message: &Message<'_>) -> bool {
-    match message.version() {
-        9 => stream.sequence.restarted(message.uptime_ms()) && Mark::of_last(last).is_before_boot(Mark::of(message)),
-        _ => false,
-    }
-}
-
 impl Decoder {
     /// Adds to what was learned where each stream stands: a restart of an exporter while nobody listens is known by it.
     /// Once a minute will do, and at the end.
@@ -134,25 +120,6 @@ impl Decoder {
             }
             let (exporter, received_at) = (meta.exporter, meta.received_at);
             self.work.learning.push(Learned { exporter, received_at, message });
-        }
-    }
-
-    /// What an exporter said in a domain before it started anew means nothing any more.
-    #[cold]
-    pub(super) fn restarted(&mut self, place: u32, sender: &Sender<'_>, message: &Message<'_>, received_at: Timestamp) {
-        let Some((stream, _)) = self.streams.at(place) else { return };
-        stream.sequence.start_anew();
-        let Some(known) = self.exporters.at(stream.exporter) else { return };
-        let (version, domain) = (message.version(), message.domain_id());
-        known.templates.forget_domain(version, domain);
-        known.provisional.retain(|k| (k.0, k.1) != (version, domain));
-        known.tables.forget_domain(domain);
-        known.stats.held_dropped += self.work.held.drop_domain(known.origin, version, domain, None) as u64;
-        // Of v9 the uptime shows it again when this is learned anew.
-        if let (true, Header::Ipfix(_)) = (self.work.learning.on, message.header())
-            && let Some(message) = shorten(message.header(), 0, &[0, 2, 0, 8, 0, 2, 0, 0, 0, 3, 0, 8, 0, 3, 0, 0])
-        {
-            self.work.learning.push(Learned { exporter: *sender.address, received_at, message });
         }
     }
 }

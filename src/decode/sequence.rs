@@ -102,8 +102,6 @@ pub(super) struct Sequence {
     sure: bool,
     started: bool,
     known: bool,
-    // Whether the next message is known to be the first of a new count.
-    anew: bool,
     // Whether this exporter numbers messages by their ends.
     at_end: bool,
     uptime: u32,
@@ -226,7 +224,7 @@ impl Sequence {
             self.holes.add(Hole::before(start, before, self.seen.wrapping_add(RECENT as u32)));
             return self.follow(start, units, uptime);
         }
-        if std::mem::take(&mut self.anew) || self.restarted(uptime) {
+        if self.restarted(uptime) {
             self.forget();
             self.follow(start, units, uptime);
             return SequenceEvent::Reset;
@@ -277,7 +275,8 @@ impl Sequence {
     fn follow(&mut self, start: u32, units: &Units, uptime: Option<u32>) -> SequenceEvent {
         self.expected = start.wrapping_add(units.known);
         self.uptime = uptime.unwrap_or(0);
-        if !units.are_none() {
+        // One that may have no unit shares its number with the next, which is no duplicate then.
+        if units.known > 0 || units.held > 0 {
             self.remember(start, units.known);
         }
         self.known = units.are_known();
@@ -328,11 +327,6 @@ impl Sequence {
         uptime.is_some_and(|u| {
             u < self.uptime && self.uptime - u > OVERTAKE_MS && u.wrapping_sub(self.uptime) > 120 * OVERTAKE_MS
         })
-    }
-
-    /// The next message is the first of an exporter that started anew.
-    pub(super) fn start_anew(&mut self) {
-        (self.anew, self.sure) = (self.started, false);
     }
 
     /// Takes the units of a set that was decoded after its message.
