@@ -245,15 +245,13 @@ impl Decoder {
             let limit = Error::new(ErrorKind::ExporterLimit, 0, self.config.exporters, self.config.exporters);
             return self.refuse(limit, sender, datagram.len(), outcome);
         };
-        let Some((stream, _)) = self.streams.at(place) else { return };
+        let Some((stream, meta)) = self.streams.at(place) else { return };
         let at = stream.exporter;
-        if self.exporters.at(at).is_none() {
+        let Some(known) = self.exporters.at(at) else {
             // Streams are forgotten with their exporter, but for those of connections that ended: this one begins anew.
             self.forget_ended();
             return self.message(datagram, sender, received_at, outcome, is_limited);
-        }
-        let Some((stream, meta)) = self.streams.at(place) else { return };
-        let Some(known) = self.exporters.at(at) else { return };
+        };
         self.work.messages += 1;
         meta.received_at = received_at;
         meta.export_time = Timestamp(message.export_time_us());

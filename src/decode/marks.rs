@@ -100,7 +100,7 @@ impl Decoder {
     /// call: it has to be known as it was a moment before the collector was killed.
     pub fn mark_counts(&mut self) {
         let since = self.marks.noted;
-        self.note_streams(|meta| meta.version == 10 && meta.received_at >= since);
+        self.note_streams(|meta| meta.version == 10 && meta.received_at > since);
     }
 
     fn note_streams(&mut self, mut what: impl FnMut(&RunMeta) -> bool) {

@@ -192,6 +192,14 @@ impl Sequence {
         self.seen = self.seen.wrapping_add(1);
     }
 
+    /// Remembers a message by its number, if it surely has a unit: one that may have none shares the number with the next,
+    /// which is no duplicate then.
+    fn note(&mut self, start: u32, units: &Units) {
+        if units.known > 0 || units.held > 0 {
+            self.remember(start, units.known);
+        }
+    }
+
     #[cold]
     fn judge(&mut self, number: u32, units: &Units, uptime: Option<u32>, fix: &mut Correction) -> SequenceEvent {
         let mut own = Correction::default();
@@ -247,7 +255,7 @@ impl Sequence {
             return SequenceEvent::Reordered(0);
         }
         if !units.are_none() && self.recent().any(|n| n == start) {
-            self.remember(start, units.known);
+            self.note(start, units);
             return SequenceEvent::Duplicate;
         }
         if ahead <= MAX_GAP {
@@ -262,7 +270,7 @@ impl Sequence {
         }
         let filled = if units.are_none() { None } else { self.holes.fill(start, units, self.seen, fix) };
         if let Some(Filled { lost }) = filled {
-            self.remember(start, units.known);
+            self.note(start, units);
             self.open(units);
             return SequenceEvent::Reordered(lost);
         }
@@ -275,10 +283,7 @@ impl Sequence {
     fn follow(&mut self, start: u32, units: &Units, uptime: Option<u32>) -> SequenceEvent {
         self.expected = start.wrapping_add(units.known);
         self.uptime = uptime.unwrap_or(0);
-        // One that may have no unit shares its number with the next, which is no duplicate then.
-        if units.known > 0 || units.held > 0 {
-            self.remember(start, units.known);
-        }
+        self.note(start, units);
         self.known = units.are_known();
         self.tail_open = self.open(units);
         self.sure = self.known && self.before_reset.is_none() && !self.at_end;
@@ -323,7 +328,7 @@ impl Sequence {
     }
 
     /// Whether the uptime says that the exporter started anew; its wrap after 49.7 days says nothing.
-    pub(super) fn restarted(&self, uptime: Option<u32>) -> bool {
+    fn restarted(&self, uptime: Option<u32>) -> bool {
         uptime.is_some_and(|u| {
             u < self.uptime && self.uptime - u > OVERTAKE_MS && u.wrapping_sub(self.uptime) > 120 * OVERTAKE_MS
         })
