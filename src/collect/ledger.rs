@@ -297,7 +297,9 @@ pub struct KeepingAccount {
     pub files_compacted: u64,
     /// Files removed because they were old or too many.
     pub files_retired: u64,
-    /// Times that sealing failed; it is tried again.
+    /// Files that should go and could not be removed, when that was tried last.
+    pub files_stuck: u64,
+    /// Times that sealing, or looking for what should go, failed; it is tried again.
     pub failures: u64,
     /// What was wrong the last time.
     pub last_failure: Option<String>,
@@ -313,6 +315,7 @@ impl KeepingAccount {
             bytes_sealed: progress.bytes_sealed.load(Relaxed),
             files_compacted: progress.files_compacted.load(Relaxed),
             files_retired: progress.files_retired.load(Relaxed),
+            files_stuck: progress.files_stuck.load(Relaxed),
             failures: progress.failures.load(Relaxed),
             last_failure: Some(last).filter(|text| !text.is_empty()),
         }
@@ -326,6 +329,7 @@ impl KeepingAccount {
             "bytes_sealed": self.bytes_sealed,
             "files_compacted": self.files_compacted,
             "files_retired": self.files_retired,
+            "files_stuck": self.files_stuck,
             "failures": self.failures,
             "last_failure": self.last_failure,
         })

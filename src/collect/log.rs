@@ -232,6 +232,7 @@ impl Causes {
             ("errors reported to a socket", ledger.socket_errors),
             ("options records dropped", ledger.options.dropped),
             ("segments could not be sealed, and are tried again", ledger.keeping.as_ref().map_or(0, |k| k.failures)),
+            ("files that should go could not be removed", ledger.keeping.as_ref().map_or(0, |k| k.files_stuck)),
         ] {
             self.cause(Of::Collector, cause, count, at, last, &mut say);
         }

@@ -254,6 +254,7 @@ impl Text {
                 ("flowlane_sealing_failures_total", "counter", "Times that sealing failed.", k.failures),
                 ("flowlane_files_compacted_total", "counter", "Small files that were made one.", k.files_compacted),
                 ("flowlane_files_retired_total", "counter", "Files removed by retention.", k.files_retired),
+                ("flowlane_files_stuck", "gauge", "Files that retention could not remove.", k.files_stuck),
             ] {
                 self.family(name, kind, help);
                 self.sample(name, &[], n);

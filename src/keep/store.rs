@@ -72,7 +72,11 @@ pub struct Progress {
 impl Progress {
     fn failed(&self, error: &io::Error) {
         self.failures.fetch_add(1, Relaxed);
-        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = error.to_string();
+        self.say(error.to_string());
+    }
+
+    fn say(&self, what: String) {
+        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = what;
     }
 }
 
@@ -322,10 +326,11 @@ impl Sealer {
             Ok(retired) => {
                 self.progress.files_retired.fetch_add(retired.files.len() as u64, Relaxed);
                 self.progress.files_stuck.store(retired.stuck.len() as u64, Relaxed);
+                if let Some((path, why)) = retired.stuck.first() {
+                    self.progress.say(format!("{}: {why}", path.display()));
+                }
             }
-            Err(_) => {
-                self.progress.failures.fetch_add(1, Relaxed);
-            }
+            Err(error) => self.progress.failed(&error),
         }
         // Sealing comes first.
         while self.inbox.is_empty() && self.waiting.is_empty() {
