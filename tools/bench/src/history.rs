@@ -50,7 +50,7 @@ impl Run {
             self.ratios.iter().map(|r| (r.name.clone(), json!({ "ratio": r.middle, "noise": r.noise }))).collect();
         let line = json!({
             "time": seconds(),
-            "commit": commit(),
+            "commit": commit(Some(file)),
             "rustc": says("rustc", &["--version"]),
             "processor": processor(),
             "kernel": Kernel::chosen().to_string(),
@@ -143,7 +143,7 @@ pub fn machine() -> Value {
         "processor": processor(),
         "cores": std::thread::available_parallelism().map_or(1, usize::from),
         "kernel": kernel.trim(),
-        "commit": commit(),
+        "commit": commit(None),
         "time": seconds(),
         "command": format!("bench {}", words.join(" ")),
         "rustc": says("rustc", &["--version"]),
@@ -154,8 +154,12 @@ fn seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-fn commit() -> String {
-    says("git", &["describe", "--always", "--dirty", "--exclude=*"])
+/// The commit that stands here, `-dirty` where something else is changed than the file that runs are kept in.
+fn commit(kept: Option<&Path>) -> String {
+    let commit = says("git", &["describe", "--always", "--exclude=*"]);
+    let changed = says("git", &["diff", "--name-only", "HEAD"]);
+    let is_kept = |path: &str| kept.is_some_and(|file| file.ends_with(path));
+    if changed.lines().all(is_kept) { commit } else { commit + "-dirty" }
 }
 
 /// What a program prints, in one line; nothing where it is missing.
