@@ -3,7 +3,7 @@
 use super::names::NameArgs;
 use super::output::{Out, Size, Span, file, standard};
 use super::service::{self, Reloading};
-use super::{kernel, on_terminal, say, usage};
+use super::{checks, kernel, on_terminal, say, usage};
 use anyhow::Context;
 use clap::ValueEnum;
 use flowlane::collect::http::Http;
@@ -17,7 +17,7 @@ use flowlane::sink::{Format, Writer};
 use ipnet::IpNet;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,22 +51,22 @@ pub struct Args {
     /// Address and port to listen on for datagrams; a port alone is every address, 2055@eth0 what comes by one interface,
     /// `none` is nowhere. Repeatable
     #[arg(short, long, value_name = "ADDRESS:PORT", default_value = "2055", value_parser = listen_or_none)]
-    listen: Vec<Listen>,
+    pub(super) listen: Vec<Listen>,
     /// Address and port to listen on for IPFIX over TCP, a port alone is every address: 4739 is usual. Repeatable. An
     /// exporter that sends more than can be written is held up, and nothing is lost
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = |text: &str| address(text, 4739))]
-    tcp: Vec<SocketAddr>,
-    /// The same over TLS: 4740 is usual. Repeatable
-    #[arg(long, value_name = "ADDRESS:PORT", value_parser = |text: &str| address(text, 4740), requires_all = ["tls_cert", "tls_key"])]
-    tls: Vec<SocketAddr>,
+    pub(super) tcp: Vec<SocketAddr>,
+    /// The same over TLS: 4740 is usual. Repeatable. Needs --tls-cert and --tls-key
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = |text: &str| address(text, 4740))]
+    pub(super) tls: Vec<SocketAddr>,
     /// The certificate that is shown over TLS, and those between it and its authority, in PEM
-    #[arg(long, value_name = "FILE", requires = "tls")]
+    #[arg(long, value_name = "FILE")]
     pub(super) tls_cert: Option<PathBuf>,
     /// Its private key, in PEM
-    #[arg(long, value_name = "FILE", requires = "tls")]
+    #[arg(long, value_name = "FILE")]
     pub(super) tls_key: Option<PathBuf>,
     /// Certificates of authorities, in PEM: an exporter has to show a certificate of one of them
-    #[arg(long, value_name = "FILE", requires = "tls")]
+    #[arg(long, value_name = "FILE")]
     pub(super) tls_client_ca: Option<PathBuf>,
     /// Connections at once, TCP and TLS together; further ones are closed and counted
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -85,23 +85,27 @@ pub struct Args {
     /// ids, v5: engines), or with =port by its source ports, if each has domains and templates of its own. Repeatable, 16 at
     /// most
     #[arg(long, value_name = "ADDRESS[=BY]", value_parser = spread)]
-    spread: Vec<Spread>,
+    pub(super) spread: Vec<Spread>,
     /// Datagrams a second that one exporter may send, and a second's worth at once: of what is more only templates are read,
     /// and it is counted as limited. Connections are read more slowly instead
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     pub(super) exporter_rate: Option<u32>,
     /// What to write [default: what the extension of --out says, else parquet]
     #[arg(short, long, value_enum)]
-    format: Option<CollectFormat>,
+    pub(super) format: Option<CollectFormat>,
     /// A folder, a file (a name with an extension), or - for standard output. A folder gets options/ beside the flows,
-    /// for what exporters say about themselves, and ledger/, for what was received and lost, a line a minute
+    /// for what exporters say about themselves, and ledger/, for what was received and lost, a line a minute. A file that
+    /// is there and not empty is refused, but with --overwrite
     #[arg(short, long, value_name = "PATH", default_value = "flows")]
-    out: Out,
+    pub(super) out: Out,
+    /// Replace the file of --out where one is there, with what was received before
+    #[arg(long)]
+    overwrite: bool,
     /// In a folder: begin a new file every so often, by the time received
     #[arg(long, value_name = "TIME", default_value = "5m")]
     rotate: Span,
     /// The name of this collector in a folder of Parquet files, where several may write [default: the host's name]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = keep::node)]
     node: Option<String>,
     /// Where templates, options data and sets that wait for a template outlive a restart; `none` for nowhere [default:
     /// .state/NODE in a folder of Parquet files, else nowhere]
@@ -109,13 +113,13 @@ pub struct Args {
     state: Option<PathBuf>,
     /// Remove Parquet files of flows received longer ago
     #[arg(long, value_name = "TIME")]
-    keep: Option<Span>,
+    pub(super) keep: Option<Span>,
     /// Remove the oldest Parquet files while they have more bytes: 500M, 200G, 2T
     #[arg(long, value_name = "SIZE")]
-    keep_bytes: Option<Size>,
+    pub(super) keep_bytes: Option<Size>,
     /// Remove the oldest Parquet files while the disk has fewer free bytes
     #[arg(long, value_name = "SIZE")]
-    keep_free: Option<Size>,
+    pub(super) keep_free: Option<Size>,
     /// Receiving threads, each pinned to a core [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -145,10 +149,10 @@ pub struct Args {
     sampling_rate: Option<f64>,
     /// Instructions that records are read with, scalar, avx2 or neon [default: FLOWLANE_KERNEL, else the fastest here]
     #[arg(long, value_name = "NAME")]
-    kernel: Option<Kernel>,
+    pub(super) kernel: Option<Kernel>,
     /// Elements to add or override: lines of `pen,id,name,type`
     #[arg(long, value_name = "FILE")]
-    elements: Option<PathBuf>,
+    pub(super) elements: Option<PathBuf>,
     /// Answer over HTTP: /metrics for Prometheus, /healthz, /readyz, and JSON at /exporters, /templates and /ledger. A port
     /// alone is one of this machine (127.0.0.1). Nothing there asks for a password
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = http_address)]
@@ -162,15 +166,15 @@ pub struct Args {
     /// Repeat every datagram, as it came, to another collector. Repeatable; nothing waits for it, and what cannot be sent is
     /// counted
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = mirror)]
-    mirror: Vec<SocketAddr>,
+    pub(super) mirror: Vec<SocketAddr>,
     /// Whose address the repeated datagrams carry: `keep` the exporter's, which needs root or CAP_NET_RAW
-    #[arg(long, value_enum, value_name = "WHOSE", default_value = "own", requires = "mirror")]
-    mirror_source: MirrorSource,
+    #[arg(long, value_enum, value_name = "WHOSE", default_value = "own")]
+    pub(super) mirror_source: MirrorSource,
     #[command(flatten)]
-    names: NameArgs,
+    pub(super) names: NameArgs,
     /// Begin as root, and go on as this user (a name or number) once all sockets are bound: what is written belongs to it
     #[arg(long, value_name = "NAME")]
-    user: Option<String>,
+    pub(super) user: Option<String>,
     /// Stop after so long
     #[arg(long, value_name = "TIME")]
     duration: Option<Span>,
@@ -188,7 +192,7 @@ enum Lines {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum MirrorSource {
+pub(super) enum MirrorSource {
     /// This machine's address
     Own,
     /// The exporter's address and port
@@ -196,7 +200,7 @@ enum MirrorSource {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum CollectFormat {
+pub(super) enum CollectFormat {
     /// Parquet, the full schema
     Parquet,
     /// Arrow IPC files, the full schema
@@ -212,7 +216,7 @@ enum CollectFormat {
 }
 
 impl CollectFormat {
-    fn of_file(format: Format) -> Self {
+    pub(super) fn of_file(format: Format) -> Self {
         match format {
             Format::Arrow => Self::Arrow,
             Format::Ndjson => Self::Ndjson,
@@ -221,7 +225,7 @@ impl CollectFormat {
         }
     }
 
-    fn of_sink(self) -> Option<Format> {
+    pub(super) fn of_sink(self) -> Option<Format> {
         Some(match self {
             Self::Parquet => Format::Parquet,
             Self::Arrow => Format::Arrow,
@@ -235,10 +239,17 @@ impl CollectFormat {
 
 /// A value of `--listen`.
 #[derive(Clone, PartialEq, Eq)]
-enum Listen {
+pub(super) enum Listen {
     At(SocketAddr),
     By(SocketAddr, String),
     Nowhere,
+}
+
+impl Listen {
+    /// The address, where datagrams are taken from every interface.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        if let Self::At(address) = self { Some(*address) } else { None }
+    }
 }
 
 fn listen_or_none(text: &str) -> Result<Listen, String> {
@@ -310,37 +321,57 @@ pub(super) fn registry(path: Option<&PathBuf>) -> anyhow::Result<Arc<Registry>> 
     Ok(Arc::new(registry))
 }
 
+impl Args {
+    /// What to write, as far as it is asked for.
+    pub(super) fn asked(&self) -> CollectFormat {
+        let of_file = || self.out.format().map(CollectFormat::of_file);
+        self.format.or_else(of_file).unwrap_or(CollectFormat::Parquet)
+    }
+}
+
+/// What a run before received is not received again: a file of it is not replaced without being told to.
+fn refuse_to_replace(path: &Path) -> anyhow::Result<()> {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_file() && found.len() > 0 => Err(usage(format!(
+            "{} is there already, with {} bytes; move it away, give --out a folder, which gets new files beside the old \
+             ones, or replace it with --overwrite",
+            path.display(),
+            found.len()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Why a folder cannot be written to; who else has it says so itself.
+fn no_folder(path: &Path, error: io::Error) -> anyhow::Error {
+    let advice =
+        if error.kind() == io::ErrorKind::WouldBlock { "" } else { "; give --out a folder that may be written to" };
+    anyhow::Error::new(error).context(format!("cannot write to the folder {}{advice}", path.display()))
+}
+
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let asked = args.format.or_else(|| args.out.format().map(CollectFormat::of_file)).unwrap_or(CollectFormat::Parquet);
-    let format = asked.of_sink();
+    if let Some(wrong) = checks::settings(&args).into_iter().next() {
+        return Err(usage(wrong.what));
+    }
+    let (asked, format) = (args.asked(), args.asked().of_sink());
     let (mut listen, mut listen_on) = (Vec::new(), Vec::new());
     for one in &args.listen {
         match one {
             Listen::At(address) => listen.push(*address),
             Listen::By(address, interface) => listen_on.push((*address, interface.clone())),
-            Listen::Nowhere if args.listen.len() > 1 => {
-                return Err(usage("--listen none goes with no other --listen"));
-            }
             Listen::Nowhere => {}
         }
-    }
-    if args.spread.len() > net::SPREAD {
-        return Err(usage(format!("--spread takes {} exporters at most", net::SPREAD)));
-    }
-    if listen.is_empty() && listen_on.is_empty() && args.tcp.is_empty() && args.tls.is_empty() {
-        return Err(usage("--listen none leaves nothing to receive; give --tcp or --tls"));
-    }
-    for (flag, list) in [("listen", &listen), ("tcp", &args.tcp), ("tls", &args.tls), ("mirror", &args.mirror)] {
-        if let Some(twice) = list.iter().enumerate().find(|(i, a)| list.iter().take(*i).any(|b| b == *a)) {
-            return Err(usage(format!("--{flag} {} is given twice", twice.1)));
-        }
-    }
-    if asked == CollectFormat::NetflowJson && !(args.tcp.is_empty() && args.tls.is_empty()) {
-        return Err(usage("netflow-json has lines of datagrams alone; --tcp and --tls need another --format"));
     }
     if args.out == Out::Standard && matches!(format, Some(Format::Arrow | Format::Parquet)) && is_terminal() {
         return Err(usage("a terminal shows no Parquet or Arrow; give --out a file or a folder, or --format ndjson"));
     }
+    if let Out::File(path) = &args.out
+        && format.is_some()
+        && !args.overwrite
+    {
+        refuse_to_replace(path)?;
+    }
+    let user = args.user.as_deref().map(service::look_up).transpose()?;
     let registry = registry(args.elements.as_ref())?;
     let mut config = Config { listen, listen_on, ..Config::default() };
     let tls = service::tls_files(&args).map(|files| Tls::read(&files)).transpose()?;
@@ -369,9 +400,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     config.decoder.held.age_us = i64::try_from(args.hold.seconds).unwrap_or(3600).saturating_mul(1_000_000);
     config.decoder.kernel = kernel(args.kernel)?;
     config.mirror = net::MirrorOptions { targets: args.mirror, keep_source: args.mirror_source == MirrorSource::Keep };
-    if args.names.filter().is_some() && matches!(asked, CollectFormat::NetflowJson | CollectFormat::None) {
-        return Err(usage("--where chooses rows, which --format netflow-json and none do not write"));
-    }
     config.preparation =
         Preparation { files: args.names.files()?, fill_as: args.names.fill_as(), filter: args.names.filter().cloned() };
     config.messages = (asked == CollectFormat::NetflowJson).then_some(MessageLines::NetflowJson);
@@ -404,7 +432,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         None => None,
     };
-    if let Some(user) = &args.user {
+    if let Some(user) = &user {
         // What is bound stays; what is written is the user's.
         service::become_user(user)?;
     }
@@ -416,20 +444,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             let stretch_us = i64::try_from(args.rotate.seconds).unwrap_or(300).saturating_mul(1_000_000);
             let retention = retention(args.keep, args.keep_bytes, args.keep_free);
             let options = keep::Options { node: node.clone(), stretch_us, retention, ..keep::Options::default() };
-            Output::store(path, options, registry.clone()).with_context(|| {
-                format!("cannot write to the folder {}; give --out a folder that may be written to", path.display())
-            })?
+            Output::store(path, options, registry.clone()).map_err(|e| no_folder(path, e))?
         }
         (Some(format), Out::Folder(path)) => {
-            if args.keep.is_some() || args.keep_bytes.is_some() || args.keep_free.is_some() {
-                anyhow::bail!(
-                    "--keep, --keep-bytes and --keep-free remove Parquet files only; leave them out, or choose --format parquet"
-                );
-            }
             let stretch = i64::try_from(args.rotate.seconds).unwrap_or(300).saturating_mul(1_000_000);
-            Output::folder(path, format, stretch, registry.clone()).with_context(|| {
-                format!("cannot write to the folder {}; give --out a folder that may be written to", path.display())
-            })?
+            Output::folder(path, format, stretch, registry.clone()).map_err(|e| no_folder(path, e))?
         }
     });
     // After the folder: the lock of a node's folder is that of its state, too.

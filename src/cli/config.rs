@@ -3,7 +3,7 @@
 //! A key of the file is the long name of a flag, so that there is one list of settings, with one text for each. What
 //! the command line says counts before the environment, and that before the file.
 
-use super::{say, usage};
+use super::{checks, say, sentence, usage};
 use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -186,9 +186,7 @@ fn check(text: &str, cli: &Command) -> (Vec<Setting>, Vec<(usize, String)>) {
                 if matches!(error.kind(), ErrorKind::MissingRequiredArgument | ErrorKind::ArgumentConflict) {
                     continue;
                 }
-                let text = error.to_string();
-                let text = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string();
-                wrong.push((line_of(key.span().start), text));
+                wrong.push((line_of(key.span().start), sentence(&error)));
             }
         }
         settings.push(Setting { flag, values, line });
@@ -196,6 +194,23 @@ fn check(text: &str, cli: &Command) -> (Vec<Setting>, Vec<(usize, String)>) {
     settings.sort_by_key(|s| s.line);
     wrong.sort();
     (settings, wrong)
+}
+
+/// What is wrong with settings that are right one by one: what they lack or forbid each other, and what this host has not
+/// that they name.
+fn check_together(settings: &[&Setting], cli: &Command) -> Vec<(usize, String)> {
+    let first = settings.first().map_or(1, |setting| setting.line);
+    let line_of = |flag: &str| settings.iter().find(|s| s.flag == flag).map_or(first, |s| s.line);
+    let given = settings.iter().flat_map(|s| s.values.iter().map(|value| argument(&s.flag, value.as_deref())));
+    let line = ["flowlane".to_string(), "collect".to_string()].into_iter().chain(given);
+    let args = cli.clone().try_get_matches_from(line).and_then(|matches| {
+        let given = matches.subcommand_matches("collect").cloned().unwrap_or_default();
+        super::collect::Args::from_arg_matches(&given)
+    });
+    match args {
+        Ok(args) => checks::all(&args).into_iter().map(|wrong| (line_of(wrong.flag), wrong.what)).collect(),
+        Err(error) => vec![(first, sentence(&error))],
+    }
 }
 
 /// The values of a flag; or what it takes.
@@ -284,7 +299,10 @@ pub fn print(_: &ConfigArgs, cli: &Command) -> anyhow::Result<ExitCode> {
 
 pub fn run_check(args: &CheckArgs, cli: &Command) -> anyhow::Result<ExitCode> {
     let text = std::fs::read_to_string(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
-    let (settings, wrong) = check(&text, cli);
+    let (settings, mut wrong) = check(&text, cli);
+    let right: Vec<&Setting> = settings.iter().filter(|s| !wrong.iter().any(|w| w.0 == s.line)).collect();
+    wrong.extend(check_together(&right, cli));
+    wrong.sort();
     for (line, what) in &wrong {
         say(&format!("{}:{line}: {what}", args.file.display()));
     }
@@ -292,7 +310,7 @@ pub fn run_check(args: &CheckArgs, cli: &Command) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(2));
     }
     let n = settings.len();
-    writeln!(io::stdout(), "{}: {n} setting{}, all known", args.file.display(), if n == 1 { "" } else { "s" })?;
+    writeln!(io::stdout(), "{}: {n} setting{}, all right", args.file.display(), if n == 1 { "" } else { "s" })?;
     Ok(ExitCode::SUCCESS)
 }
 

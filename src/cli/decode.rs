@@ -53,7 +53,8 @@ pub struct Args {
     /// What to write [default: what the extension of --out says, else table]
     #[arg(short, long, value_enum)]
     format: Option<DecodeFormat>,
-    /// A file, a folder (for flows.<format> in it), or - for standard output
+    /// A file, a folder (for flows.<format> in it), or - for standard output. A file that is there is replaced, once the new
+    /// one is whole
     #[arg(short, long, value_name = "PATH", default_value = "-")]
     out: Out,
     /// Take datagrams to this UDP port only; repeatable [default: any port]

@@ -3,6 +3,7 @@
 //! 0: done (a closed pipe is done, too). 1: it could not be done. 2: the command line is wrong.
 
 mod ask;
+mod checks;
 mod collect;
 mod config;
 mod decode;
@@ -171,6 +172,19 @@ fn one_line(text: &str) -> String {
     text.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
+/// What the parser says, without the usage that follows: one line.
+fn sentence(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let mut line = String::new();
+    let is_said = |l: &&str| !l.starts_with("Usage:") && !l.starts_with("For more information");
+    for part in text.lines().map(str::trim).take_while(is_said).filter(|l| !l.is_empty()) {
+        let is_list = line.ends_with(':') || part.starts_with('[');
+        line += if line.is_empty() || is_list { if line.is_empty() { "" } else { " " } } else { "; " };
+        line += part;
+    }
+    line.replacen("error: ", "", 1)
+}
+
 /// Help and version go out as they are; everything else is one line and exit code 2.
 fn refuse(error: &clap::Error) -> ExitCode {
     match error.kind() {
@@ -184,17 +198,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
         }
         _ => {}
     }
-    let text = error.to_string();
-    let mut parts: Vec<&str> = Vec::new();
-    for line in text.lines().map(str::trim) {
-        if line.starts_with("Usage:") || line.starts_with("For more information") {
-            break;
-        }
-        if !line.is_empty() {
-            parts.push(line);
-        }
-    }
-    let mut line = parts.join("; ").replacen("error: ", "", 1);
+    let mut line = sentence(error);
     let command = std::env::args().nth(1).unwrap_or_default();
     let mut cli = Cli::command();
     let known = cli.find_subcommand_mut(&command);

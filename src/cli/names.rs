@@ -55,6 +55,23 @@ impl NameArgs {
         Files::read(&paths).map_err(|e| usage(e.to_string()))
     }
 
+    /// Files that cannot be used, each with its flag and why.
+    pub fn wrong_files(&self) -> Vec<(&'static str, String)> {
+        let exporters = self.exporters.iter().map(|p| Paths { exporters: Some(p.clone()), ..Paths::default() });
+        let networks = self.networks.iter().map(|p| Paths { networks: Some(p.clone()), ..Paths::default() });
+        let geo = self.geo.iter().map(|p| Paths { geo: vec![p.clone()], ..Paths::default() });
+        // And whether there are too many.
+        let all = (!self.geo.is_empty()).then(|| Paths { geo: self.geo.clone(), ..Paths::default() });
+        let each = exporters.map(|p| ("exporters", p)).chain(networks.map(|p| ("networks", p)));
+        let each = each.chain(geo.chain(all).map(|p| ("geo", p)));
+        let mut wrong = Vec::new();
+        for (flag, paths) in each {
+            let found = Files::read(&paths).err().map(|e| (flag, e.to_string()));
+            wrong.extend(found.filter(|found| !wrong.contains(found)));
+        }
+        wrong
+    }
+
     pub fn fill_as(&self) -> enrich::FillAs {
         match self.fill_as {
             FillAs::Absent => enrich::FillAs::Absent,

@@ -19,9 +19,12 @@ pub enum Out {
 }
 
 impl FromStr for Out {
-    type Err = std::convert::Infallible;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() {
+            return Err("that is no place: accepted are a folder, a file, or - for standard output".to_string());
+        }
         let path = PathBuf::from(text);
         Ok(match std::fs::metadata(&path) {
             _ if text == "-" => Self::Standard,
@@ -164,6 +167,7 @@ mod tests {
 
     #[test]
     fn places() {
+        assert!("".parse::<Out>().is_err());
         assert_eq!("-".parse(), Ok(Out::Standard));
         assert_eq!("no/such/flows".parse(), Ok(Out::Folder("no/such/flows".into())));
         assert_eq!("no/such/flows.d/".parse(), Ok(Out::Folder("no/such/flows.d/".into())));

@@ -60,11 +60,11 @@ pub fn tls_files(args: &Args) -> Option<TlsFiles> {
     Some(TlsFiles { certificate: certificate.clone(), key: key.clone(), client_authorities })
 }
 
-/// Gives up root's rights for those of a user, for good: every thread's, and every file that is opened from now on.
+/// The user of a name or number, who is not root.
 ///
 /// # Errors
-/// No such user, or no right to become it.
-pub fn become_user(name: &str) -> anyhow::Result<()> {
+/// No such user, or root.
+pub fn look_up(name: &str) -> anyhow::Result<User> {
     let known = match name.parse() {
         Ok(number) => User::from_uid(Uid::from_raw(number)),
         Err(_) => User::from_name(name),
@@ -72,14 +72,22 @@ pub fn become_user(name: &str) -> anyhow::Result<()> {
     let Some(user) = known.with_context(|| format!("cannot look up the user {name}"))? else {
         return Err(usage(format!("there is no user {name} on this host")));
     };
+    if user.uid.is_root() {
+        return Err(usage("--user root gives up nothing"));
+    }
+    Ok(user)
+}
+
+/// Gives up root's rights for those of a user, for good: every thread's, and every file that is opened from now on.
+///
+/// # Errors
+/// No right to become it.
+pub fn become_user(user: &User) -> anyhow::Result<()> {
     if !Uid::effective().is_root() {
         if Uid::effective() == user.uid {
             return Ok(());
         }
-        bail!("only root can become {name}; leave --user away, or start as root");
-    }
-    if user.uid.is_root() {
-        return Err(usage("--user root gives up nothing"));
+        bail!("only root can become {}; leave --user away, or start as root", user.name);
     }
     let groups = |step| format!("cannot give up root's rights ({step})");
     setgroups(&[user.gid]).with_context(|| groups("setgroups"))?;

@@ -12,6 +12,19 @@ pub(super) fn is_node(name: &str) -> bool {
     !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
+/// A name that a node may have, as it is.
+///
+/// # Errors
+/// Why it may not, and what it may be in place of that.
+pub fn node(name: &str) -> Result<String, String> {
+    if is_node(name) {
+        return Ok(name.to_string());
+    }
+    let near: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(64).collect();
+    let advice = if near.is_empty() { String::new() } else { format!(", like {near}") };
+    Err(format!("a node's name has letters, digits and _ alone, 1 to 64 of them{advice}"))
+}
+
 /// The name of this host as a node: what is no letter or digit becomes `_`.
 pub fn default_node() -> String {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

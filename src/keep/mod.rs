@@ -33,7 +33,7 @@ mod store;
 mod sum;
 mod verify;
 
-pub use layout::{Found, HotSegment, SealedFile, default_node, files_of_segment, found, sealed_files};
+pub use layout::{Found, HotSegment, SealedFile, default_node, files_of_segment, found, node, sealed_files};
 pub use retention::{Retention, Retired};
 pub use store::{Options, Progress, Store};
 pub use verify::{Checked, State, verify};

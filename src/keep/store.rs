@@ -2,7 +2,7 @@
 
 use super::compact::{compact, remove_covered};
 use super::fault;
-use super::layout::{HOUR_US, hot_folder, is_node, listing, segments};
+use super::layout::{HOUR_US, hot_folder, listing, node, segments};
 use super::retention::Retention;
 use super::seal::seal;
 use super::segment::Segment;
@@ -115,11 +115,7 @@ impl Store {
     /// Those of the file system; [`io::ErrorKind::WouldBlock`] where another process of the same node writes here;
     /// [`io::ErrorKind::InvalidInput`] for a node's name that cannot stand in a file's.
     pub fn open(root: &Path, options: Options) -> io::Result<Self> {
-        if !is_node(&options.node) {
-            let text =
-                format!("{:?} is no name of a node: letters, digits and _ are accepted, at most 64", options.node);
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
+        node(&options.node).map_err(|text| io::Error::new(io::ErrorKind::InvalidInput, text))?;
         let folder = hot_folder(root, &options.node);
         fs::create_dir_all(&folder)?;
         let lock = File::options().create(true).append(true).open(folder.join("lock"))?;

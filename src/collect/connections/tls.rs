@@ -107,6 +107,16 @@ fn certificates(path: &Path, what: &'static str) -> Result<Vec<CertificateDer<'s
     if found.is_empty() { Err(wrong(pem::Error::NoItemsFound)) } else { Ok(found) }
 }
 
+impl TlsError {
+    /// The file that is to blame, where it is one alone.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File { path, .. } => Some(path),
+            Self::Refused(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

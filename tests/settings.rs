@@ -1,0 +1,133 @@
+//! Settings that are wrong: `check-config` names each by its line, and `collect` refuses it in the same words.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A folder of the test's own, removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("flowlane-settings-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).expect("written");
+        path.to_string_lossy().into_owned()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn flowlane(args: &[&str], folder: &Path) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flowlane"));
+    command.args(args).current_dir(folder).output().expect("the program")
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("text")
+}
+
+/// A setting as it stands in a file, as flags, and what is said of it.
+type Case = (&'static str, &'static [&'static str], &'static str);
+
+const WRONG: &[Case] = &[
+    ("tls = 4740", &["--tls", "4740"], "--tls needs --tls-cert and --tls-key"),
+    ("tls-key = \"x.pem\"", &["--tls-key", "x.pem"], "--tls-key is for --tls"),
+    ("mirror-source = \"keep\"", &["--mirror-source", "keep"], "--mirror-source is for --mirror"),
+    ("user = \"no such user\"", &["--user", "no such user"], "there is no user no such user on this host"),
+    ("user = \"root\"", &["--user", "root"], "--user root gives up nothing"),
+    ("node = \"x-y\"", &["--node", "x-y"], "a node's name has letters, digits and _ alone, 1 to 64 of them, like x_y"),
+    ("node = \"\"", &["--node="], "a node's name has letters, digits and _ alone"),
+    (
+        "listen = [\"none\", 2055]",
+        &["--listen", "none", "--listen", "2055"],
+        "--listen none goes with no other --listen",
+    ),
+    ("listen = \"none\"", &["--listen", "none"], "--listen none leaves nothing to receive"),
+    ("listen = [2055, 2055]", &["--listen", "2055", "--listen", "2055"], "is given twice"),
+    ("networks = \"no-networks.csv\"", &["--networks", "no-networks.csv"], "no-networks.csv: No such file"),
+    ("geo = [\"no-geo.mmdb\"]", &["--geo", "no-geo.mmdb"], "no-geo.mmdb: No such file"),
+    ("exporters = \"no-labels.toml\"", &["--exporters", "no-labels.toml"], "no-labels.toml: No such file"),
+    ("elements = \"no-elements.csv\"", &["--elements", "no-elements.csv"], "cannot read no-elements.csv: No such file"),
+    ("format = \"xml\"", &["--format", "xml"], "[possible values: parquet, arrow, ndjson, csv, netflow-json, none]"),
+    ("out = \"\"", &["--out", ""], "accepted are a folder, a file, or - for standard output"),
+];
+
+#[test]
+fn each_is_named_with_its_line_and_refused_in_the_same_words() {
+    let scratch = Scratch::new("each");
+    for (setting, flags, words) in WRONG {
+        let file = scratch.file("wrong.toml", &format!("# two lines\n\n{setting}\n"));
+        let checked = flowlane(&["check-config", &file], &scratch.0);
+        assert_eq!(checked.status.code(), Some(2), "{setting}: {}", said(&checked));
+        let checked = said(&checked);
+        assert_eq!(checked.lines().count(), 1, "{setting}: {checked}");
+        let what = checked.strip_prefix(&format!("{file}:3: ")).expect("its line").trim_end();
+        assert!(what.contains(words), "{setting}: {what}");
+        let refused = flowlane(&[&["collect"], *flags].concat(), &scratch.0);
+        assert!(!refused.status.success(), "{setting}");
+        assert_eq!(said(&refused).trim_end(), format!("flowlane: {what}"), "{setting}");
+        let refused = flowlane(&["collect", "--config", &file], &scratch.0);
+        assert!(!refused.status.success() && said(&refused).contains(words), "{setting}: {}", said(&refused));
+    }
+}
+
+#[test]
+fn all_that_is_wrong_is_named_at_once() {
+    let scratch = Scratch::new("all");
+    let text = "listen = [\"none\", 2055]\nnode = \"a b\"\nuser = \"no such user\"\ntls = 4740\n\
+                tls-cert = \"no.pem\"\nnetworks = \"no.csv\"\nformat = \"xml\"\nqueue = \"1G\"\n";
+    let checked = said(&flowlane(&["check-config", &scratch.file("wrong.toml", text)], &scratch.0));
+    let lines: Vec<usize> = checked
+        .lines()
+        .map(|l| l.split(':').nth(1).and_then(|n| n.parse().ok()).expect("the number of a line"))
+        .collect();
+    assert_eq!(lines, [1, 2, 3, 4, 6, 7], "{checked}");
+    // What is right is said to be.
+    let right = flowlane(&["check-config", &scratch.file("right.toml", "listen = 2055\nnode = \"a_b\"\n")], &scratch.0);
+    assert!(right.status.success(), "{}", said(&right));
+}
+
+#[test]
+fn certificates_that_are_none_are_named_by_their_line() {
+    let scratch = Scratch::new("certificates");
+    scratch.file("cert.pem", "none");
+    let text = "tls = 4740\ntls-key = \"no.pem\"\ntls-cert = \"cert.pem\"\n";
+    let checked = said(&flowlane(&["check-config", &scratch.file("wrong.toml", text)], &scratch.0));
+    assert!(checked.contains(".toml:3: cert.pem holds no certificates in PEM"), "{checked}");
+    let args = ["collect", "--tls", "4740", "--tls-key", "no.pem", "--tls-cert", "cert.pem"];
+    assert!(said(&flowlane(&args, &scratch.0)).contains("cert.pem holds no certificates in PEM"));
+}
+
+#[test]
+fn what_a_run_before_received_is_not_replaced() {
+    let scratch = Scratch::new("replace");
+    let out = scratch.file("flows.csv", "");
+    let collect = |more: &[&str]| {
+        let args = ["collect", "--listen", "127.0.0.1:0", "--duration", "1s", "--out", &out];
+        flowlane(&[&args[..], more].concat(), &scratch.0)
+    };
+    // Empty, it is nobody's.
+    let output = collect(&[]);
+    assert!(output.status.success(), "{}", said(&output));
+    let mut kept = std::fs::read_to_string(&out).expect("the file");
+    assert!(kept.starts_with("time_received,"));
+    kept += "a flow\n";
+    scratch.file("flows.csv", &kept);
+    let output = collect(&[]);
+    assert_eq!(output.status.code(), Some(2));
+    let line = said(&output);
+    assert!(line.contains("flows.csv is there already") && line.contains("--overwrite"), "{line}");
+    assert_eq!(std::fs::read_to_string(&out).expect("the file"), kept);
+    let output = collect(&["--overwrite"]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(!std::fs::read_to_string(&out).expect("the file").contains("a flow"));
+}
