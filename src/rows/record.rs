@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub(super) struct Described {
     pub(super) template: Arc<Template>,
     slots: Box<[Slot]>,
+    // Where records vary in length: the bytes of fixed length in front of each field that varies, and behind the last.
+    fixed: (Box<[usize]>, usize),
     pub(super) has_lists: bool,
 }
 
@@ -38,6 +40,7 @@ enum Read {
     Milliseconds,
     Ipv4,
     Ipv6,
+    Text,
     Other,
 }
 
@@ -49,6 +52,7 @@ impl Read {
             (Some(D::DateTimeMilliseconds), 8) => Self::Milliseconds,
             (Some(D::Ipv4Address | D::Ipv6Address), 4) => Self::Ipv4,
             (Some(D::Ipv4Address | D::Ipv6Address), 16) => Self::Ipv6,
+            (Some(D::String), _) => Self::Text,
             _ => Self::Other,
         }
     }
@@ -72,7 +76,8 @@ impl Described {
             use DataType::{BasicList, SubTemplateList, SubTemplateMultiList};
             matches!(s.data_type, Some(BasicList | SubTemplateList | SubTemplateMultiList))
         });
-        Self { template: template.clone(), slots, has_lists }
+        let fixed = fixed_lengths(&template.fields);
+        Self { template: template.clone(), slots, fixed, has_lists }
     }
 
     /// The place of the nth field, from 1, that a test takes.
@@ -193,27 +198,38 @@ impl<'m> Iterator for Records<'m> {
     }
 }
 
-/// The length of the record at the start of some bytes, if all of it is there.
-fn record_len(rows: &Described, bytes: &[u8]) -> Option<usize> {
-    let mut rest = bytes;
-    for slot in &rows.slots {
-        rest = split(slot.spec.len, rest)?.1;
+/// The bytes of fixed length in front of each field that varies, and behind the last.
+fn fixed_lengths(fields: &[FieldSpec]) -> (Box<[usize]>, usize) {
+    let (mut before, mut fixed) = (Vec::new(), 0);
+    for field in fields {
+        if field.len == VARIABLE {
+            before.push(std::mem::take(&mut fixed));
+        } else {
+            fixed += usize::from(field.len);
+        }
     }
-    Some(bytes.len() - rest.len())
+    (before.into(), fixed)
 }
 
-/// The content of a field of this template length at the start of some bytes, and what follows it: RFC 7011 section 7.
-#[inline(always)]
-fn split(len: u16, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    if len == VARIABLE { split_variable(bytes) } else { bytes.split_at_checked(usize::from(len)) }
-}
-
+/// The length of the record at the start of some bytes, if all of it is there.
 #[inline]
-fn split_variable(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+fn record_len(rows: &Described, bytes: &[u8]) -> Option<usize> {
+    let (before, behind) = &rows.fixed;
+    let mut end = *behind;
+    for before in before {
+        let (head, len) = varying_len(bytes.get(end - behind + before..)?)?;
+        end += before + head + len;
+    }
+    (end <= bytes.len()).then_some(end)
+}
+
+/// How many bytes tell the length of a field that varies, and that length: RFC 7011 section 7.
+#[inline(always)]
+fn varying_len(bytes: &[u8]) -> Option<(usize, usize)> {
     match *bytes {
-        [255, a, b, ref rest @ ..] => rest.split_at_checked(usize::from(u16::from_be_bytes([a, b]))),
+        [255, a, b, ..] => Some((3, usize::from(u16::from_be_bytes([a, b])))),
         [255, ..] | [] => None,
-        [n, ref rest @ ..] => rest.split_at_checked(usize::from(n)),
+        [n, ..] => Some((1, usize::from(n))),
     }
 }
 
@@ -305,9 +321,9 @@ impl<'m> Iterator for Fields<'m> {
         let mut tail = self.rest;
         let mut len = usize::from(slot.spec.len);
         if slot.spec.len == VARIABLE {
-            let (bytes, _) = split_variable(tail)?;
-            len = bytes.len();
-            tail = tail.get(if tail.first() == Some(&255) { 3 } else { 1 }..)?;
+            let head;
+            (head, len) = varying_len(tail)?;
+            tail = tail.get(head..)?;
         }
         self.rest = tail.get(len..)?;
         Some(Field { slot, tail, len, shared: self.shared })
@@ -374,6 +390,7 @@ impl<'m> Field<'m> {
             Read::Number => Value::Unsigned(self.number()),
             Read::Ipv4 if let Some(&bytes) = self.tail.first_chunk::<4>() => Value::Ipv4(bytes.into()),
             Read::Ipv6 if let Some(&bytes) = self.tail.first_chunk::<16>() => Value::Ipv6(bytes.into()),
+            Read::Text if let Some(text) = ascii(self.tail, self.len) => Value::Text(text),
             Read::Milliseconds if self.number() <= i64::MAX as u64 / 1000 => {
                 Value::DateTime(self.number().cast_signed() * 1000)
             }
@@ -404,6 +421,23 @@ impl<'m> Field<'m> {
     pub fn name(&self) -> FieldName<'m> {
         FieldName(*self)
     }
+}
+
+/// A short text of ASCII without a NUL at its end, the first bytes of some: what nearly every name is. Anything else may be
+/// text all the same.
+#[inline(always)]
+fn ascii(tail: &[u8], len: usize) -> Option<&str> {
+    let bytes = tail.get(..len)?;
+    let word = u128::from_le_bytes(*tail.first_chunk::<16>()?);
+    if !(1..=16).contains(&len) {
+        return None;
+    }
+    // What is after the text is shifted out.
+    let ours = word << (128 - 8 * len);
+    let plain = ours & 0x8080_8080_8080_8080_8080_8080_8080_8080 == 0 && ours >> 120 != 0;
+    #[expect(unsafe_code, reason = "the check of std is a call, and walks byte by byte")]
+    // SAFETY: the bytes are those of `ours`, none of which is above 127.
+    plain.then(|| unsafe { std::str::from_utf8_unchecked(bytes) })
 }
 
 /// A value of the rarer types.

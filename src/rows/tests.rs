@@ -1,7 +1,8 @@
 use super::netflow_json::NetflowJson;
 use super::records::RecordLines;
 use super::*;
-use crate::value::Value;
+use crate::elements::DataType;
+use crate::value::{Context, Value};
 
 fn exporter() -> SocketAddr {
     SocketAddr::from(([203, 0, 113, 9], 4739))
@@ -241,6 +242,57 @@ fn netflow_json_forms_of_v9_and_ipfix() {
     let want = r#"[{"sourceIPv4Address":3221225985,"interfaceName":"e0\u0000","flowStartMicroseconds":[1,2],"sourceMacAddress":256,"29305/reverseOctetDeltaCount":9}]"#;
     assert_eq!(text(&ipfix(&[set(2, &template), set(256, &data)])), want);
     assert_eq!(text(&ipfix(&[set(2, &template)])), "[]", "a message of templates alone has its line");
+}
+
+#[test]
+fn texts_of_every_length_wherever_they_end() {
+    let letters: Vec<u8> = (0..40).map(|i| b'a' + i % 26).collect();
+    // In front of another field and at the end of the message; plain, with a NUL in it or at its end, beyond ASCII.
+    for (len, after) in (0..=33).flat_map(|len| [(len, 0), (len, 30)]) {
+        let marked = |at: usize, mark: u8| {
+            let mut text = letters[..len].to_vec();
+            text.iter_mut().skip(at).take(1).for_each(|b| *b = mark);
+            text
+        };
+        let last = len.saturating_sub(1);
+        let all = [marked(99, 0), marked(0, 0), marked(last, 0), marked(len / 2, 0x80), marked(last, 0xff)];
+        for text in all.into_iter().chain((len >= 2).then(|| "é".repeat(len / 2).into_bytes())) {
+            let template = words(&[256, 2, 82, 65535, 210, after as u16]);
+            let data = [&[text.len() as u8][..], &text, &vec![b'z'; after]].concat();
+            let bytes = ipfix(&[set(2, &template), set(256, &data)]);
+            let message = parse(&bytes).expect("a message");
+            let record = message.records().next().expect("a record");
+            let field = record.fields().next().expect("a field");
+            assert_eq!(field.bytes(), text);
+            assert_eq!(field.value(), crate::value::decode(Some(DataType::String), &text, Context::default()));
+        }
+    }
+}
+
+#[test]
+fn records_of_several_fields_that_vary() {
+    // Two beside each other, one at the end, a long one with three bytes of length.
+    let template = set(2, &words(&[256, 5, 8, 4, 82, 65535, 83, 65535, 7, 2, 96, 65535]));
+    let record = |a: &[u8], b: &[u8], c: &[u8]| [&[192, 0, 2, 1][..], a, b, &[0, 80], c].concat();
+    let long = [&[255, 1, 0][..], &[b'x'; 256]].concat();
+    let (first, second) = (record(b"\x02ab", b"\0", b"\x01c"), record(&long, b"\xff\0\x01d", b"\0"));
+    let parsed = |data: &[u8]| {
+        let bytes = ipfix(&[template.clone(), set(256, data)]);
+        let message = parse(&bytes).expect("a message");
+        let lens = message.records().map(|r| r.fields().map(|f| f.bytes().len()).collect()).collect::<Vec<Vec<_>>>();
+        let bytes: Vec<usize> = message.records().map(|r| r.bytes().len()).collect();
+        (lens, bytes, message.errors().len())
+    };
+    let (lens, bytes, errors) = parsed(&[&first[..], &second].concat());
+    assert_eq!(lens, [vec![4, 2, 0, 2, 1], vec![4, 256, 1, 2, 0]]);
+    assert_eq!((bytes, errors), (vec![first.len(), second.len()], 0));
+    // Cut anywhere, the second record is an error or padding, and the first still there.
+    for end in first.len()..first.len() + second.len() {
+        let cut = [&first[..], &second].concat();
+        let (lens, _, errors) = parsed(&cut[..end]);
+        let min_len = 4 + 1 + 1 + 2 + 1;
+        assert_eq!((lens.len(), errors), (1, usize::from(end - first.len() >= min_len)), "{end}");
+    }
 }
 
 #[test]
