@@ -1,7 +1,8 @@
 //! What is wrong with settings of `flowlane collect` that the parser takes one by one: what they lack or forbid each
 //! other, and what they name that this host has not. `collect` refuses in the same words that `check-config` says.
 
-use super::collect::{Args, CollectFormat, Listen, MirrorSource, registry};
+use super::addresses::Listen;
+use super::collect::{Args, CollectFormat, MirrorSource, registry};
 use super::output::Out;
 use super::{kernel, service};
 use flowlane::collect::Tls;

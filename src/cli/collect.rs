@@ -1,9 +1,10 @@
 //! `flowlane collect`.
 
+use super::addresses::{Listen, address, http_address, listen_or_none, mirror, prefix, spread};
 use super::names::NameArgs;
 use super::output::{Out, Size, Span, file, standard};
 use super::service::{self, Reloading};
-use super::{checks, kernel, on_terminal, say, usage};
+use super::{checks, is_broken_pipe, kernel, on_terminal, telling, usage};
 use anyhow::Context;
 use clap::ValueEnum;
 use flowlane::collect::http::Http;
@@ -12,11 +13,12 @@ use flowlane::collect::{Admission, Collector, Config, History, MessageLines, Out
 use flowlane::columns::gather::Kernel;
 use flowlane::elements::Registry;
 use flowlane::keep::{self, Retention};
-use flowlane::net::{self, Spread, SpreadBy};
+use flowlane::net::{self, Spread};
 use flowlane::sink::{Format, Writer};
 use ipnet::IpNet;
+use nix::unistd::User;
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -237,73 +239,6 @@ impl CollectFormat {
     }
 }
 
-/// A value of `--listen`.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) enum Listen {
-    At(SocketAddr),
-    By(SocketAddr, String),
-    Nowhere,
-}
-
-impl Listen {
-    /// The address, where datagrams are taken from every interface.
-    pub(super) fn address(&self) -> Option<SocketAddr> {
-        if let Self::At(address) = self { Some(*address) } else { None }
-    }
-}
-
-fn listen_or_none(text: &str) -> Result<Listen, String> {
-    match text.split_once('@') {
-        _ if text == "none" => Ok(Listen::Nowhere),
-        Some((_, name)) if name.is_empty() || name.len() > 15 => Err(format!("{name:?} is no name of an interface")),
-        Some((at, name)) => address(at, 2055).map(|at| Listen::By(at, name.to_string())),
-        None => address(text, 2055).map(Listen::At),
-    }
-}
-
-/// `ADDRESS`, `ADDRESS=domain` or `ADDRESS=port`.
-fn spread(text: &str) -> Result<Spread, String> {
-    let (source, by) = text.split_once('=').unwrap_or((text, "domain"));
-    let by = match by {
-        "domain" => Some(SpreadBy::Payload),
-        "port" => Some(SpreadBy::Port),
-        _ => None,
-    };
-    let spread = source.parse().ok().zip(by).map(|(source, by)| Spread { source, by });
-    spread.ok_or_else(|| "accepted are 192.0.2.1, 192.0.2.1=domain or 192.0.2.1=port".to_string())
-}
-
-/// `ADDRESS:PORT`, `[ADDRESS]:PORT`, `PORT`, `:PORT`, or `ADDRESS` with the usual port.
-fn address(text: &str, usual: u16) -> Result<SocketAddr, String> {
-    if let Ok(port) = text.trim_start_matches(':').parse() {
-        return Ok(net::any(port));
-    }
-    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return Ok(SocketAddr::new(ip, usual));
-    }
-    text.parse()
-        .map_err(|_| format!("accepted are {usual}, 192.0.2.1:{usual}, [2001:db8::1]:{usual}, or an address alone"))
-}
-
-fn mirror(text: &str) -> Result<SocketAddr, String> {
-    let address = text.parse().ok().filter(|a: &SocketAddr| a.port() != 0 && !a.ip().is_unspecified());
-    address.ok_or_else(|| "accepted are 192.0.2.7:2055 or [2001:db8::7]:2055".to_string())
-}
-
-fn prefix(text: &str) -> Result<IpNet, String> {
-    let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
-    let prefix = text.parse().ok().or_else(address);
-    prefix.ok_or_else(|| "accepted are 192.0.2.0/24, 2001:db8::/32, or an address alone".to_string())
-}
-
-/// As [`listen`], but without a host it is loopback.
-fn http_address(text: &str) -> Result<SocketAddr, String> {
-    if let Ok(port) = text.trim_start_matches(':').parse() {
-        return Ok(SocketAddr::from(([127, 0, 0, 1], port)));
-    }
-    text.parse().map_err(|_| "accepted are 8080, 192.0.2.1:8080 or [::1]:8080".to_string())
-}
-
 pub(super) fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|r: &f64| r.is_finite() && *r >= 1.0);
     rate.ok_or_else(|| "a rate is a number of at least 1: 1000 where one packet in 1000 is sampled".to_string())
@@ -316,7 +251,7 @@ pub(super) fn retention(age: Option<Span>, bytes: Option<Size>, free: Option<Siz
 
 pub(super) fn registry(path: Option<&PathBuf>) -> anyhow::Result<Arc<Registry>> {
     let Some(path) = path else { return Ok(Registry::standard().clone()) };
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = super::read_text(path)?;
     let registry = Registry::with_overrides(&text).with_context(|| format!("in {}", path.display()))?;
     Ok(Arc::new(registry))
 }
@@ -377,10 +312,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let tls = service::tls_files(&args).map(|files| Tls::read(&files)).transpose()?;
     let reloading = Reloading::new(tls.clone())?;
     let asked_tcp: Vec<SocketAddr> = args.tcp.iter().chain(&args.tls).copied().collect();
-    config.connections.tls = tls.map(|tls| (args.tls, tls));
-    config.connections.tcp = args.tcp;
+    config.connections.tls = tls.map(|tls| (args.tls.clone(), tls));
+    config.connections.tcp = args.tcp.clone();
     config.inherited = service::inherited()?;
-    config.sockets.steer.spread = args.spread;
+    config.sockets.steer.spread = args.spread.clone();
     if let Some(other) = config.inherited.beside(&config.listen, &asked_tcp).first() {
         return Err(usage(format!("the socket {other} was handed over, and no --listen, --tcp or --tls names it")));
     }
@@ -390,7 +325,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     config.sockets.receive_buffer = args.receive_buffer as usize * (1 << 20);
     config.sockets.timestamps = args.kernel_time;
     config.threads = args.threads.map_or(0, usize::from);
-    config.admission = Admission { allow: args.allow, rate: args.exporter_rate };
+    config.admission = Admission { allow: args.allow.clone(), rate: args.exporter_rate };
     config.queue = usize::try_from(args.queue.bytes).unwrap_or(usize::MAX);
     config.decoder.registry = registry.clone();
     config.decoder.sampling_rate = args.sampling_rate;
@@ -399,7 +334,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     config.decoder.held.bytes = usize::try_from(args.hold_bytes.bytes).unwrap_or(usize::MAX);
     config.decoder.held.age_us = i64::try_from(args.hold.seconds).unwrap_or(3600).saturating_mul(1_000_000);
     config.decoder.kernel = kernel(args.kernel)?;
-    config.mirror = net::MirrorOptions { targets: args.mirror, keep_source: args.mirror_source == MirrorSource::Keep };
+    config.mirror =
+        net::MirrorOptions { targets: args.mirror.clone(), keep_source: args.mirror_source == MirrorSource::Keep };
     config.preparation =
         Preparation { files: args.names.files()?, fill_as: args.names.fill_as(), filter: args.names.filter().cloned() };
     config.messages = (asked == CollectFormat::NetflowJson).then_some(MessageLines::NetflowJson);
@@ -412,17 +348,58 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         _ => None,
     };
 
+    // All that is said from here on goes the way of the log, which waits for no reader of standard error.
     let line = on_terminal() && args.log_format == Lines::Text;
     let lines = if args.log_format == Lines::Json { LogFormat::Json } else { LogFormat::Text };
     let log = Log::start(lines, Box::new(Screen { line }))?;
     config.log = Some(log.clone());
-    // What is said before the first datagram and after the last.
-    let tell = |level, text: &str| match lines {
-        LogFormat::Json => log.say(level, text),
-        LogFormat::Text if level == Level::Warn => say(&format!("flowlane: {text}")),
-        LogFormat::Text => say(text),
-    };
+    let voice = Voice { log, lines, line };
+    let code = collect(&args, config, registry, &node, &voice, user, &reloading).unwrap_or_else(|error| {
+        if is_broken_pipe(&error) {
+            return ExitCode::SUCCESS;
+        }
+        let (text, code) = telling(&error);
+        voice.tell(Level::Warn, &text);
+        code
+    });
+    voice.log.flush();
+    Ok(code)
+}
 
+/// How long the last words wait for whoever reads them.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What is said while it runs.
+struct Voice {
+    log: Log,
+    lines: LogFormat,
+    // Whether there is a status line.
+    line: bool,
+}
+
+impl Voice {
+    /// Says what there is to say before the first datagram and after the last.
+    fn tell(&self, level: Level, text: &str) {
+        match self.lines {
+            LogFormat::Json => self.log.say(level, text),
+            LogFormat::Text if level == Level::Warn => self.log.print(format!("flowlane: {text}\n"), PATIENCE),
+            LogFormat::Text => self.log.print(format!("{text}\n"), PATIENCE),
+        }
+    }
+}
+
+/// Receives until it is told to stop.
+fn collect(
+    args: &Args,
+    config: Config,
+    registry: Arc<Registry>,
+    node: &str,
+    voice: &Voice,
+    user: Option<User>,
+    reloading: &Reloading,
+) -> anyhow::Result<ExitCode> {
+    let (format, log) = (args.asked().of_sink(), &voice.log);
+    let tell = |level, text: &str| voice.tell(level, text);
     // Both are tried before the first datagram: a port that is taken, and a place that cannot be written to.
     let mut collector = Collector::open(config)?;
     let http = match args.http {
@@ -443,7 +420,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         (Some(Format::Parquet), Out::Folder(path)) => {
             let stretch_us = i64::try_from(args.rotate.seconds).unwrap_or(300).saturating_mul(1_000_000);
             let retention = retention(args.keep, args.keep_bytes, args.keep_free);
-            let options = keep::Options { node: node.clone(), stretch_us, retention, ..keep::Options::default() };
+            let options = keep::Options { node: node.to_string(), stretch_us, retention, ..keep::Options::default() };
             Output::store(path, options, registry.clone()).map_err(|e| no_folder(path, e))?
         }
         (Some(format), Out::Folder(path)) => {
@@ -493,7 +470,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         None => None,
     };
     let history = match &args.out {
-        Out::Folder(path) if format.is_some() => Some(History::start(running.watch(), path.clone(), node)?),
+        Out::Folder(path) if format.is_some() => Some(History::start(running.watch(), path.clone(), node.to_string())?),
         _ => None,
     };
     let began = Instant::now();
@@ -509,14 +486,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 Err(error) => log.say(Level::Warn, format!("settings stay as they are: {error:#}")),
             }
         }
-        if line && shown.elapsed() >= Duration::from_secs(1) {
+        if voice.line && shown.elapsed() >= Duration::from_secs(1) {
             let status = running.status();
-            show(&status, &last, shown.elapsed().as_secs_f64());
+            log.print(status_line(&status, &last, shown.elapsed().as_secs_f64()), Duration::ZERO);
             (shown, last) = (Instant::now(), status);
         }
     }
-    if line {
-        let _ = write!(io::stderr(), "\r\x1b[K");
+    if voice.line {
+        log.print("\r\x1b[K", Duration::ZERO);
     }
     std::thread::spawn(move || {
         std::thread::sleep(Duration::from_secs(1));
@@ -528,16 +505,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(history) = history {
         history.end();
     }
-    if lines == LogFormat::Json && !args.json {
+    if voice.lines == LogFormat::Json && !args.json {
         let more = [("summary".to_string(), summary.json())];
         log.say_with(Level::Info, "stopped", more.into_iter().collect());
     }
-    log.flush();
     let text = if args.json { format!("{}\n", summary.json()) } else { summary.to_string() };
     if args.json && args.out != Out::Standard {
         let _ = io::stdout().write_all(text.as_bytes());
-    } else if args.json || lines == LogFormat::Text {
-        let _ = io::stderr().write_all(text.as_bytes());
+    } else if args.json || voice.lines == LogFormat::Text {
+        log.print(text, PATIENCE);
     }
     result.context("the collector stopped")?;
     Ok(ExitCode::SUCCESS)
@@ -566,8 +542,8 @@ impl Write for Screen {
     }
 }
 
-/// The status line.
-fn show(now: &Status, last: &Status, seconds: f64) {
+/// The status line; [`Screen`] clears it before anything else.
+fn status_line(now: &Status, last: &Status, seconds: f64) -> String {
     let rate = |a: u64, b: u64| (a.wrapping_sub(b) as f64 / seconds).round();
     let mut text = format!(
         "{} datagrams/s, {} flows/s; {} flows of {} exporters, {} rows written",
@@ -584,5 +560,5 @@ fn show(now: &Status, last: &Status, seconds: f64) {
             text += &format!(", {n} {what}");
         }
     }
-    let _ = write!(io::stderr(), "\r{text}\x1b[K");
+    text
 }

@@ -145,7 +145,7 @@ fn flags(cli: &Command) -> impl Iterator<Item = &Arg> {
 
 /// The settings of a file, each of which the parser takes.
 fn read(path: &Path, cli: &Command) -> anyhow::Result<Vec<Setting>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = super::read_text(path)?;
     let (settings, wrong) = check(&text, cli);
     match wrong.into_iter().next() {
         Some((line, what)) => Err(usage(format!("{}:{line}: {what}", path.display()))),

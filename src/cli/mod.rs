@@ -2,6 +2,7 @@
 //!
 //! 0: done (a closed pipe is done, too). 1: it could not be done. 2: the command line is wrong.
 
+mod addresses;
 mod ask;
 mod checks;
 mod collect;
@@ -15,10 +16,12 @@ mod output;
 mod service;
 mod status;
 
+use anyhow::Context;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 use flowlane::columns::gather::Kernel;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// NetFlow v1, v5, v7, v9 and IPFIX: receive, decode, and write as Parquet, Arrow, NDJSON or CSV.
@@ -122,12 +125,17 @@ pub fn main() -> ExitCode {
 
 /// One line on standard error, and the exit code.
 fn told(error: &anyhow::Error) -> ExitCode {
-    if let Some(usage) = error.downcast_ref::<Usage>() {
-        say(&format!("flowlane: {usage}"));
-        return ExitCode::from(2);
+    let (text, code) = telling(error);
+    say(&format!("flowlane: {text}"));
+    code
+}
+
+/// What to say of an error, and the exit code.
+fn telling(error: &anyhow::Error) -> (String, ExitCode) {
+    match error.downcast_ref::<Usage>() {
+        Some(usage) => (usage.to_string(), ExitCode::from(2)),
+        None => (one_line(&format!("{error:#}")), ExitCode::FAILURE),
     }
-    say(&format!("flowlane: {}", one_line(&format!("{error:#}"))));
-    ExitCode::FAILURE
 }
 
 /// A command line that is wrong in a way that the parser does not see.
@@ -161,6 +169,13 @@ fn kernel(asked: Option<Kernel>) -> anyhow::Result<Kernel> {
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
+}
+
+/// The text of a file, which can be read again when it changes.
+fn read_text(path: &Path) -> anyhow::Result<String> {
+    let read = || format!("cannot read {}", path.display());
+    let bytes = flowlane::enrich::read_file(path).with_context(read)?;
+    String::from_utf8(bytes).with_context(read)
 }
 
 /// A line on standard error; a reader that is gone is no reason to stop.

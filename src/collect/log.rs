@@ -51,8 +51,20 @@ pub enum Level {
 
 #[derive(Debug)]
 enum Entry {
-    Message { at: Timestamp, level: Level, text: String, more: Map<String, Value> },
-    Cause { at: Timestamp, of: Of, cause: &'static str, count: u64 },
+    Message {
+        at: Timestamp,
+        level: Level,
+        text: String,
+        more: Map<String, Value>,
+    },
+    Cause {
+        at: Timestamp,
+        of: Of,
+        cause: &'static str,
+        count: u64,
+    },
+    /// As it is.
+    Text(String),
     End(Sender<()>),
 }
 
@@ -103,6 +115,13 @@ impl Log {
         }
     }
 
+    /// Writes a text as it is, whatever lines look like. Where there is no room it is waited for so long, and dropped then.
+    pub fn print(&self, text: impl Into<String>, patience: Duration) {
+        if self.entries.send_timeout(Entry::Text(text.into()), patience).is_err() {
+            self.dropped.fetch_add(1, Relaxed);
+        }
+    }
+
     /// Lines that were dropped because nobody read as fast.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Relaxed)
@@ -111,8 +130,9 @@ impl Log {
     /// Waits until everything said so far is written, two seconds at most.
     pub fn flush(&self) {
         let (done, written) = bounded(1);
-        if self.entries.send_timeout(Entry::End(done), LAST).is_ok() {
-            let _ = written.recv_timeout(LAST);
+        let end = Instant::now() + LAST;
+        if self.entries.send_deadline(Entry::End(done), end).is_ok() {
+            let _ = written.recv_deadline(end);
         }
     }
 }
@@ -145,6 +165,7 @@ fn line(format: LogFormat, entry: &Entry) -> String {
     };
     match (format, entry) {
         (_, Entry::End(_)) => String::new(),
+        (_, Entry::Text(text)) => text.clone(),
         (LogFormat::Text, Entry::Message { at, text, .. }) => format!("{} flowlane: {text}\n", time(at)),
         (LogFormat::Text, Entry::Cause { at, of, cause, count }) => {
             let of = match of {

@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long the last look may take.
+const LAST: Duration = Duration::from_secs(1);
 
 /// What is added to rows, and which of them are written.
 #[derive(Clone, Debug, Default)]
@@ -217,8 +219,12 @@ impl Looking {
         Ok(Self { stop, thread: Builder::new().name("tables".into()).spawn(run)? })
     }
 
+    /// What it reads just now is not waited for long: a file system may hang.
     pub fn end(self) {
         self.stop.store(true, Relaxed);
-        let _ = self.thread.join();
+        let asked = Instant::now();
+        while !self.thread.is_finished() && asked.elapsed() < LAST {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }

@@ -6,7 +6,7 @@ use super::networks::Networks;
 use super::places::DATABASES;
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -109,6 +109,41 @@ impl Stamp {
     }
 }
 
+/// Reads a file, and nothing else: what is a pipe, a socket or a device may never end, and cannot be read again.
+///
+/// # Errors
+/// Those of the file system; [`io::ErrorKind::InvalidInput`] for what is no file.
+pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut options = fs::OpenOptions::new();
+    // A pipe without a writer is not waited for.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(options.read(true), libc::O_NONBLOCK);
+    refuse_others(&fs::metadata(path)?)?;
+    let mut file = options.read(true).open(path)?;
+    // It may be another by now.
+    let about = file.metadata()?;
+    refuse_others(&about)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0));
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn refuse_others(about: &fs::Metadata) -> io::Result<()> {
+    let kind = about.file_type();
+    if kind.is_file() {
+        return Ok(());
+    }
+    #[cfg(unix)]
+    let special = {
+        use std::os::unix::fs::FileTypeExt;
+        let kinds = [(kind.is_fifo(), "a pipe"), (kind.is_socket(), "a socket"), (kind.is_dir(), "a folder")];
+        kinds.into_iter().find(|k| k.0).map_or("a device", |k| k.1)
+    };
+    #[cfg(not(unix))]
+    let special = if kind.is_dir() { "a folder" } else { "no file" };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {special}; give a file, which can be read again")))
+}
+
 impl Files {
     /// Reads all files.
     ///
@@ -125,7 +160,7 @@ impl Files {
         let mut files = Self::default();
         for (path, what) in exporters.chain(networks).chain(geo) {
             let seen = Stamp::of(path);
-            files.take(path, what, fs::read(path))?;
+            files.take(path, what, read_file(path))?;
             files.files.push(Watched { path: path.clone(), what, seen, last: seen });
         }
         Ok(files)
@@ -152,7 +187,7 @@ impl Files {
             if !still || now == file.seen {
                 continue;
             }
-            let bytes = fs::read(&file.path);
+            let bytes = read_file(&file.path);
             // What changed while it was read is looked at again.
             if Stamp::of(&file.path) != now {
                 continue;

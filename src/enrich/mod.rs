@@ -24,7 +24,7 @@ mod networks;
 mod places;
 
 pub use exporters::{Exporters, ExportersError, Interface};
-pub use files::{Change, FileError, Files, Paths, Tables};
+pub use files::{Change, FileError, Files, Paths, Tables, read_file};
 pub use geo::{Geo, GeoError};
 pub use networks::{Networks, NetworksError};
 

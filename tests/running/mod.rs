@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -49,6 +49,11 @@ impl Collector {
         serde_json::from_str(&line).expect("an object")
     }
 
+    /// Asks it to end; how it did, in time.
+    pub fn terminate(mut self, within: Duration) -> ExitStatus {
+        end(&mut self.child, within)
+    }
+
     pub fn send(&self, socket: &UdpSocket, message: &[u8]) {
         socket.send_to(message, ("127.0.0.1", self.port)).expect("sent");
     }
@@ -58,6 +63,20 @@ impl Drop for Collector {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Asks a process to end; how it did, in time.
+pub fn end(child: &mut Child, within: Duration) -> ExitStatus {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+    let asked = Instant::now();
+    loop {
+        match child.try_wait().expect("a process") {
+            Some(status) => return status,
+            None => assert!(asked.elapsed() < within, "it does not end"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a collector shows to those who connect over TLS, and what it asks of them.
 
+use crate::enrich::read_file;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
@@ -71,11 +72,9 @@ impl Tls {
 fn config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
     let refused = |error: &dyn fmt::Display| TlsError::Refused(error.to_string());
     let chain = certificates(&files.certificate, "certificates")?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| TlsError::File {
-        path: files.key.clone(),
-        what: "private key",
-        error,
-    })?;
+    let wrong_key = |error| TlsError::File { path: files.key.clone(), what: "private key", error };
+    let key = read_file(&files.key).map_err(|e| wrong_key(pem::Error::Io(e)))?;
+    let key = PrivateKeyDer::from_pem_slice(&key).map_err(wrong_key)?;
     // Named, so that no other part of a program that links this library chooses it.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone());
@@ -103,7 +102,8 @@ fn config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
 
 fn certificates(path: &Path, what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let wrong = |error| TlsError::File { path: path.to_owned(), what, error };
-    let found: Vec<_> = CertificateDer::pem_file_iter(path).map_err(wrong)?.collect::<Result<_, _>>().map_err(wrong)?;
+    let bytes = read_file(path).map_err(|e| wrong(pem::Error::Io(e)))?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(wrong)?;
     if found.is_empty() { Err(wrong(pem::Error::NoItemsFound)) } else { Ok(found) }
 }
 

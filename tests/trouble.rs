@@ -1,0 +1,108 @@
+//! A collector whose surroundings fail: what it writes to, what it reads from, who reads what it says.
+
+mod running;
+
+use running::wait_for;
+use std::io::{BufRead, BufReader, Write};
+use std::net::UdpSocket;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// How long a collector may take to end.
+const STOP: Duration = Duration::from_secs(12);
+
+/// A folder of the test's own, removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("flowlane-trouble-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_string_lossy().into_owned()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A process that does not outlive its test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A v5 message of one flow.
+fn flow() -> Vec<u8> {
+    let mut bytes = vec![0, 5, 0, 1];
+    bytes.resize(24 + 48, 0);
+    bytes
+}
+
+#[test]
+fn it_ends_while_nobody_reads_what_it_says() {
+    // A pipe that is full from the beginning.
+    let (_reader, mut full) = std::io::pipe().expect("a pipe");
+    full.write_all(&vec![b'\n'; 1 << 16]).expect("room for as much");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let port = UdpSocket::bind("127.0.0.1:0").expect("a socket").local_addr().expect("an address").port();
+    let child = Command::new(env!("CARGO_BIN_EXE_flowlane"))
+        .args(["collect", "--threads", "1", "--format", "ndjson", "--out", "-", "--listen"])
+        .arg(format!("127.0.0.1:{port}"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::from(full))
+        .spawn()
+        .expect("flowlane starts");
+    let mut process = Process(child);
+    let mut rows = BufReader::new(process.0.stdout.take().expect("piped")).lines();
+    let sending = std::thread::spawn(move || {
+        for _ in 0..1000 {
+            // Refused until it listens, and once it has ended.
+            let _ = socket.send_to(&flow(), ("127.0.0.1", port));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    assert!(rows.next().expect("a row").expect("text").contains("version"));
+    std::thread::spawn(move || rows.for_each(drop));
+    assert_eq!(running::end(&mut process.0, STOP).code(), Some(0));
+    drop(process);
+    sending.join().expect("sent");
+}
+
+fn pipe(path: &str) {
+    assert!(Command::new("mkfifo").arg(path).status().expect("mkfifo").success());
+}
+
+#[test]
+fn a_table_that_is_a_pipe_is_refused_and_one_that_becomes_one_holds_nothing_up() {
+    let scratch = Scratch::new("pipe");
+    let (table, named) = (scratch.path("networks.csv"), scratch.path("pipe"));
+    pipe(&named);
+    for (flag, what) in
+        [("--networks", "a pipe"), ("--geo", "a pipe"), ("--exporters", "a pipe"), ("--elements", "a pipe")]
+    {
+        let args = ["collect", "--listen", "127.0.0.1:0", "--format", "none", "--duration", "1s", flag, &named];
+        let output = Command::new(env!("CARGO_BIN_EXE_flowlane")).args(args).output().expect("the program");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(what) && said.contains(&named), "{flag}: {said}");
+    }
+    std::fs::write(&table, "10.0.0.0/8,net=office\n").expect("written");
+    let collector = running::Collector::start(&["--format", "ndjson", "--out", "-", "--networks", &table]);
+    std::fs::remove_file(&table).expect("removed");
+    pipe(&table);
+    let line = wait_for(&collector.said, "networks.csv");
+    assert!(line.contains("it is a pipe") && line.contains("what it said before counts on"), "{line}");
+    assert_eq!(collector.terminate(STOP).code(), Some(0));
+}
