@@ -277,6 +277,11 @@ fn a_disk_that_is_full_or_read_only_costs_the_rows_of_that_time_and_not_the_serv
     assert!(count("rows_dropped") > 0, "{summary}");
     assert_eq!(count("rows_written") + count("rows_dropped"), count("records"), "every row is accounted for");
     assert_eq!(count("records"), u64::from(next - 1));
+    // And every dropped one by what was the matter.
+    let whys = summary["rows_unwritten"].as_array().expect("a list");
+    let of = |what: &str| whys.iter().find(|w| w["error"].as_str().is_some_and(|e| e.contains(what)));
+    assert!(of("No space left").is_some() && of("Read-only").is_some(), "{summary}");
+    assert_eq!(whys.iter().filter_map(|w| w["rows"].as_u64()).sum::<u64>(), count("rows_dropped"), "{summary}");
 }
 
 #[test]

@@ -47,6 +47,10 @@ impl Sink for Gate {
         true
     }
 
+    fn probe(&mut self) -> io::Result<()> {
+        if self.broken.load(SeqCst) { Err(io::Error::other("no space left")) } else { Ok(()) }
+    }
+
     fn tick(&mut self, _: Timestamp) -> io::Result<()> {
         Ok(())
     }
@@ -252,13 +256,26 @@ fn rows_are_written_dropped_or_pending() {
     let broken =
         ledger_when(&running, "rows refused", |l| l.total.stats.records == 1260 && l.total.rows_pending() == 0);
     assert_eq!((broken.total.rows_written, broken.total.rows_dropped), (pending, dropped + 60));
+    let watch = running.watch();
+    assert_eq!(watch.unready().as_deref(), Some("rows are dropped, they cannot be written: no space left"));
     gate.broken.store(false, SeqCst);
+    let end = Instant::now() + Duration::from_secs(20);
+    while let Some(cause) = watch.unready() {
+        assert!(Instant::now() < end, "it can be written again, and nothing comes that shows it: {cause}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     send(42, 43);
     let end = ledger_when(&running, "writing again", |l| l.total.stats.records == 1290 && l.total.rows_pending() == 0);
     assert_eq!((end.total.rows_written, end.total.rows_dropped), (pending + 30, dropped + 60));
     let (summary, result) = running.join();
     result.expect("it went on");
     assert_eq!((summary.rows_written, summary.rows_dropped), (pending + 30, dropped + 60));
+    let losses = summary.losses();
+    let of = |what: &str| losses.iter().filter(|l| l.0 == what).map(|l| l.1).sum::<u64>();
+    // The second message may have found no room.
+    let (slow, broken) = (of("rows dropped: the writer was too slow"), of("rows dropped: cannot write: no space left"));
+    assert!(slow + broken == dropped + 60 && broken >= 30, "{losses:?}");
+    assert_eq!(summary.exporters.iter().map(|e| e.rows_dropped).sum::<u64>(), dropped + 60);
 }
 
 #[test]

@@ -2,12 +2,14 @@
 
 mod running;
 
+use flowlane::collect::http::fetch;
 use running::wait_for;
+use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a collector may take to end.
 const STOP: Duration = Duration::from_secs(12);
@@ -105,4 +107,58 @@ fn a_table_that_is_a_pipe_is_refused_and_one_that_becomes_one_holds_nothing_up()
     let line = wait_for(&collector.said, "networks.csv");
     assert!(line.contains("it is a pipe") && line.contains("what it said before counts on"), "{line}");
     assert_eq!(collector.terminate(STOP).code(), Some(0));
+}
+
+/// Waits until something holds.
+fn wait(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < end, "{what} in time");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_folder_that_is_gone_costs_its_rows_alone_and_comes_again() {
+    let scratch = Scratch::new("gone");
+    let out = scratch.path("flows");
+    let collector = running::Collector::start(&["--out", &out, "--node", "test", "--http", "127.0.0.1:0", "--json"]);
+    let line = wait_for(&collector.said, "answering on http://");
+    let url = line.split("answering on ").nth(1).and_then(|l| l.strip_suffix("/metrics")).expect("a URL").to_string();
+    let ask = |path: &str| fetch(&url, path).expect("an answer");
+    let rows = || {
+        let ledger: Value = serde_json::from_str(&ask("/ledger").1).expect("JSON");
+        let rows = &ledger["total"]["rows"];
+        ["decoded", "written", "dropped"].map(|class| rows[class].as_u64().expect("a count"))
+    };
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let send = |n: usize| (0..n).for_each(|_| collector.send(&socket, &flow()));
+    send(10);
+    wait("rows", || rows() == [10, 10, 0]);
+    assert_eq!(ask("/readyz"), (200, "ready\n".into()));
+
+    // Gone, and it cannot be made again.
+    std::fs::remove_dir_all(&out).expect("removed");
+    std::fs::write(&out, "in the way").expect("written");
+    for n in 1..=3 {
+        send(10);
+        wait("rows that are dropped", || rows() == [10 + 10 * n, 10, 10 * n]);
+    }
+    let (status, why) = ask("/readyz");
+    assert!(status == 503 && why.contains("cannot be written: "), "{status} {why}");
+    wait_for(&collector.said, "cannot write: ");
+
+    // It can again: that is found out without a row.
+    std::fs::remove_file(&out).expect("removed");
+    wait("it is ready", || ask("/readyz").0 == 200);
+    wait_for(&collector.said, "writing again; 30 rows were dropped");
+    send(10);
+    wait("rows again", || rows() == [50, 20, 30]);
+    let (said, printed) = collector.end(STOP);
+    assert!(!said.iter().any(|line| line.contains("cannot write")), "said once a minute: {said:?}");
+    let summary: Value = serde_json::from_str(&printed.concat()).expect("a summary");
+    assert_eq!((&summary["rows_written"], &summary["rows_dropped"]), (&20.into(), &30.into()), "{summary}");
+    assert_eq!(summary["rows_unwritten"][0]["rows"], 30, "{summary}");
+    let left: u64 = flowlane::keep::sealed_files(std::path::Path::new(&out)).expect("files").0.len() as u64;
+    assert_eq!(left, 1, "what came after it");
 }

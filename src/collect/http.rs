@@ -230,10 +230,10 @@ impl Site {
                 page(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "a thread gave up\n".into())
             }
             "/healthz" => page(StatusCode::OK, "text/plain", "ok\n".into()),
-            "/readyz" if !self.watch.is_ready() => {
-                page(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not every thread receives\n".into())
-            }
-            "/readyz" => page(StatusCode::OK, "text/plain", "ready\n".into()),
+            "/readyz" => match self.watch.unready() {
+                Some(cause) => page(StatusCode::SERVICE_UNAVAILABLE, "text/plain", cause + "\n"),
+                None => page(StatusCode::OK, "text/plain", "ready\n".into()),
+            },
             "/exporters" => {
                 let ledger = self.watch.ledger();
                 let exporters = ledger.exporters.iter().map(|e| e.json(ledger.has_sink));

@@ -579,9 +579,20 @@ impl Watch {
         lines
     }
 
-    /// Whether every receiving thread answers.
+    /// Whether every receiving thread answers, and rows can be written.
     pub fn is_ready(&self) -> bool {
-        !self.has_failed() && self.board.ask(false).1
+        self.unready().is_none()
+    }
+
+    /// Why it is not ready, if so.
+    pub fn unready(&self) -> Option<String> {
+        if self.has_failed() {
+            return Some("a thread gave up".to_string());
+        }
+        if let Some(cause) = &*lock(&self.shared.cannot_write) {
+            return Some(format!("rows are dropped, they cannot be written: {cause}"));
+        }
+        (!self.board.ask(false).1).then(|| "not every thread receives".to_string())
     }
 
     /// Whether a thread gave up.

@@ -542,6 +542,10 @@ impl Running {
         summary.seconds = self.began.elapsed().as_secs_f64();
         summary.rows_written = self.shared.written_rows.load(Relaxed);
         summary.rows_dropped = self.shared.dropped_rows.load(Relaxed);
+        summary.rows_unwritten.clone_from(&lock(&self.shared.unwritten).0);
+        let written = lock(&self.watch.board.written);
+        summary.add_unwritten(written.rows.iter().map(|(&exporter, kept)| (exporter, kept.dropped)));
+        drop(written);
         summary.rows_filtered = self.shared.filtered_rows.load(Relaxed);
         summary.rows_unknown = self.shared.unknown_rows.load(Relaxed);
         summary.options_passed_over = self.shared.options_passed_over.load(Relaxed);

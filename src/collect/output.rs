@@ -98,6 +98,14 @@ pub trait Sink: Send {
         false
     }
 
+    /// Tries whether it can be written again after an error, where no rows come that would show it.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    fn probe(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Time passed: several times a second.
     ///
     /// # Errors
@@ -194,6 +202,13 @@ impl Sink for Output {
 
     fn goes_on(&self) -> bool {
         matches!(self.kind, Kind::Store { .. })
+    }
+
+    fn probe(&mut self) -> io::Result<()> {
+        match &self.kind {
+            Kind::Store { flows, .. } => flows.probe(),
+            _ => Ok(()),
+        }
     }
 
     fn is_nothing(&self) -> bool {

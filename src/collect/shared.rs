@@ -29,9 +29,34 @@ pub(super) struct Shared {
     pub lost: AtomicU64,
     pub exporters: AtomicU64,
     pub log: Option<Log>,
+    /// Why rows cannot be written, as long as that lasts.
+    pub cannot_write: Mutex<Option<String>>,
+    /// Rows that could not be written, by why.
+    pub unwritten: Mutex<Unwritten>,
     /// Changes with what is ordered.
     pub orders: AtomicU64,
     pub admission: Mutex<Admission>,
+}
+
+/// Causes that are told apart; what is written to has few.
+const CAUSES: usize = 8;
+
+/// Rows that could not be written, by why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Unwritten(pub Vec<(String, u64)>);
+
+impl Unwritten {
+    pub fn add(&mut self, cause: &str, rows: u64) {
+        let room = self.0.len() < CAUSES;
+        match self.0.iter_mut().find(|c| c.0 == cause) {
+            Some(known) => known.1 += rows,
+            None if room => self.0.push((cause.to_string(), rows)),
+            None => self.0.iter_mut().last().into_iter().for_each(|last| {
+                last.0 = "for several reasons".to_string();
+                last.1 += rows;
+            }),
+        }
+    }
 }
 
 /// What a thread has heard of the orders given while it runs.

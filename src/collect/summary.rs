@@ -6,6 +6,7 @@ use crate::decode::{Decoder, Stats};
 use crate::error::ErrorKind;
 use crate::net::MirrorStats;
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -28,6 +29,8 @@ pub struct Summary {
     pub rows_unknown: u64,
     /// Rows dropped because the writer was too slow, or failed.
     pub rows_dropped: u64,
+    /// Those of them that could not be written, by why.
+    pub rows_unwritten: Vec<(String, u64)>,
     /// Options records dropped.
     pub options_dropped: u64,
     /// Options records that the output has no place for: one file or stream holds flows alone.
@@ -59,7 +62,7 @@ pub struct ExporterSummary {
     pub address: IpAddr,
     /// What was decoded.
     pub stats: Stats,
-    /// Its rows that were dropped because the writer was too slow.
+    /// Its rows that were dropped because the writer was too slow, or failed.
     pub rows_dropped: u64,
 }
 
@@ -118,10 +121,19 @@ impl Summary {
         }
     }
 
+    /// Adds the rows of exporters that could not be written.
+    pub(super) fn add_unwritten(&mut self, rows: impl Iterator<Item = (IpAddr, u64)>) {
+        let rows: HashMap<IpAddr, u64> = rows.filter(|r| r.1 > 0).collect();
+        for exporter in &mut self.exporters {
+            exporter.rows_dropped += rows.get(&exporter.address).copied().unwrap_or(0);
+        }
+    }
+
     /// The losses that are not zero, each with its cause in words.
-    pub fn losses(&self) -> Vec<(&'static str, u64)> {
+    pub fn losses(&self) -> Vec<(Cow<'static, str>, u64)> {
         let (s, c) = (&self.stats, &self.connections);
-        let mut losses = vec![
+        let unwritten: u64 = self.rows_unwritten.iter().map(|u| u.1).sum();
+        let losses = [
             ("datagrams refused: the sender is not allowed", self.datagrams_refused),
             ("datagrams refused: no NetFlow or IPFIX header", s.datagrams_malformed),
             ("datagrams limited: too many exporters, or above an exporter's rate", s.datagrams_limited),
@@ -136,7 +148,7 @@ impl Summary {
             ("connections closed: no IPFIX, or a length that is wrong", c.malformed),
             ("connections that broke", c.failed),
             ("datagrams not repeated to a mirror", self.mirrors.iter().map(|m| m.unsent).sum()),
-            ("rows dropped: the writer was too slow", self.rows_dropped),
+            ("rows dropped: the writer was too slow", self.rows_dropped.saturating_sub(unwritten)),
             ("options records dropped", self.options_dropped + s.options_dropped),
             ("options records not written (--out a folder keeps them)", self.options_passed_over),
             ("templates and options not written down for the next start", self.state_lost),
@@ -150,8 +162,10 @@ impl Summary {
             ("messages sent twice", s.duplicates),
             ("sequences that started anew", s.resets),
         ];
-        losses.retain(|l| l.1 > 0);
-        losses
+        let failures =
+            self.rows_unwritten.iter().map(|(why, n)| (format!("rows dropped: cannot write: {why}").into(), *n));
+        let losses = losses.into_iter().map(|(cause, n)| (Cow::from(cause), n));
+        losses.chain(failures).filter(|l| l.1 > 0).collect()
     }
 
     /// All of it.
@@ -180,6 +194,8 @@ impl Summary {
         ] {
             total.insert(name.into(), json!(n));
         }
+        let unwritten = self.rows_unwritten.iter().map(|(why, rows)| json!({ "error": why, "rows": rows }));
+        total.insert("rows_unwritten".into(), unwritten.collect());
         total.insert("connections".into(), self.connections.json());
         total.insert("mirrors".into(), mirrors_json(&self.mirrors));
         total.insert("seconds".into(), json!(self.seconds));

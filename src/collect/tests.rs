@@ -76,7 +76,7 @@ fn what_is_sent_is_written_and_summed_up() {
     assert_eq!(summary.stats.datagrams_malformed, 1);
     assert_eq!(summary.exporters.len(), 1);
     assert_eq!(summary.json()["exporters"][0]["records"], 3000);
-    assert_eq!(summary.losses(), [("datagrams refused: no NetFlow or IPFIX header", 1)]);
+    assert_eq!(summary.losses(), [("datagrams refused: no NetFlow or IPFIX header".into(), 1)]);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn options_records_that_a_stream_has_no_place_for_are_counted() {
     let (summary, result) = running.join();
     result.expect("no failure");
     assert_eq!((summary.stats.options_records, summary.options_passed_over), (2, 2));
-    assert_eq!(summary.losses(), [("options records not written (--out a folder keeps them)", 2)]);
+    assert_eq!(summary.losses(), [("options records not written (--out a folder keeps them)".into(), 2)]);
 }
 
 #[test]

@@ -13,6 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+/// How often it is tried whether rows can be written again, where none come.
+const TRY: Duration = Duration::from_secs(1);
+
 /// Writes what comes, until all receiving threads are gone.
 pub(super) fn write(
     mut sink: Box<dyn Sink>,
@@ -22,8 +25,8 @@ pub(super) fn write(
     shared: &Shared,
     board: &Board,
 ) -> io::Result<()> {
-    let mut failure = None;
-    let mut ticked = Instant::now();
+    let mut failure: Option<io::Error> = None;
+    let (mut ticked, mut tried) = (Instant::now(), Instant::now());
     let mut trouble = Trouble::default();
     loop {
         let item = match inbox.recv_timeout(Duration::from_millis(200)) {
@@ -52,9 +55,12 @@ pub(super) fn write(
             let count = if is_written { &shared.written_rows } else { &shared.dropped_rows };
             count.fetch_add(rows, Relaxed);
             account(&item, is_taken, is_written, board);
-            if rows > 0 && result.is_ok() {
+            if let Some(error) = failure.as_ref().or(result.as_ref().err()).filter(|_| rows > 0) {
+                lock(&shared.unwritten).add(&error.to_string(), rows);
+            } else if rows > 0 {
                 trouble.is_over(shared);
             }
+            tried = Instant::now();
             if let Item::Rows { from, batch } = item
                 && let (Some(back), Some(batch)) = (returns.get(from), Arc::into_inner(batch))
             {
@@ -66,6 +72,14 @@ pub(super) fn write(
             ticked = Instant::now();
             result = sink.tick(now());
             trouble.forgot(prepare.names_forgotten(), shared);
+            if result.is_ok() && trouble.lasts && tried.elapsed() >= TRY {
+                // Nothing comes that would show whether it is over.
+                tried = Instant::now();
+                result = sink.probe();
+                if result.is_ok() {
+                    trouble.is_over(shared);
+                }
+            }
         }
         if sink.goes_on() {
             trouble.saw(&result, shared);
@@ -128,6 +142,8 @@ pub(super) fn rows_by_exporter(runs: &[Run], mut add: impl FnMut(IpAddr, u64)) {
 struct Trouble {
     said: Option<Instant>,
     lasts: bool,
+    // Whether the trouble that lasts was said.
+    is_said: bool,
     // Names that were forgotten and not told of.
     names: u64,
     names_said: Option<Instant>,
@@ -135,10 +151,11 @@ struct Trouble {
 
 impl Trouble {
     fn saw(&mut self, result: &io::Result<()>, shared: &Shared) {
-        if let Err(error) = result
-            && self.said.is_none_or(|at| at.elapsed() >= Duration::from_secs(60))
-        {
-            (self.lasts, self.said) = (true, Some(Instant::now()));
+        let Err(error) = result else { return };
+        self.lasts = true;
+        *lock(&shared.cannot_write) = Some(error.to_string());
+        if self.said.is_none_or(|at| at.elapsed() >= Duration::from_secs(60)) {
+            (self.is_said, self.said) = (true, Some(Instant::now()));
             let dropped = shared.dropped_rows.load(Relaxed);
             shared.say(&format!("cannot write: {error}; {dropped} rows are dropped so far, and the next are tried"));
         }
@@ -156,9 +173,12 @@ impl Trouble {
         }
     }
 
-    /// Rows were written.
+    /// Rows were written, or can be.
     fn is_over(&mut self, shared: &Shared) {
         if std::mem::take(&mut self.lasts) {
+            *lock(&shared.cannot_write) = None;
+        }
+        if std::mem::take(&mut self.is_said) {
             shared.say(&format!("writing again; {} rows were dropped", shared.dropped_rows.load(Relaxed)));
         }
     }

@@ -88,6 +88,8 @@ const RETRY: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// How nice sealing is to those that receive and write: what waits to be sealed is safe on the disk, however long that takes.
 const NICE: i32 = 19;
+/// Bytes that a disk must have room for to be tried again.
+const PROBE: usize = 1 << 18;
 /// Segments that wait to be sealed when a second thread helps: one that writes can be faster than one that seals.
 const BEHIND: usize = 2;
 
@@ -198,6 +200,17 @@ impl Store {
             self.close();
         }
         result
+    }
+
+    /// Tries whether the folder takes rows, with a file that goes again.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn probe(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        let path = self.folder.join("probe");
+        let written = fs::write(&path, vec![0; PROBE]);
+        written.and(fs::remove_file(&path))
     }
 
     /// Begins a new segment where the time of the one before is over.

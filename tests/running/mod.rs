@@ -54,6 +54,12 @@ impl Collector {
         end(&mut self.child, within)
     }
 
+    /// Asks it to end, as it should; the lines that it said and wrote and nobody has taken yet.
+    pub fn end(mut self, within: Duration) -> (Vec<String>, Vec<String>) {
+        assert_eq!(end(&mut self.child, within).code(), Some(0));
+        (self.said.iter().collect(), self.rows.iter().collect())
+    }
+
     pub fn send(&self, socket: &UdpSocket, message: &[u8]) {
         socket.send_to(message, ("127.0.0.1", self.port)).expect("sent");
     }
