@@ -364,6 +364,26 @@ fn an_exporter_above_its_rate_is_read_more_slowly() {
 }
 
 #[test]
+fn what_comes_at_once_is_charged_before_it_is_decoded() {
+    let (running, _, to) = start(|config| config.admission.rate = Some(100));
+    let one = ipfix(0).message(&[set(256, &[1; 8])]);
+    let mut all = taught(&NARROW, 0);
+    (0..399).for_each(|_| all.extend(&one));
+    let (mut streams, began) = ([connect(to), connect(to)], Instant::now());
+    for stream in &mut streams {
+        stream.write_all(&all).expect("sent");
+    }
+    let ledger = ledger_when(&running, "a second's worth", |l| l.total.stats.datagrams >= 100);
+    let allowed = 100 + began.elapsed().as_millis() as u64 / 10 + 1;
+    assert!(ledger.total.stats.datagrams <= allowed, "{} of {allowed}", ledger.total.stats.datagrams);
+    // What waits is not lost at the end.
+    drop(streams);
+    let (summary, result) = running.join();
+    result.expect("no failure");
+    assert_eq!((summary.stats.datagrams, summary.rows_written), (800, 798));
+}
+
+#[test]
 fn what_was_sent_before_the_stop_is_written() {
     // One whose connection waits to be taken when the stop comes, and one that rests because it sends too much.
     let (running, rows, to) = start(|config| config.admission.rate = Some(20));

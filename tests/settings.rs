@@ -1,5 +1,8 @@
 //! Settings that are wrong: `check-config` names each by its line, and `collect` refuses it in the same words.
 
+mod running;
+
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -130,4 +133,16 @@ fn what_a_run_before_received_is_not_replaced() {
     let output = collect(&["--overwrite"]);
     assert!(output.status.success(), "{}", said(&output));
     assert!(!std::fs::read_to_string(&out).expect("the file").contains("a flow"));
+}
+
+#[test]
+fn sets_that_wait_have_a_bound_of_their_own() {
+    let collector = running::Collector::start(&["--hold-sets", "2", "--format", "none", "--json"]);
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    // Sets of a template that never comes.
+    let message = [0, 10, 0, 28, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0];
+    (0..5).for_each(|_| collector.send(&socket, &message));
+    let (_, printed) = collector.end(std::time::Duration::from_secs(12));
+    let summary: serde_json::Value = serde_json::from_str(&printed.concat()).expect("a summary");
+    assert_eq!((&summary["sets_still_held"], &summary["sets_skipped"]), (&2.into(), &3.into()), "{summary}");
 }

@@ -89,7 +89,7 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS[=BY]", value_parser = spread)]
     pub(super) spread: Vec<Spread>,
     /// Datagrams a second that one exporter may send, and a second's worth at once: of what is more only templates are read,
-    /// and it is counted as limited. Connections are read more slowly instead
+    /// and it is counted as limited. Its connections together may send as many messages, and are read more slowly instead
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     pub(super) exporter_rate: Option<u32>,
     /// What to write [default: what the extension of --out says, else parquet]
@@ -143,6 +143,9 @@ pub struct Args {
     /// Bytes of sets that wait for their template at most, a thread
     #[arg(long, value_name = "SIZE", default_value = "32M")]
     hold_bytes: Size,
+    /// Sets that wait for their template at most, a thread
+    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
+    hold_sets: u32,
     /// How long a set waits for its template
     #[arg(long, value_name = "TIME", default_value = "1h")]
     hold: Span,
@@ -332,6 +335,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     config.decoder.exporters = args.max_exporters as usize;
     config.decoder.templates.templates = args.max_templates as usize;
     config.decoder.held.bytes = usize::try_from(args.hold_bytes.bytes).unwrap_or(usize::MAX);
+    config.decoder.held.entries = args.hold_sets as usize;
     config.decoder.held.age_us = i64::try_from(args.hold.seconds).unwrap_or(3600).saturating_mul(1_000_000);
     config.decoder.kernel = kernel(args.kernel)?;
     config.mirror =

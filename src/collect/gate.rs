@@ -1,8 +1,11 @@
 //! Who may send, and how much.
 
 use super::Admission;
+use super::board::lock;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Addresses whose rate is followed before those that are quiet are forgotten.
@@ -10,9 +13,38 @@ const FOLLOWED: usize = 16_384;
 /// How much an exporter may send at once: what its rate allows in this time.
 const BURST_NS: u64 = 1_000_000_000;
 
+/// Who may send and how much, with what threads have in common of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rules {
+    pub admission: Admission,
+    common: Arc<Common>,
+}
+
+/// What exporters have sent by their rate that come by several threads.
+#[derive(Debug, Default)]
+struct Common {
+    // Those whose datagrams are dealt out: few, as each is named.
+    spread: Vec<(IpAddr, Clock)>,
+    // Those that connect, to whatever thread the kernel chooses; `None` where there is no rate.
+    connected: Option<Mutex<Rate>>,
+}
+
+impl Rules {
+    pub fn new(admission: Admission, spread: impl IntoIterator<Item = IpAddr>) -> Self {
+        let connected = admission.rate.map(|rate| Mutex::new(Rate::new(rate)));
+        let spread = spread.into_iter().map(|exporter| (exporter.to_canonical(), Clock::new())).collect();
+        Self { admission, common: Arc::new(Common { spread, connected }) }
+    }
+
+    /// The same exporters by another admission.
+    pub fn change(&self, admission: Admission) -> Self {
+        Self::new(admission, self.common.spread.iter().map(|s| s.0))
+    }
+}
+
 /// Lets in whom a list of prefixes names, as much as a rate allows, and counts those that are refused.
 pub(super) struct Gate {
-    admission: Admission,
+    rules: Rules,
     rate: Option<Rate>,
     // The last sender, and whether it may: datagrams of one follow each other.
     last: Option<(IpAddr, bool)>,
@@ -30,14 +62,14 @@ pub(super) enum Verdict {
 }
 
 impl Gate {
-    pub fn new(admission: Admission) -> Self {
-        let rate = admission.rate.map(Rate::new);
-        Self { admission, rate, last: None, refused: 0 }
+    pub fn new(rules: Rules) -> Self {
+        let rate = rules.admission.rate.map(Rate::new);
+        Self { rules, rate, last: None, refused: 0 }
     }
 
     /// Goes by other rules from now on.
-    pub fn change(&mut self, admission: Admission) {
-        *self = Self { refused: self.refused, ..Self::new(admission) };
+    pub fn change(&mut self, rules: Rules) {
+        *self = Self { refused: self.refused, ..Self::new(rules) };
     }
 
     /// What becomes of a datagram of this sender, now.
@@ -47,14 +79,19 @@ impl Gate {
             self.refused += 1;
             return Verdict::Refuse;
         }
-        let takes = self.rate.as_mut().is_none_or(|rate| rate.takes(sender, now));
+        let Some(rate) = &mut self.rate else { return Verdict::Decode };
+        let common = self.rules.common.spread.iter().find(|spread| spread.0 == sender);
+        let takes = match common {
+            Some((_, clock)) => clock.takes(rate.interval_ns, now),
+            None => rate.takes(sender, now),
+        };
         if takes { Verdict::Decode } else { Verdict::Limit }
     }
 
     /// Whether what this sender sends is looked at.
     #[inline]
     pub fn allows(&mut self, sender: IpAddr) -> bool {
-        let allow = &self.admission.allow;
+        let allow = &self.rules.admission.allow;
         let allowed = match self.last {
             _ if allow.is_empty() => true,
             Some((last, allowed)) if last == sender => allowed,
@@ -64,10 +101,43 @@ impl Gate {
         allowed
     }
 
-    /// Notes so many messages of a sender that can wait; how long it should.
-    pub fn charge(&mut self, sender: IpAddr, messages: u64, now: Instant) -> Option<Duration> {
-        self.rate.as_mut().and_then(|rate| rate.charge(sender, messages, now))
+    /// Whether messages of senders that can wait have a rate.
+    pub fn is_limiting(&self) -> bool {
+        self.rules.common.connected.is_some()
     }
+
+    /// Takes a message of a sender that can wait, if it is not too much; how long it has to wait else.
+    pub fn wait(&self, sender: IpAddr) -> Option<Duration> {
+        let mut rate = lock(self.rules.common.connected.as_ref()?);
+        rate.wait(sender, Instant::now())
+    }
+}
+
+/// When the next datagram of an exporter is due that comes by several threads, as [`Rate`] has it.
+#[derive(Debug)]
+struct Clock {
+    began: Instant,
+    due_ns: AtomicU64,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Self { began: Instant::now(), due_ns: AtomicU64::new(0) }
+    }
+
+    /// Takes a datagram, if it is not too much.
+    fn takes(&self, interval_ns: u64, now: Instant) -> bool {
+        let now = since(self.began, now);
+        let next = |due: u64| {
+            let due = due.max(now);
+            (due - now < BURST_NS).then(|| due + interval_ns)
+        };
+        self.due_ns.fetch_update(Relaxed, Relaxed, next).is_ok()
+    }
+}
+
+fn since(began: Instant, now: Instant) -> u64 {
+    u64::try_from(now.saturating_duration_since(began).as_nanos()).unwrap_or(u64::MAX / 2)
 }
 
 /// The rate of each exporter, as the time at which it would have sent what it did at that rate.
@@ -89,21 +159,19 @@ impl Rate {
 
     /// Takes a datagram, if it is not too much.
     fn takes(&mut self, sender: IpAddr, now: Instant) -> bool {
-        let (now, interval) = (self.clock(now), self.interval_ns);
-        let due = self.due(sender, now);
-        if *due - now >= BURST_NS {
-            return false;
-        }
-        *due += interval;
-        true
+        self.wait(sender, now).is_none()
     }
 
-    /// Takes messages in any case; how long their sender is ahead of what it may send at once.
-    fn charge(&mut self, sender: IpAddr, messages: u64, now: Instant) -> Option<Duration> {
-        let (now, interval) = (self.clock(now), self.interval_ns);
+    /// The same; how long it is too much.
+    fn wait(&mut self, sender: IpAddr, now: Instant) -> Option<Duration> {
+        let (now, interval) = (since(self.began, now), self.interval_ns);
         let due = self.due(sender, now);
-        *due = due.saturating_add(interval.saturating_mul(messages));
-        (*due - now).checked_sub(BURST_NS).filter(|ahead| *ahead > 0).map(Duration::from_nanos)
+        if *due - now >= BURST_NS {
+            // Until one more may come.
+            return Some(Duration::from_nanos(*due - now - BURST_NS + 1));
+        }
+        *due += interval;
+        None
     }
 
     /// When the next datagram is due, not before now.
@@ -121,10 +189,6 @@ impl Rate {
         *due = (*due).max(now);
         due
     }
-
-    fn clock(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.began).as_nanos()).unwrap_or(u64::MAX / 2)
-    }
 }
 
 #[cfg(test)]
@@ -135,9 +199,13 @@ mod tests {
         IpAddr::from([192, 0, 2, last])
     }
 
+    fn gate(rate: Option<u32>) -> Gate {
+        Gate::new(Rules::new(Admission { rate, ..Admission::default() }, []))
+    }
+
     #[test]
     fn a_second_at_once_and_then_the_rate() {
-        let mut gate = Gate::new(Admission { rate: Some(100), ..Admission::default() });
+        let mut gate = gate(Some(100));
         let began = Instant::now();
         let mut taken = |sender, ms: u64, n: usize| {
             let at = began + Duration::from_millis(ms);
@@ -157,23 +225,48 @@ mod tests {
 
     #[test]
     fn senders_that_can_wait_are_told_how_long() {
-        let mut gate = Gate::new(Admission { rate: Some(10), ..Admission::default() });
-        let now = Instant::now();
-        assert_eq!(gate.charge(exporter(1), 10, now), None);
-        assert_eq!(gate.charge(exporter(1), 5, now), Some(Duration::from_millis(500)));
-        assert_eq!(gate.charge(exporter(2), 1, now), None);
-        assert_eq!(Gate::new(Admission::default()).charge(exporter(1), 1 << 40, now), None);
+        let rules = Rules::new(Admission { rate: Some(10), ..Admission::default() }, []);
+        // Whichever thread has the connection.
+        let gates = [Gate::new(rules.clone()), Gate::new(rules)];
+        // Time goes on meanwhile.
+        let taken = (0..100).take_while(|i| gates[i % 2].wait(exporter(1)).is_none()).count();
+        assert!((10..20).contains(&taken), "{taken}");
+        for gate in &gates {
+            let wait = gate.wait(exporter(1)).expect("too much");
+            assert!(wait <= Duration::from_millis(100), "{wait:?}");
+        }
+        assert_eq!(gates[0].wait(exporter(2)), None);
+        assert!((0..1000).all(|_| gate(None).wait(exporter(1)).is_none()));
+    }
+
+    #[test]
+    fn an_exporter_that_is_dealt_out_has_one_rate_for_all_threads() {
+        let rules = Rules::new(Admission { rate: Some(100), ..Admission::default() }, [exporter(1)]);
+        let mut gates: Vec<Gate> = (0..4).map(|_| Gate::new(rules.clone())).collect();
+        let began = Instant::now();
+        let mut taken = |sender, ms: u64| {
+            let at = began + Duration::from_millis(ms);
+            (0..800).filter(|i| gates[i % 4].judge(exporter(sender), at) == Verdict::Decode).count()
+        };
+        // A clock of its own: it began a moment before.
+        assert_eq!((taken(1, 0), taken(1, 500)), (100, 50));
+        assert_eq!(taken(2, 500), 400, "that of others is each thread's, which they meet alone");
+        // Told anew, it starts anew.
+        let rules = rules.change(Admission { rate: Some(10), ..Admission::default() });
+        gates.iter_mut().for_each(|gate| gate.change(rules.clone()));
+        let at = Instant::now();
+        assert_eq!((0..100).filter(|i| gates[i % 4].judge(exporter(1), at) == Verdict::Decode).count(), 10);
     }
 
     #[test]
     fn strangers_are_refused_before_they_are_too_many() {
         let allow = vec!["192.0.2.1/32".parse().expect("a prefix")];
-        let mut gate = Gate::new(Admission { allow, rate: Some(1) });
+        let mut gate = Gate::new(Rules::new(Admission { allow, rate: Some(1) }, []));
         let now = Instant::now();
         assert_eq!(gate.judge(exporter(1), now), Verdict::Decode);
         assert_eq!(gate.judge(exporter(1), now), Verdict::Limit);
         assert_eq!(gate.judge(exporter(2), now), Verdict::Refuse);
-        gate.change(Admission { allow: vec!["192.0.2.2/32".parse().expect("a prefix")], rate: None });
+        gate.change(Rules::new(Admission { allow: vec!["192.0.2.2/32".parse().expect("a prefix")], rate: None }, []));
         assert_eq!([1, 2].map(|last| gate.judge(exporter(last), now)), [Verdict::Refuse, Verdict::Decode]);
         assert_eq!(gate.refused, 2, "what was counted stays");
     }

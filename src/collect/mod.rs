@@ -48,7 +48,7 @@ use crate::net::{self, Group, Listeners, OpenError, Receiver, Warning};
 use board::{Board, lock};
 use connections::{Listener, Taker};
 use crossbeam_channel::bounded;
-use gate::Gate;
+use gate::{Gate, Rules};
 use ipnet::IpNet;
 use journal::Journal;
 use log::{Log, Watching};
@@ -169,7 +169,8 @@ pub struct Admission {
     /// Who may; all others are refused and counted. Empty: everybody.
     pub allow: Vec<IpNet>,
     /// Datagrams a second of one exporter, and a second's worth of them at once; of what is more only templates are read,
-    /// and it is counted as limited. Connections are read more slowly in place of that.
+    /// and it is counted as limited. Connections are read more slowly in place of that, by a rate of their own. An exporter
+    /// has one rate, however many threads its datagrams and connections come by.
     pub rate: Option<u32>,
 }
 
@@ -350,6 +351,9 @@ impl Collector {
     pub fn start(self, sink: Box<dyn Sink>) -> io::Result<Running> {
         let (shared, board) =
             (Arc::new(Shared { log: self.config.log.clone(), ..Shared::default() }), Arc::new(Board::default()));
+        let spread = self.config.sockets.steer.spread.iter().map(|spread| spread.source);
+        let rules = Rules::new(self.config.admission.clone(), spread);
+        *lock(&shared.rules) = rules.clone();
         let has_sink = !sink.is_nothing();
         let (items, inbox) = queue(self.config.queue);
         let cores = net::cores();
@@ -397,7 +401,7 @@ impl Collector {
                 shared: shared.clone(),
                 reporter: board.reporter(),
                 rules: LiveRules::of(&live),
-                gate: Gate::new(self.config.admission.clone()),
+                gate: Gate::new(rules.clone()),
             };
             workers.push(Builder::new().name(format!("receive-{index}")).spawn(move || worker.run())?);
         }
@@ -417,7 +421,7 @@ impl Collector {
                 spare,
                 shared: shared.clone(),
                 reporter: board.reporter(),
-                gate: Gate::new(self.config.admission.clone()),
+                gate: Gate::new(rules.clone()),
             };
             workers.push(Builder::new().name(format!("connect-{place}")).spawn(move || taker.run())?);
         }
@@ -495,7 +499,9 @@ impl Running {
 
     /// Other rules of who may send and how much, within a tick of each thread.
     pub fn admit(&self, admission: Admission) {
-        *lock(&self.shared.admission) = admission;
+        let mut rules = lock(&self.shared.rules);
+        *rules = rules.change(admission);
+        drop(rules);
         self.shared.orders.fetch_add(1, Release);
     }
 

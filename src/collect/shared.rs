@@ -1,7 +1,7 @@
 //! What the threads of a collector have in common: counters, and what they are told while they run.
 
-use super::Admission;
 use super::board::lock;
+use super::gate::Rules;
 use super::log::{Level, Log};
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire};
@@ -35,7 +35,7 @@ pub(super) struct Shared {
     pub unwritten: Mutex<Unwritten>,
     /// Changes with what is ordered.
     pub orders: AtomicU64,
-    pub admission: Mutex<Admission>,
+    pub rules: Mutex<Rules>,
 }
 
 /// Causes that are told apart; what is written to has few.
@@ -71,9 +71,9 @@ impl Orders {
     }
 
     /// Who may send from now on, where that was ordered since the last call.
-    pub fn admission(&mut self) -> Option<Admission> {
+    pub fn rules(&mut self) -> Option<Rules> {
         let orders = self.shared.orders.load(Acquire);
-        (std::mem::replace(&mut self.heard, orders) != orders).then(|| lock(&self.shared.admission).clone())
+        (std::mem::replace(&mut self.heard, orders) != orders).then(|| lock(&self.shared.rules).clone())
     }
 }
 

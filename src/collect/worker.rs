@@ -178,8 +178,8 @@ impl Worker {
                     counted = Instant::now();
                     self.decoder.mark_counts();
                 }
-                if let Some(admission) = orders.admission() {
-                    self.gate.change(admission);
+                if let Some(rules) = orders.rules() {
+                    self.gate.change(rules);
                 }
                 self.rules.refresh(&mut self.decoder);
                 self.decoder.tick(now());

@@ -29,6 +29,8 @@ pub(super) struct Connection {
     pub interest: EventFlags,
     /// Until when it is not read, because its exporter sends too much.
     pub rests_until: Option<Instant>,
+    /// Whole messages that came before their time, one after the other. Nothing more is read before they are taken.
+    pub early: Vec<u8>,
 }
 
 pub(super) enum Carrier {
@@ -61,10 +63,20 @@ pub(super) struct Patience {
 
 impl Connection {
     /// Reads what there is, as far as it is this connection's turn, and gives each message. `Ok(false)`: there may be more.
-    pub fn read(&mut self, room: &mut [u8], now: Instant, mut message: impl FnMut(&[u8])) -> Result<bool, End> {
+    /// A message that says how long it has to wait was not taken, and the connection rests until then.
+    pub fn read(
+        &mut self,
+        room: &mut [u8],
+        now: Instant,
+        mut message: impl FnMut(&[u8]) -> Option<Duration>,
+    ) -> Result<bool, End> {
         let before = self.messages;
         let mut result = Ok(false);
+        self.release(&mut message);
         for _ in 0..TURN {
+            if self.rests_until.is_some() {
+                break;
+            }
             match self.piece(room) {
                 Ok(0) => {
                     let whole = self.framing.partial() == 0;
@@ -73,10 +85,15 @@ impl Connection {
                 }
                 Ok(n) => {
                     self.bytes += n as u64;
-                    let (messages, bytes) = (&mut self.messages, room.get(..n).unwrap_or_default());
-                    let fed = self.framing.feed(bytes, |bytes| {
-                        *messages += 1;
-                        message(bytes);
+                    let (messages, early, rests) = (&mut self.messages, &mut self.early, &mut self.rests_until);
+                    let fed = self.framing.feed(room.get(..n).unwrap_or_default(), |bytes| {
+                        if rests.is_none() {
+                            *rests = message(bytes).map(|wait| Instant::now() + wait);
+                            *messages += u64::from(rests.is_none());
+                        }
+                        if rests.is_some() {
+                            early.extend_from_slice(bytes);
+                        }
                     });
                     if let Err(FramingError::Version(_) | FramingError::Length(_)) = fed {
                         result = Err(End::Malformed);
@@ -108,6 +125,27 @@ impl Connection {
             self.waits_since = Some(now);
         }
         result
+    }
+
+    /// Gives the messages that came early, until one has to wait again.
+    pub fn release(&mut self, mut message: impl FnMut(&[u8]) -> Option<Duration>) {
+        let mut taken = 0;
+        while let Some(rest @ [_, _, high, low, ..]) = self.early.get(taken..) {
+            // Framing made it whole.
+            let length = usize::from(u16::from_be_bytes([*high, *low]));
+            let Some(bytes) = rest.get(..length).filter(|bytes| !bytes.is_empty()) else { break };
+            if let Some(wait) = message(bytes) {
+                self.rests_until = Some(Instant::now() + wait);
+                break;
+            }
+            self.messages += 1;
+            taken += length;
+        }
+        self.early.drain(..taken);
+        if self.early.is_empty() {
+            // A quiet connection keeps no memory.
+            self.early = Vec::new();
+        }
     }
 
     /// Has epoll wait for what matters now.

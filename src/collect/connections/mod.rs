@@ -19,12 +19,12 @@ mod tls;
 pub use tls::{Tls, TlsError, TlsFiles};
 
 use super::board::{ConnectionLine, Part, Reporter};
-use super::gate::Gate;
+use super::gate::{Gate, Rules};
 use super::ledger::ConnectionCounts;
 use super::prepare::LiveRules;
 use super::queue::{Entrance, Refused};
 use super::worker::{DRAIN, Ended, Published, TICK};
-use super::{Admission, Item, Orders, Shared, now, rows_by_exporter};
+use super::{Item, Orders, Shared, now, rows_by_exporter};
 use crate::columns::Batch;
 use crate::decode::{Decoder, Outcome};
 use crate::error::ErrorKind;
@@ -44,6 +44,8 @@ use std::time::{Duration, Instant};
 
 /// Bytes that are read at once.
 const PIECE: usize = 64 << 10;
+/// The same where exporters have a rate.
+const LIMITED_PIECE: usize = 8 << 10;
 /// Connections that are taken before those that are there have their turn.
 const ACCEPTED: usize = 64;
 /// Addresses whose connections are told apart; those of further ones are counted together.
@@ -211,8 +213,8 @@ impl Floor {
                 if with_lines {
                     desk.lines.extend(self.places.iter().flatten().map(line));
                 }
-                if let Some(admission) = orders.admission() {
-                    self.gate.change(admission);
+                if let Some(rules) = orders.rules() {
+                    self.gate.change(rules);
                 }
                 self.go_on(desk);
                 desk.tick();
@@ -234,7 +236,7 @@ impl Floor {
             self.take(listener as u64, desk);
         }
         self.listeners.clear();
-        self.gate = Gate::new(Admission::default());
+        self.gate = Gate::new(Rules::default());
         let now = Instant::now();
         self.places.iter_mut().flatten().filter_map(|c| c.rests_until.as_mut()).for_each(|until| *until = now);
         self.go_on(desk);
@@ -300,6 +302,7 @@ impl Floor {
             waits_since: Some(at),
             interest: EventFlags::IN,
             rests_until: None,
+            early: Vec::new(),
         };
         match self.places.get_mut(place) {
             Some(free) => {
@@ -318,25 +321,29 @@ impl Floor {
             return;
         }
         let (clock, received, mut is_damaged) = (desk.clock(), now(), false);
-        let (session, peer, before) = (connection.session, connection.peer, connection.messages);
-        let result = connection.read(&mut self.room, clock, |message| {
-            let outcome = desk.decoder.decode_in(session, message, peer, received);
-            desk.messages += 1;
-            is_damaged |= is_out_of_step(&outcome);
+        let (session, peer, gate) = (connection.session, connection.peer, &self.gate);
+        // What waits because its exporter is above its rate is kept, so that less is read at once.
+        let piece = if gate.is_limiting() { LIMITED_PIECE } else { PIECE };
+        let room = self.room.get_mut(..piece).unwrap_or_default();
+        let result = connection.read(room, clock, |message| {
+            let wait = gate.wait(peer.ip());
+            if wait.is_none() {
+                let outcome = desk.decoder.decode_in(session, message, peer, received);
+                desk.messages += 1;
+                is_damaged |= is_out_of_step(&outcome);
+            }
+            wait
         });
         let end = match result {
             Ok(_) if is_damaged => Some(End::Malformed),
             Ok(is_all) => {
-                if !is_all {
+                if !is_all && connection.rests_until.is_none() {
                     self.again.push(place);
                 }
                 None
             }
             Err(end) => Some(end),
         };
-        // An exporter above its rate is not read until it is back at it.
-        let ahead = self.gate.charge(peer.ip(), connection.messages - before, Instant::now());
-        connection.rests_until = ahead.map(|ahead| Instant::now() + ahead);
         let is_kept = end.is_none() && connection.listen_in(&self.poll, place).is_ok();
         if !is_kept {
             self.end(place, end.unwrap_or(End::Failed), desk);
@@ -374,6 +381,13 @@ impl Floor {
     fn end(&mut self, place: usize, end: End, desk: &mut Desk) {
         let Some(mut connection) = self.places.get_mut(place).and_then(Option::take) else { return };
         connection.close();
+        // What waits for its exporter's rate came in time.
+        let (session, peer, received) = (connection.session, connection.peer, now());
+        connection.release(|message| {
+            desk.decoder.decode_in(session, message, peer, received);
+            desk.messages += 1;
+            None
+        });
         desk.decoder.end_session(connection.session);
         self.free.push(place);
         self.left(connection.peer.ip(), end, desk);

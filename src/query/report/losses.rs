@@ -30,7 +30,11 @@ const CAUSES: &[(&str, &str, &str)] = &[
         "sets whose template never came",
         "Let the exporter repeat its templates more often, or wait longer: --hold.",
     ),
-    ("sets_dropped", "sets dropped while they waited for a template", "Give them more room: --hold-bytes."),
+    (
+        "sets_dropped",
+        "sets dropped while they waited for a template",
+        "Give them more room: --hold-bytes, --hold-sets.",
+    ),
     (
         "limited",
         "datagrams over a limit",
