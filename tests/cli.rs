@@ -485,6 +485,7 @@ fn sighup_reads_the_settings_again_and_says_what_needs_a_restart() {
     let output = child.wait_with_output().expect("it ends");
     let summary: Value = serde_json::from_slice(&output.stdout).expect("the summary");
     assert_eq!((&summary["datagrams"], &summary["datagrams_refused"]), (&5.into(), &5.into()), "{summary}");
+    assert_eq!(summary["datagrams_received"], 10);
 }
 
 #[test]

@@ -146,3 +146,33 @@ fn sets_that_wait_have_a_bound_of_their_own() {
     let summary: serde_json::Value = serde_json::from_str(&printed.concat()).expect("a summary");
     assert_eq!((&summary["sets_still_held"], &summary["sets_skipped"]), (&2.into(), &3.into()), "{summary}");
 }
+
+#[test]
+fn a_port_that_is_its_own_already_is_not_put_down_to_another_program() {
+    let scratch = Scratch::new("twice");
+    let port = UdpSocket::bind("127.0.0.1:0").expect("a socket").local_addr().expect("an address").port();
+    let (all, one) = (format!("0.0.0.0:{port}"), format!("127.0.0.1:{port}"));
+    for (flag, name) in [("--listen", "UDP"), ("--tcp", "TCP")] {
+        let args =
+            ["collect", "--listen", "127.0.0.1:0", "--format", "none", "--duration", "1s", flag, &all, flag, &one];
+        let line = said(&flowlane(&args, &scratch.0));
+        let words =
+            format!("cannot listen on {one}: this collector listens on {all} already, which has {name} port {port}");
+        assert!(line.contains(&words), "{line}");
+    }
+}
+
+#[test]
+fn datagrams_that_were_refused_are_in_the_sum_and_an_empty_state_is_said() {
+    let scratch = Scratch::new("refused");
+    let state = scratch.0.join("state");
+    std::fs::create_dir_all(&state).expect("a folder");
+    std::fs::write(state.join("learned"), "").expect("written");
+    let state = state.to_string_lossy().into_owned();
+    let collector = running::Collector::start(&["--allow", "192.0.2.1", "--format", "none", "--state", &state]);
+    assert!(collector.before.iter().any(|line| line.contains("the state of the last run is damaged: it is empty")));
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    (0..5).for_each(|_| collector.send(&socket, b"nobody's"));
+    let (said, _) = collector.end(std::time::Duration::from_secs(12));
+    assert!(said.iter().any(|line| line.starts_with("5 datagrams, 5 of them refused (0 bytes)")), "{said:?}");
+}

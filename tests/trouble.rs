@@ -6,7 +6,7 @@ use flowlane::collect::http::fetch;
 use running::wait_for;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
-use std::net::UdpSocket;
+use std::net::{TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -161,4 +161,16 @@ fn a_folder_that_is_gone_costs_its_rows_alone_and_comes_again() {
     assert_eq!(summary["rows_unwritten"][0]["rows"], 30, "{summary}");
     let left: u64 = flowlane::keep::sealed_files(std::path::Path::new(&out)).expect("files").0.len() as u64;
     assert_eq!(left, 1, "what came after it");
+}
+
+#[test]
+fn who_connects_and_speaks_something_else_is_named() {
+    let collector = running::Collector::start(&["--format", "none", "--tcp", "127.0.0.1:0"]);
+    let line = wait_for(&collector.said, "over TCP");
+    let address = line.split(' ').find(|word| word.starts_with("127.0.0.1:")).expect("an address").to_string();
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    let peer = stream.local_addr().expect("an address");
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sent");
+    let line = wait_for(&collector.said, "no IPFIX");
+    assert!(line.contains(&format!("(1, the last from {peer})")), "{line}");
 }

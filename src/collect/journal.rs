@@ -178,8 +178,13 @@ fn read(path: &Path) -> io::Result<Found> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     let Some(mut rest) = bytes.strip_prefix(MAGIC) else {
-        let text = if bytes.starts_with(&MAGIC[..7]) { "it is of another version" } else { "it is no journal" };
-        all.damage = (!bytes.is_empty()).then(|| text.to_string());
+        let text = match &bytes {
+            // As a machine leaves it that lost its power.
+            none if none.is_empty() => "it is empty",
+            other if other.starts_with(&MAGIC[..7]) => "it is of another version",
+            _ => "it is no journal",
+        };
+        all.damage = Some(text.to_string());
         return Ok(all);
     };
     while !rest.is_empty() {
@@ -241,7 +246,7 @@ mod tests {
         let path = folder.join("learned");
         let whole = fs::read(&path).expect("bytes");
         let entry = (whole.len() - MAGIC.len()) / 3;
-        for (cut, kept) in [(whole.len() - 1, 2), (MAGIC.len() + entry, 1), (3, 0)] {
+        for (cut, kept) in [(whole.len() - 1, 2), (MAGIC.len() + entry, 1), (3, 0), (0, 0)] {
             fs::write(&path, &whole[..cut]).expect("cut");
             let (_, read) = Journal::open(&folder, 1000).expect("a journal");
             assert_eq!(read.learned.len(), kept);

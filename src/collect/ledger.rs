@@ -51,6 +51,9 @@ pub struct Account {
     pub connections: ConnectionCounts,
 }
 
+/// Who was turned away last by each cause of [`ConnectionCounts::refusals`], and when.
+pub(super) type Refusals = [Option<(Timestamp, SocketAddr)>; 5];
+
 /// What became of connections: each is in one class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -74,6 +77,15 @@ pub struct ConnectionCounts {
 }
 
 impl ConnectionCounts {
+    /// Those that were turned away or ended before their time: refused, limited, timed out, malformed, failed.
+    pub(super) fn refusals(&self) -> [u64; 5] {
+        [self.refused, self.limited, self.timed_out, self.malformed, self.failed]
+    }
+
+    pub(super) fn refusals_mut(&mut self) -> [&mut u64; 5] {
+        [&mut self.refused, &mut self.limited, &mut self.timed_out, &mut self.malformed, &mut self.failed]
+    }
+
     /// Each class by its name.
     pub fn classes(&self) -> [(&'static str, u64); 7] {
         let Self { accepted: _, refused, limited, closed, timed_out, malformed, failed, open } = *self;
@@ -368,6 +380,7 @@ pub struct Ledger {
     pub has_sink: bool,
     /// Whether every receiving thread answered.
     pub is_fresh: bool,
+    pub(super) last_refused: Refusals,
 }
 
 impl Ledger {
@@ -416,6 +429,11 @@ impl Ledger {
             ledger.datagrams_truncated += part.net.truncated;
             ledger.socket_errors += part.net.socket_errors;
             add_mirrors(&mut ledger.mirrors, &part.mirrors);
+        }
+        for (last, part) in parts.iter().flat_map(|p| &p.last_refused).enumerate() {
+            if let Some(last) = ledger.last_refused.get_mut(last % 5) {
+                *last = (*last).max(*part);
+            }
         }
         for (address, held) in parts.iter().flat_map(|p| &p.held) {
             match at.get(address).and_then(|&place| ledger.exporters.get_mut(place)) {

@@ -62,6 +62,7 @@ enum Entry {
         of: Of,
         cause: &'static str,
         count: u64,
+        last: Option<SocketAddr>,
     },
     /// As it is.
     Text(String),
@@ -167,14 +168,15 @@ fn line(format: LogFormat, entry: &Entry) -> String {
         (_, Entry::End(_)) => String::new(),
         (_, Entry::Text(text)) => text.clone(),
         (LogFormat::Text, Entry::Message { at, text, .. }) => format!("{} flowlane: {text}\n", time(at)),
-        (LogFormat::Text, Entry::Cause { at, of, cause, count }) => {
+        (LogFormat::Text, Entry::Cause { at, of, cause, count, last }) => {
             let of = match of {
                 Of::Exporter(address) => format!("{address}: "),
                 Of::Others => "other exporters: ".into(),
                 Of::Socket(address, thread) => format!("socket {address} of thread {thread}: "),
                 Of::Collector => String::new(),
             };
-            format!("{} flowlane: {of}{cause} ({count})\n", time(at))
+            let last = last.map(|peer| format!(", the last from {peer}")).unwrap_or_default();
+            format!("{} flowlane: {of}{cause} ({count}{last})\n", time(at))
         }
         (LogFormat::Json, Entry::Message { at, level, text, more }) => {
             let level = if *level == Level::Info { "info" } else { "warn" };
@@ -184,8 +186,11 @@ fn line(format: LogFormat, entry: &Entry) -> String {
             }
             format!("{all}\n")
         }
-        (LogFormat::Json, Entry::Cause { at, of, cause, count }) => {
+        (LogFormat::Json, Entry::Cause { at, of, cause, count, last }) => {
             let mut all = json!({ "time": time(at), "level": "warn", "cause": cause, "count": count });
+            if let Some(peer) = last {
+                all["last_peer"] = json!(peer.to_string());
+            }
             match of {
                 Of::Exporter(address) => all["exporter"] = json!(address.to_string()),
                 Of::Others => all["exporter"] = json!("other"),
@@ -200,25 +205,31 @@ fn line(format: LogFormat, entry: &Entry) -> String {
     }
 }
 
+/// Why connections end, or are not taken, in the order of [`Refusals`](super::ledger::Refusals).
+const CONNECTIONS: [&str; 5] = [
+    "connections refused: the sender is not allowed",
+    "connections closed: too many at once",
+    "connections closed: nothing came, or not enough, for too long",
+    "connections closed: no IPFIX, or a length that is wrong",
+    "connections that broke",
+];
+
 /// The causes of an account, and how often each was.
 fn causes(account: &Account) -> impl Iterator<Item = (&'static str, u64)> {
     let s = &account.stats;
     let errors = ErrorKind::ALL.iter().map(|kind| kind.name()).zip(s.errors);
-    errors.chain([
-        ("missing by sequence numbers", s.lost),
-        ("messages out of order", s.reordered),
-        ("messages sent twice", s.duplicates),
-        ("sequences that started anew", s.resets),
-        ("sets held too long for their template", s.held_expired),
-        ("held sets dropped with their template", s.held_dropped),
-        ("rows dropped", account.rows_dropped),
-        ("datagrams refused: the sender is not allowed", account.refused),
-        ("connections refused: the sender is not allowed", account.connections.refused),
-        ("connections closed: too many at once", account.connections.limited),
-        ("connections closed: nothing came, or not enough, for too long", account.connections.timed_out),
-        ("connections closed: no IPFIX, or a length that is wrong", account.connections.malformed),
-        ("connections that broke", account.connections.failed),
-    ])
+    errors
+        .chain([
+            ("missing by sequence numbers", s.lost),
+            ("messages out of order", s.reordered),
+            ("messages sent twice", s.duplicates),
+            ("sequences that started anew", s.resets),
+            ("sets held too long for their template", s.held_expired),
+            ("held sets dropped with their template", s.held_dropped),
+            ("rows dropped", account.rows_dropped),
+            ("datagrams refused: the sender is not allowed", account.refused),
+        ])
+        .chain(CONNECTIONS.into_iter().zip(account.connections.refusals()))
 }
 
 /// What was said of each cause: up to which count, and when.
@@ -234,7 +245,15 @@ impl Causes {
         let exporters = ledger.exporters.iter().map(|e| (Of::Exporter(e.address), &e.account));
         for (of, account) in exporters.chain([(Of::Others, &ledger.other)]) {
             for (cause, count) in causes(account) {
-                self.cause(of, cause, count, at, last, &mut say);
+                // Those who are no exporters have no line of their own.
+                let kind = CONNECTIONS.iter().position(|c| *c == cause).filter(|_| of == Of::Others);
+                let peer = kind.and_then(|kind| ledger.last_refused.get(kind).copied().flatten());
+                self.cause(of, cause, count, at, last, &mut |entry| match entry {
+                    Entry::Cause { at, of, cause, count, .. } => {
+                        say(Entry::Cause { at, of, cause, count, last: peer.map(|p| p.1) })
+                    }
+                    other => say(other),
+                });
             }
         }
         for socket in &ledger.sockets {
@@ -275,7 +294,7 @@ impl Causes {
     ) {
         let key = (of, cause);
         let Some(known) = self.said.get_mut(&key) else {
-            if count > 0 && say(Entry::Cause { at, of, cause, count }) {
+            if count > 0 && say(Entry::Cause { at, of, cause, count, last: None }) {
                 self.said.insert(key, (count, at.0));
             }
             return;
@@ -283,7 +302,7 @@ impl Causes {
         // Units that came late after all, and an exporter that was forgotten.
         known.0 = known.0.min(count);
         let due = last || at.0.saturating_sub(known.1) >= QUIET_US;
-        if due && count > known.0 && say(Entry::Cause { at, of, cause, count: count - known.0 }) {
+        if due && count > known.0 && say(Entry::Cause { at, of, cause, count: count - known.0, last: None }) {
             *known = (count, at.0);
         }
     }

@@ -237,7 +237,8 @@ impl Collector {
             let options = net::Options { interface: interface.cloned(), ..config.sockets.clone() };
             let group = match config.inherited.udp_at(*address) {
                 Some(socket) => Group::adopt(socket, &config.sockets)?,
-                None => Group::open(*address, threads, &options)?,
+                None => Group::open(*address, threads, &options)
+                    .map_err(|error| error.beside(groups.iter().map(Group::local_addr)))?,
             };
             for warning in group.warnings() {
                 if !warnings.contains(warning) {
@@ -285,7 +286,8 @@ impl Collector {
         for (address, transport) in all {
             let opened = match inherited.tcp_at(address) {
                 Some(socket) => Listeners::adopt(socket, threads)?,
-                None => Listeners::open(address, threads)?,
+                None => Listeners::open(address, threads)
+                    .map_err(|error| error.beside(self.connection_addresses.iter().map(|a| a.0)))?,
             };
             if let Some(warning) = opened.warning().filter(|warning| !self.warnings.contains(warning)) {
                 self.warnings.push(warning);

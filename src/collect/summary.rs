@@ -121,6 +121,11 @@ impl Summary {
         }
     }
 
+    /// Datagrams and messages that came, those of senders that are not allowed included, of which nothing else is counted.
+    pub fn datagrams_received(&self) -> u64 {
+        self.stats.datagrams + self.datagrams_refused
+    }
+
     /// Adds the rows of exporters that could not be written.
     pub(super) fn add_unwritten(&mut self, rows: impl Iterator<Item = (IpAddr, u64)>) {
         let rows: HashMap<IpAddr, u64> = rows.filter(|r| r.1 > 0).collect();
@@ -178,6 +183,7 @@ impl Summary {
         });
         let mut total = stats_json(&self.stats);
         for (name, n) in [
+            ("datagrams_received", self.datagrams_received()),
             ("rows_written", self.rows_written),
             ("rows_filtered", self.rows_filtered),
             ("rows_unknown", self.rows_unknown),
@@ -262,10 +268,18 @@ const NAMED: usize = 20;
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s = &self.stats;
+        let refused = match self.datagrams_refused {
+            0 => String::new(),
+            n => format!(", {n} of them refused"),
+        };
         writeln!(
             f,
-            "{} datagrams ({} bytes), {} flow records, {} options records, {} rows written",
-            s.datagrams, s.bytes, s.records, s.options_records, self.rows_written
+            "{} datagrams{refused} ({} bytes), {} flow records, {} options records, {} rows written",
+            self.datagrams_received(),
+            s.bytes,
+            s.records,
+            s.options_records,
+            self.rows_written
         )?;
         if self.connections.accepted > 0 {
             writeln!(f, "  {} connections", self.connections.accepted)?;

@@ -33,6 +33,11 @@ pub struct OpenError {
 pub enum OpenErrorKind {
     /// Another socket has the port.
     AddressInUse,
+    /// Another address that this process listens on has the port.
+    ListensTwice {
+        /// That address.
+        other: SocketAddr,
+    },
     /// The process may not have the port.
     PermissionDenied,
     /// No interface of this host has the address.
@@ -68,6 +73,21 @@ impl OpenError {
         Self { address, transport: Transport::Udp, kind, step, code }
     }
 
+    /// The same, told apart where the port is one of those that this process listens on itself.
+    pub fn beside(self, own: impl IntoIterator<Item = SocketAddr>) -> Self {
+        let ip = self.address.ip().to_canonical();
+        let has_port = |other: &SocketAddr| {
+            let has_ip = other.ip().to_canonical() == ip || other.ip().is_unspecified() || ip.is_unspecified();
+            has_ip && other.port() == self.address.port()
+        };
+        match own.into_iter().find(has_port) {
+            Some(other) if self.kind == OpenErrorKind::AddressInUse => {
+                Self { kind: OpenErrorKind::ListensTwice { other }, ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// The same of a socket for connections.
     pub(super) fn of_tcp(self) -> Self {
         Self { transport: Transport::Tcp, ..self }
@@ -93,6 +113,11 @@ impl fmt::Display for OpenError {
                 f,
                 "cannot listen on {address}: another program has {name} port {port}; stop it \
                  (`ss -{letter}lnp 'sport = :{port}'` names it) or listen on another port"
+            ),
+            OpenErrorKind::ListensTwice { other } => write!(
+                f,
+                "cannot listen on {address}: this collector listens on {other} already, which has {name} port {port} there, \
+                 too; leave one of the two out, or give one another port"
             ),
             OpenErrorKind::PermissionDenied => write!(
                 f,

@@ -20,7 +20,7 @@ pub use tls::{Tls, TlsError, TlsFiles};
 
 use super::board::{ConnectionLine, Part, Reporter};
 use super::gate::{Gate, Rules};
-use super::ledger::ConnectionCounts;
+use super::ledger::{ConnectionCounts, Refusals};
 use super::prepare::LiveRules;
 use super::queue::{Entrance, Refused};
 use super::worker::{DRAIN, Ended, Published, TICK};
@@ -126,6 +126,7 @@ impl Taker {
             ticked: Instant::now(),
             waited: Duration::ZERO,
             counts: HashMap::new(),
+            last_refused: Refusals::default(),
             messages: 0,
             socket_errors: 0,
             lost_rows: HashMap::new(),
@@ -258,18 +259,17 @@ impl Floor {
                 }
             };
             let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-            let counts = desk.counts(peer.ip());
-            counts.accepted += 1;
+            desk.counts(peer.ip()).accepted += 1;
             if !self.gate.allows(peer.ip()) {
-                counts.refused += 1;
+                desk.turn_away(peer, 0);
                 continue;
             }
             if self.open.fetch_add(1, Relaxed) >= self.options.most {
                 self.open.fetch_sub(1, Relaxed);
-                counts.limited += 1;
+                desk.turn_away(peer, 1);
                 continue;
             }
-            counts.open += 1;
+            desk.counts(peer.ip()).open += 1;
             #[cfg(feature = "tls")]
             let carrier = match &from.tls {
                 None => Ok(Carrier::Plain),
@@ -278,7 +278,7 @@ impl Floor {
             #[cfg(not(feature = "tls"))]
             let carrier = Ok(Carrier::Plain);
             if carrier.and_then(|carrier| self.enter(stream, carrier, peer, desk)).is_err() {
-                self.left(peer.ip(), End::Failed, desk);
+                self.left(peer, End::Failed, desk);
             }
         }
     }
@@ -390,19 +390,18 @@ impl Floor {
         });
         desk.decoder.end_session(connection.session);
         self.free.push(place);
-        self.left(connection.peer.ip(), end, desk);
+        self.left(connection.peer, end, desk);
     }
 
-    fn left(&self, peer: IpAddr, end: End, desk: &mut Desk) {
+    fn left(&self, peer: SocketAddr, end: End, desk: &mut Desk) {
         self.open.fetch_sub(1, Relaxed);
-        let counts = desk.counts(peer);
-        counts.open -= 1;
-        *match end {
-            End::Closed => &mut counts.closed,
-            End::TimedOut => &mut counts.timed_out,
-            End::Malformed => &mut counts.malformed,
-            End::Failed => &mut counts.failed,
-        } += 1;
+        desk.counts(peer.ip()).open -= 1;
+        match end {
+            End::Closed => desk.counts(peer.ip()).closed += 1,
+            End::TimedOut => desk.turn_away(peer, 2),
+            End::Malformed => desk.turn_away(peer, 3),
+            End::Failed => desk.turn_away(peer, 4),
+        }
     }
 }
 
@@ -439,6 +438,7 @@ struct Desk {
     // How long the writer was waited for, in all.
     waited: Duration,
     counts: HashMap<IpAddr, ConnectionCounts>,
+    last_refused: Refusals,
     messages: u64,
     socket_errors: u64,
     // Where the writer is gone.
@@ -461,6 +461,12 @@ impl Desk {
     fn counts(&mut self, ip: IpAddr) -> &mut ConnectionCounts {
         let known = self.counts.len() < ADDRESSES || self.counts.contains_key(&ip);
         self.counts.entry(if known { ip } else { OTHERS }).or_default()
+    }
+
+    /// Counts a connection by one of [`ConnectionCounts::refusals`], and notes whose it was.
+    fn turn_away(&mut self, peer: SocketAddr, cause: usize) {
+        self.counts(peer.ip()).refusals_mut().into_iter().nth(cause).into_iter().for_each(|n| *n += 1);
+        self.last_refused.get_mut(cause).into_iter().for_each(|last| *last = Some((now(), peer)));
     }
 
     /// Hands full batches and options records to the writer, however long that takes.
@@ -538,6 +544,7 @@ impl Desk {
         part.dropped.clone_from(&self.lost_rows);
         part.connections.clone_from(&self.counts);
         part.connection_lines.clone_from(&self.lines);
+        part.last_refused = self.last_refused;
         part
     }
 
