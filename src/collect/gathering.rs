@@ -6,14 +6,18 @@
 use crate::net;
 use std::time::{Duration, Instant};
 
-/// How long they may gather: a core that sleeps for so short a time takes some 15 us to be there again, more than the datagrams of
-/// a quarter of it cost.
+/// How long they may gather at high rates, at which a small receive buffer is soon full: a core that sleeps for so short a time takes
+/// some 15 us to be there again, more than the datagrams of a quarter of it cost.
 const NAP: Duration = Duration::from_micros(750);
+/// And at any.
+const LONGEST: Duration = Duration::from_micros(1500);
+/// As many are worth waking for.
+const WORTH: f64 = net::BURST as f64 * 0.75;
 /// As many in a [`WINDOW`] are many: 25,000 a second.
 const MANY: u32 = 250;
 const WINDOW: Duration = Duration::from_millis(10);
-/// A burst with fewer datagrams is a small one. (Trains are not: more of them than a cache holds would cost more.)
-const SMALL: u32 = net::BURST as u32 / 4;
+/// A burst with fewer datagrams is a small one: it took all that the socket had. (Trains are not: more of them than a cache holds would cost more.)
+const SMALL: u32 = net::BURST as u32;
 
 /// How datagrams come to one thread.
 pub(super) struct Gathering {
@@ -22,13 +26,13 @@ pub(super) struct Gathering {
     /// When the window began, and what came in it so far.
     since: Instant,
     datagrams: u32,
-    /// Whether many came in the window before.
-    many: bool,
+    /// How long they gather, if many came in the window before.
+    nap: Option<Duration>,
 }
 
 impl Gathering {
     pub fn new(now: Instant) -> Self {
-        Self { taken: now, since: now, datagrams: 0, many: false }
+        Self { taken: now, since: now, datagrams: 0, nap: None }
     }
 
     /// How long to let them gather after a burst of so many, if at all.
@@ -37,11 +41,13 @@ impl Gathering {
         let window = now - self.since;
         if window >= WINDOW {
             // As many as would have come in a window of the right length.
-            self.many = f64::from(self.datagrams) * WINDOW.as_secs_f64() >= f64::from(MANY) * window.as_secs_f64();
+            let many = f64::from(self.datagrams) * WINDOW.as_secs_f64() >= f64::from(MANY) * window.as_secs_f64();
+            let enough = || window.mul_f64(WORTH / f64::from(self.datagrams));
+            self.nap = many.then(|| enough().clamp(NAP, LONGEST));
             (self.since, self.datagrams) = (now, 0);
         }
         let apart = now - std::mem::replace(&mut self.taken, now);
-        (self.many && (1..SMALL).contains(&datagrams) && apart < 2 * NAP).then_some(NAP)
+        self.nap.filter(|nap| (1..SMALL).contains(&datagrams) && apart < 2 * *nap)
     }
 }
 
@@ -69,6 +75,21 @@ mod tests {
         assert_eq!(naps(2000, 1, us(50)), 0);
         // Bursts that are not small, or not close to each other.
         assert_eq!((naps(2000, 64, us(200)), naps(2000, 15, us(1510))), (0, 0));
+    }
+
+    #[test]
+    fn the_more_come_the_shorter_they_gather() {
+        let nap = |apart| {
+            let mut now = Instant::now();
+            let mut gathering = Gathering::new(now);
+            let naps = (0..2000).filter_map(|_| {
+                now += Duration::from_micros(apart);
+                gathering.nap(1, now)
+            });
+            naps.last()
+        };
+        let micros = [39, 25, 10, 5].map(|apart| nap(apart).map(|nap| nap.as_micros()));
+        assert_eq!(micros, [1500, 1200, 750, 750].map(Some));
     }
 
     #[test]

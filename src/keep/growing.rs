@@ -1,9 +1,11 @@
 //! A file that is appended to, with room asked for ahead.
 
+use super::fault;
+use super::spare::END;
 use rustix::fs::{FallocateFlags, fallocate};
 use std::fs::File;
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 /// Room that is asked for at once: as much as there is, within these.
 const LEAST: u64 = 1 << 20;
@@ -16,12 +18,19 @@ pub(super) struct Growing {
     room: u64,
     // Not every file system can.
     asks: bool,
+    // Whether `END` stands behind what was written.
+    ends: bool,
 }
 
 impl Growing {
     /// An empty file.
     pub(super) fn new(file: File) -> Self {
-        Self { file, length: 0, room: 0, asks: true }
+        Self { file, length: 0, room: 0, asks: true, ends: false }
+    }
+
+    /// A file whose first bytes are [`END`], and that has so many which are to be written over.
+    pub(super) fn over(file: File, bytes: u64) -> Self {
+        Self { file, length: 0, room: bytes, asks: true, ends: true }
     }
 
     /// Bytes written.
@@ -44,6 +53,35 @@ impl Growing {
             Err(_) => {
                 self.file.set_len(self.length)?;
                 self.file.seek(SeekFrom::Start(self.length))?;
+                self.room = self.length;
+            }
+        }
+        written
+    }
+
+    /// Appends what begins with `head`, so that it is there as a whole or not at all, whenever the process ends: until the rest is written
+    /// the file ends before it, and [`END`] follows. After an error it is as long as before.
+    pub(super) fn commit(&mut self, head: [u8; END.len()], rest: &mut [IoSlice<'_>]) -> io::Result<()> {
+        let begins = END.len() as u64;
+        let bytes: u64 = begins + rest.iter().map(|part| part.len() as u64).sum::<u64>();
+        self.make_room(bytes + begins);
+        let mut write = || {
+            if !std::mem::replace(&mut self.ends, true) {
+                self.file.write_all_at(&END, self.length)?;
+            }
+            self.file.seek(SeekFrom::Start(self.length + begins))?;
+            let mut parts: Vec<IoSlice<'_>> = rest.to_vec();
+            parts.push(IoSlice::new(&END));
+            write_all(&mut self.file, &mut parts)?;
+            fault::step("unmarked");
+            self.file.write_all_at(&head, self.length)
+        };
+        let written = write();
+        match written {
+            Ok(()) => self.length += bytes,
+            Err(_) => {
+                self.ends = false;
+                self.file.set_len(self.length)?;
                 self.room = self.length;
             }
         }

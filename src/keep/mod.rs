@@ -29,6 +29,7 @@ mod retention;
 mod runs;
 mod seal;
 mod segment;
+mod spare;
 mod store;
 mod sum;
 mod verify;

@@ -2,6 +2,7 @@
 
 use super::layout::{HOUR_US, Listing, SealedFile, hot_folder, hour_folder, listing, segments};
 use super::ledger;
+use super::spare;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,7 @@ impl Retention {
         let own: Vec<SealedFile> = sealed.into_iter().filter(|f| f.node == node).collect();
         let mut waiting = waiting(&hot_folder(root, node))?;
         let mut kept: u64 = own.iter().map(|f| f.bytes).chain(waiting.iter().map(|w| w.1)).sum();
+        kept += spare::bytes(&hot_folder(root, node));
         waiting.pop();
         let mut free = match self.free_bytes {
             Some(_) => free_bytes(root)?,

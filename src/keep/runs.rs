@@ -1,16 +1,18 @@
 //! What the rows of a message share, in a hot segment: one entry a message.
 
+use super::segment::SEGMENT;
 use crate::columns::{ColumnType, Run, RunMeta};
 use crate::sink::schema::SCHEMA;
 use crate::sink::{address, dictionary_type, io_error, map_type, texts_as};
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType, UInt32Type};
+use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type};
 use arrow_array::{
-    Array, ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array, RecordBatch, RunArray,
-    StringArray, StructArray, TimestampMicrosecondArray, UInt8Array, UInt16Array, UInt32Array, new_null_array,
+    Array, ArrayRef, ArrowPrimitiveType, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array,
+    RecordBatch, RunArray, StringArray, StructArray, TimestampMicrosecondArray, UInt8Array, UInt16Array, UInt32Array,
+    new_null_array,
 };
 use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
-use arrow_schema::{ArrowError, Field, Schema};
+use arrow_schema::{ArrowError, DataType, Field, Schema};
 use arrow_select::take::take;
 use std::collections::HashMap;
 use std::io;
@@ -160,17 +162,30 @@ impl Rows {
         let extras = self.batch.column_by_name("extras").cloned();
         fields.push(Arc::new(Field::new("extras", map_type(), true)));
         arrays.push(extras.unwrap_or_else(|| new_null_array(&map_type(), self.len())));
-        let schema = Schema::new(fields).with_metadata(self.schema().metadata().clone());
+        let mut about = self.schema().metadata().clone();
+        about.remove(SEGMENT);
+        let schema = Schema::new(fields).with_metadata(about);
         RecordBatch::try_new(Arc::new(schema), arrays).map_err(io_error)
     }
 }
 
-/// Numbers of 64 bits again that a segment has in 32.
+/// Numbers again as wide as they were that a segment has in fewer bytes.
 fn widened(wanted: ColumnType, array: &ArrayRef) -> ArrayRef {
-    match array.as_primitive_opt::<UInt32Type>() {
-        Some(narrow) if wanted == ColumnType::I64 => Arc::new(narrow.unary::<_, Int64Type>(i64::from)),
+    match (wanted, array.data_type()) {
+        (ColumnType::I64, DataType::UInt8) => widen::<UInt8Type, Int64Type>(array),
+        (ColumnType::I64, DataType::UInt16) => widen::<UInt16Type, Int64Type>(array),
+        (ColumnType::I64, DataType::UInt32) => widen::<UInt32Type, Int64Type>(array),
+        (ColumnType::U32 | ColumnType::Ip4, DataType::UInt8) => widen::<UInt8Type, UInt32Type>(array),
+        (ColumnType::U32 | ColumnType::Ip4, DataType::UInt16) => widen::<UInt16Type, UInt32Type>(array),
         _ => array.clone(),
     }
+}
+
+fn widen<N: ArrowPrimitiveType, W: ArrowPrimitiveType>(array: &ArrayRef) -> ArrayRef
+where
+    W::Native: From<N::Native>,
+{
+    Arc::new(array.as_primitive::<N>().unary::<_, W>(W::Native::from))
 }
 
 /// Whether a field of a stream is no column of the schema.

@@ -5,6 +5,7 @@ use super::growing::Growing;
 use super::layout::{HOUR_US, hour_folder, sealed_name};
 use super::runs::{Rows, is_extra, is_total};
 use super::segment::Contents;
+use super::spare;
 use crate::sink::parquet::{Memory, ParquetFile, Source};
 use crate::sink::{EXTRA_COLUMNS, FileSchema};
 use arrow_array::{ArrayRef, BooleanArray, Int64Array};
@@ -35,7 +36,7 @@ pub(super) fn seal(root: &Path, node: &str, id: i64, path: &Path, memory: &mut M
     let parts = Parts::of(&contents.schemas);
     let mut sealed = Sealed { rows: contents.end.rows, torn: contents.end.torn, ..Sealed::default() };
     let mut files: BTreeMap<(i64, usize), Open> = BTreeMap::new();
-    let written = contents.read(path, |stream, batch| {
+    let written = contents.read(|stream, batch| {
         let rows = Rows::new(batch)?;
         let (part, columns) = parts.streams.get(stream).ok_or_else(changed)?;
         for hour in hours(&rows) {
@@ -55,6 +56,9 @@ pub(super) fn seal(root: &Path, node: &str, id: i64, path: &Path, memory: &mut M
     });
     // Unfinished files are removed where something fails.
     written?;
+    let used = contents.bytes;
+    // Nobody reads it any more.
+    drop(contents);
     for file in files.values_mut() {
         memory.extend(file.finish()?);
     }
@@ -75,7 +79,7 @@ pub(super) fn seal(root: &Path, node: &str, id: i64, path: &Path, memory: &mut M
         File::open(folder)?.sync_all()?;
     }
     fault::step("named");
-    fs::remove_file(path)?;
+    spare::retire(path, used)?;
     fault::step("removed");
     Ok(sealed)
 }

@@ -1,25 +1,28 @@
 //! A hot segment: Arrow IPC streams one after the other, one for each batch that was handed over.
 //!
-//! A stream has the columns of its batch as they stand in memory (64-bit counters in 32 bits where they fit), and a column `run`: what the rows of a message share,
-//! once a message (run-end encoded). A checksum stands in the padding of its message (`sum`). It is written by one call, at once: what the call took outlives the process. The
-//! end of a file whose writer was killed may be cut; that is its end, not damage.
+//! A stream has the columns of its batch as they stand in memory (numbers in fewer bytes where all of them fit), and a column `run`: what the rows of a message share,
+//! once a message (run-end encoded). A checksum stands in the padding of its message (`sum`). What was written outlives the process, and
+//! is there as a whole or not at all: its first bytes come last, and until then a mark of the end (`spare::END`) stands there, behind which may be rows of the
+//! segment that had the file before. Those name another segment in their schema, should the mark be lost with the machine. A file that is cut ends there;
+//! that is its end, not damage.
 
 use super::growing::Growing;
 use super::runs::{RUN, TOTAL, runs_of};
+use super::spare::{self, END};
 use super::sum;
 use crate::columns::arrow::array;
 use crate::columns::schema::SCHEMA_VERSION;
-use crate::columns::{AlignedBuf, Batch};
+use crate::columns::{AlignedBuf, Batch, Layout};
 use crate::sink::{EXTRA_COLUMNS, extras_map, io_error};
 use arrow_array::cast::AsArray;
-use arrow_array::types::Int64Type;
-use arrow_array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow_array::types::{Int64Type, UInt8Type, UInt16Type, UInt32Type};
+use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, PrimitiveArray, RecordBatch};
 use arrow_buffer::Buffer;
 use arrow_ipc::convert::try_fb_to_schema;
 use arrow_ipc::reader::StreamDecoder;
 use arrow_ipc::root_as_message;
 use arrow_ipc::writer::StreamEncoder;
-use arrow_schema::{Field, Schema};
+use arrow_schema::{ArrowError, DataType, Field, Schema};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -35,14 +38,27 @@ pub(super) struct Segment {
     pub(super) path: PathBuf,
     pub(super) rows: u64,
     file: Growing,
+    // Those of batches that were written.
+    shapes: Vec<Shape>,
 }
 
+/// The key of a stream's metadata that says which segment it is of.
+pub(super) const SEGMENT: &str = "flowlane.segment";
+
+/// What ends a stream.
+const EOS: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+/// Shapes that are kept.
+const SHAPES: usize = 64;
+
 impl Segment {
-    /// A new file.
+    /// A new file, or one that was another's.
     pub(super) fn create(folder: &Path, id: i64) -> io::Result<Self> {
         let path = folder.join(format!("{id}.arrows"));
-        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        Ok(Self { id, path, rows: 0, file: Growing::new(file) })
+        let file = match spare::take(folder, &path) {
+            Some((file, bytes)) => Growing::over(file, bytes),
+            None => Growing::new(OpenOptions::new().write(true).create_new(true).open(&path)?),
+        };
+        Ok(Self { id, path, rows: 0, file, shapes: Vec::new() })
     }
 
     /// Whether somebody removed it.
@@ -57,66 +73,153 @@ impl Segment {
 
     /// Appends a batch as a stream. After an error the file ends with the last whole stream.
     pub(super) fn append(&mut self, batch: &Arc<Batch>) -> io::Result<()> {
-        let rows = encode(batch).map_err(io_error)?;
-        let mut stream = StreamEncoder::try_new(&rows.schema()).map_err(io_error)?;
-        let (head, mut parts) = sum::with_sum(stream.encode(&rows).map_err(io_error)?)?;
-        parts.extend(stream.finish().map_err(io_error)?);
-        let parts = parts.iter().map(|part| IoSlice::new(part));
-        let mut parts: Vec<IoSlice<'_>> = [IoSlice::new(&head)].into_iter().chain(parts).collect();
-        self.file.append(&mut parts)?;
+        let columns = Columns::of(batch).map_err(io_error)?;
+        let is_known = |shape: &Shape| Arc::ptr_eq(&shape.layout, batch.layout()) && columns.are_like(&shape.columns);
+        let at = match self.shapes.iter().position(is_known) {
+            Some(at) => at,
+            None => {
+                if self.shapes.len() >= SHAPES {
+                    self.shapes.clear();
+                }
+                self.shapes.push(Shape::new(batch, &columns, self.id).map_err(io_error)?);
+                self.shapes.len() - 1
+            }
+        };
+        let Some(shape) = self.shapes.get_mut(at) else { return Ok(()) };
+        let rows = RecordBatch::try_new(shape.schema.clone(), columns.arrays).map_err(io_error)?;
+        let (head, body) = sum::with_sum(&shape.message, shape.encoder.encode(&rows).map_err(io_error)?)?;
+        let Some((first, head)) = head.split_first_chunk() else { return Ok(()) };
+        let body = body.iter().map(|part| IoSlice::new(part));
+        let mut rest: Vec<IoSlice<'_>> = [IoSlice::new(head)].into_iter().chain(body).collect();
+        rest.push(IoSlice::new(&EOS));
+        self.file.commit(*first, &mut rest)?;
         self.rows += rows.num_rows() as u64;
         Ok(())
     }
 }
 
-/// The columns of a batch, without a copy, and its runs.
-fn encode(batch: &Arc<Batch>) -> Result<RecordBatch, arrow_schema::ArrowError> {
-    let (mut fields, mut arrays) = (Vec::new(), Vec::new());
-    let (mut extras, mut more) = (0, Vec::new());
-    for (index, column) in batch.columns().enumerate() {
-        let mut metadata = HashMap::new();
-        if let Some(key) = &column.def.extra_key {
-            extras += 1;
-            if extras > EXTRA_COLUMNS {
-                more.push(column);
-                continue;
-            }
-            metadata.insert("flowlane.element".to_string(), key.to_string());
-        }
-        let array = array(batch, index, column)?;
-        let array = if column.def.extra_key.is_none() { narrow(array) } else { array };
-        // A column that no row has is left out, like those that the layout lacks.
-        if column.def.nullable && array.null_count() == array.len() {
-            continue;
-        }
-        let field = Field::new(&*column.def.name, array.data_type().clone(), column.def.nullable);
-        fields.push(field.with_metadata(metadata));
-        arrays.push(array);
-    }
-    if !more.is_empty() {
-        let map = extras_map(&more, 0, batch.rows())?;
-        fields.push(Field::new("extras", map.data_type().clone(), true));
-        arrays.push(map);
-    }
-    let runs = runs_of(batch.runs())?;
-    fields.push(Field::new(RUN, runs.data_type().clone(), false));
-    arrays.push(runs);
-    let about = [
-        ("flowlane.schema_version", SCHEMA_VERSION.to_string()),
-        (TOTAL, batch.layout().counters_are_total().to_string()),
-    ];
-    let about: HashMap<String, String> = about.map(|(k, v)| (k.to_string(), v)).into();
-    RecordBatch::try_new(Arc::new(Schema::new(fields).with_metadata(about)), arrays)
+/// What the streams of batches with the same columns share: making it takes longer than writing some batches.
+struct Shape {
+    layout: Arc<Layout>,
+    columns: Vec<(Place, DataType)>,
+    schema: Arc<Schema>,
+    // That of the schema.
+    message: Vec<u8>,
+    // It has written the schema already.
+    encoder: StreamEncoder,
 }
 
-/// Counters in half of their width, where all of them fit.
-fn narrow(array: ArrayRef) -> ArrayRef {
-    let Some(wide) = array.as_primitive_opt::<Int64Type>() else { return array };
-    if wide.values().iter().fold(0, |all, n| all | n.cast_unsigned()) > u64::from(u32::MAX) {
-        return array;
+impl Shape {
+    fn new(batch: &Arc<Batch>, columns: &Columns, segment: i64) -> Result<Self, ArrowError> {
+        let field = |(place, array): (&Place, &ArrayRef)| {
+            let kind = array.data_type().clone();
+            let column = match place {
+                Place::Own(at) => batch.columns().nth(*at),
+                Place::Extras => return Field::new("extras", kind, true),
+                Place::Runs => return Field::new(RUN, kind, false),
+            };
+            let Some(def) = column.map(|column| column.def) else { return Field::new("", kind, true) };
+            let key = def.extra_key.as_ref().map(|key| ("flowlane.element".to_string(), key.to_string()));
+            Field::new(&*def.name, kind, def.nullable).with_metadata(key.into_iter().collect::<HashMap<_, _>>())
+        };
+        let fields: Vec<Field> = columns.places.iter().zip(&columns.arrays).map(field).collect();
+        let about = [
+            ("flowlane.schema_version", SCHEMA_VERSION.to_string()),
+            (TOTAL, batch.layout().counters_are_total().to_string()),
+            (SEGMENT, segment.to_string()),
+        ];
+        let about: HashMap<String, String> = about.map(|(k, v)| (k.to_string(), v)).into();
+        let schema = Arc::new(Schema::new(fields).with_metadata(about));
+        let mut message: Vec<u8> = StreamEncoder::try_new(&schema)?.finish()?.iter().flat_map(|b| b.to_vec()).collect();
+        message.truncate(message.len().saturating_sub(EOS.len()));
+        let mut encoder = StreamEncoder::try_new(&schema)?;
+        encoder.encode(&RecordBatch::new_empty(schema.clone()))?;
+        let kinds = columns.arrays.iter().map(|array| array.data_type().clone());
+        let columns = columns.places.iter().copied().zip(kinds).collect();
+        Ok(Self { layout: batch.layout().clone(), columns, schema, message, encoder })
     }
-    let values: Vec<u32> = wide.values().iter().map(|n| *n as u32).collect();
-    Arc::new(UInt32Array::new(values.into(), wide.nulls().cloned()))
+}
+
+/// Where a column of a stream comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// One of the batch.
+    Own(usize),
+    /// The elements without a column of their own.
+    Extras,
+    /// What runs share.
+    Runs,
+}
+
+/// The columns of a batch, without a copy, and its runs.
+struct Columns {
+    places: Vec<Place>,
+    arrays: Vec<ArrayRef>,
+}
+
+impl Columns {
+    fn of(batch: &Arc<Batch>) -> Result<Self, ArrowError> {
+        let (mut places, mut arrays) = (Vec::new(), Vec::new());
+        let (mut extras, mut more) = (0, Vec::new());
+        for (index, column) in batch.columns().enumerate() {
+            if column.def.extra_key.is_some() {
+                extras += 1;
+                if extras > EXTRA_COLUMNS {
+                    more.push(column);
+                    continue;
+                }
+            }
+            let array = array(batch, index, column)?;
+            let array = if column.def.extra_key.is_none() { narrow(array) } else { array };
+            // A column that no row has is left out, like those that the layout lacks.
+            if column.def.nullable && array.null_count() == array.len() {
+                continue;
+            }
+            places.push(Place::Own(index));
+            arrays.push(array);
+        }
+        if !more.is_empty() {
+            places.push(Place::Extras);
+            arrays.push(extras_map(&more, 0, batch.rows())?);
+        }
+        places.push(Place::Runs);
+        arrays.push(runs_of(batch.runs())?);
+        Ok(Self { places, arrays })
+    }
+
+    fn are_like(&self, others: &[(Place, DataType)]) -> bool {
+        let own = self.places.iter().zip(&self.arrays);
+        self.places.len() == others.len() && own.zip(others).all(|((p, a), (q, d))| p == q && a.data_type() == d)
+    }
+}
+
+/// Numbers in as few bytes as all of them fit.
+fn narrow(array: ArrayRef) -> ArrayRef {
+    if let Some(wide) = array.as_primitive_opt::<Int64Type>() {
+        let all = wide.values().iter().fold(0, |all, n| all | n.cast_unsigned());
+        return match all {
+            0..=0xff => narrowed::<_, UInt8Type>(wide, |n| n as u8),
+            0x100..=0xffff => narrowed::<_, UInt16Type>(wide, |n| n as u16),
+            0x1_0000..=0xffff_ffff => narrowed::<_, UInt32Type>(wide, |n| n as u32),
+            _ => array,
+        };
+    }
+    if let Some(wide) = array.as_primitive_opt::<UInt32Type>() {
+        return match wide.values().iter().fold(0, |all, n| all | n) {
+            0..=0xff => narrowed::<_, UInt8Type>(wide, |n| n as u8),
+            0x100..=0xffff => narrowed::<_, UInt16Type>(wide, |n| n as u16),
+            _ => array,
+        };
+    }
+    array
+}
+
+fn narrowed<W: ArrowPrimitiveType, N: ArrowPrimitiveType>(
+    wide: &PrimitiveArray<W>,
+    cut: impl Fn(W::Native) -> N::Native,
+) -> ArrayRef {
+    let values: Vec<N::Native> = wide.values().iter().map(|n| cut(*n)).collect();
+    Arc::new(PrimitiveArray::<N>::new(values.into(), wide.nulls().cloned()))
 }
 
 /// How a segment ends.
@@ -131,19 +234,21 @@ pub(super) struct End {
 }
 
 /// What is in a segment, before any row is read.
-#[derive(Default)]
 pub(super) struct Contents {
+    file: File,
     pub(super) end: End,
+    /// Bytes of whole streams.
+    pub(super) bytes: u64,
     /// The different schemas.
     pub(super) schemas: Vec<Arc<Schema>>,
     // The message of each.
     messages: Vec<Vec<u8>>,
-    batches: Vec<Place>,
+    batches: Vec<Body>,
 }
 
 /// Where a stream's batches are, without the schema before them and the mark behind.
 #[derive(Clone, Copy)]
-struct Place {
+struct Body {
     schema: usize,
     start: u64,
     end: u64,
@@ -152,20 +257,39 @@ struct Place {
 impl Contents {
     /// Looks at the head of every message.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
+        let segment = path.file_stem().and_then(|name| name.to_str()?.parse().ok());
+        let mut contents = Self {
+            file: spare::open(path)?,
+            end: End::default(),
+            bytes: 0,
+            schemas: Vec::new(),
+            messages: Vec::new(),
+            batches: Vec::new(),
+        };
+        contents.look(segment)?;
+        Ok(contents)
+    }
+
+    fn look(&mut self, segment: Option<i64>) -> io::Result<()> {
+        let Self { file, end, bytes, schemas, messages, batches } = self;
         let length = file.metadata()?.len();
-        let mut contents = Self::default();
         let (mut at, mut whole) = (0, 0);
         // The schema of the stream, and where what follows it starts.
         let mut stream: Option<(usize, u64)> = None;
         let mut message = Vec::new();
+        // Whether what follows is known to be nothing.
+        let mut ends = false;
         while length - at >= HEAD {
             // A marker, the length of what follows, and that.
             let mut head = [0; HEAD as usize];
             file.read_exact_at(&mut head, at)?;
+            if head == END {
+                ends = true;
+                break;
+            }
             let [marker, size] = [&head[..4], &head[4..]].map(|b| b.try_into().map_or(0, u32::from_le_bytes));
             if marker != u32::MAX {
-                contents.end.damaged = Some(at);
+                end.damaged = Some(at);
                 break;
             }
             if u64::from(size) > length - at - HEAD {
@@ -178,13 +302,13 @@ impl Contents {
             }
             message.resize(head.len() + size as usize, 0);
             file.read_exact_at(&mut message, at)?;
-            if let (None, Some(schema)) = (stream, contents.messages.iter().rposition(|m| *m == message)) {
+            if let (None, Some(schema)) = (stream, messages.iter().rposition(|m| *m == message)) {
                 at += message.len() as u64;
                 stream = Some((schema, at));
                 continue;
             }
             let Ok(about) = root_as_message(message.get(head.len()..).unwrap_or(&[])) else {
-                contents.end.damaged = Some(at);
+                end.damaged = Some(at);
                 break;
             };
             let body = u64::try_from(about.bodyLength()).unwrap_or(u64::MAX);
@@ -196,42 +320,46 @@ impl Contents {
             match (about.header_as_schema(), about.header_as_record_batch(), stream) {
                 (Some(schema), ..) => {
                     let Ok(schema) = try_fb_to_schema(schema) else {
-                        contents.end.damaged = Some(whole);
+                        end.damaged = Some(whole);
                         break;
                     };
-                    contents.schemas.push(Arc::new(schema));
-                    contents.messages.push(std::mem::take(&mut message));
-                    stream = Some((contents.schemas.len() - 1, at));
+                    if is_of_another(&schema, segment) {
+                        // That is believed where it is as it was written.
+                        match is_sound(file, &message, at, length)? {
+                            true => ends = true,
+                            false => end.damaged = Some(whole),
+                        }
+                        break;
+                    }
+                    schemas.push(Arc::new(schema));
+                    messages.push(std::mem::take(&mut message));
+                    stream = Some((schemas.len() - 1, at));
                 }
                 (None, Some(batch), Some((schema, start))) => {
-                    contents.end.rows += u64::try_from(batch.length()).unwrap_or(0);
-                    contents.batches.push(Place { schema, start, end: at });
+                    end.rows += u64::try_from(batch.length()).unwrap_or(0);
+                    batches.push(Body { schema, start, end: at });
                     (stream, whole) = (Some((schema, at)), at);
                 }
                 (None, _, Some(_)) => {}
                 (None, _, None) => {
-                    contents.end.damaged = Some(whole);
+                    end.damaged = Some(whole);
                     break;
                 }
             }
         }
         // Where the machine itself stopped, what was not written yet is zeros.
-        if let Some(from) = contents.end.damaged
-            && is_zero(&file, from, length)?
+        if let Some(from) = end.damaged
+            && is_zero(file, from, length)?
         {
-            contents.end.damaged = None;
+            end.damaged = None;
         }
-        contents.end.torn = whole < length;
-        Ok(contents)
+        end.torn = !ends && whole < length;
+        *bytes = whole;
+        Ok(())
     }
 
     /// Gives every whole batch to `take`, with the place of its schema.
-    pub(super) fn read(
-        &self,
-        path: &Path,
-        mut take: impl FnMut(usize, RecordBatch) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let file = File::open(path)?;
+    pub(super) fn read(&self, mut take: impl FnMut(usize, RecordBatch) -> io::Result<()>) -> io::Result<()> {
         let mut decoders: HashMap<usize, StreamDecoder> = HashMap::new();
         let mut memory = Arc::new(Memory::default());
         for place in &self.batches {
@@ -251,7 +379,7 @@ impl Contents {
             let mut owned = Arc::into_inner(memory).unwrap_or_default();
             owned.0.clear();
             owned.0.resize_dirty(usize::try_from(place.end - place.start).unwrap_or(usize::MAX));
-            file.read_exact_at(owned.0.as_mut_bytes(), place.start)?;
+            self.file.read_exact_at(owned.0.as_mut_bytes(), place.start)?;
             let schema = self.messages.get(place.schema).map_or(&[][..], Vec::as_slice);
             sum::check(schema, owned.0.as_bytes())
                 .map_err(|error| io::Error::other(format!("the rows at byte {}: {error}", place.start)))?;
@@ -269,6 +397,35 @@ impl Contents {
             None => Ok(()),
         }
     }
+}
+
+/// Whether a stream is of the segment that had the file before.
+fn is_of_another(schema: &Schema, segment: Option<i64>) -> bool {
+    let said = schema.metadata().get(SEGMENT).and_then(|id| id.parse::<i64>().ok());
+    matches!((said, segment), (Some(said), Some(segment)) if said != segment)
+}
+
+/// Whether the batch at a place is as it was written, by its checksum.
+fn is_sound(file: &File, schema: &[u8], at: u64, length: u64) -> io::Result<bool> {
+    let mut message = vec![0; HEAD as usize];
+    if length - at < HEAD {
+        return Ok(false);
+    }
+    file.read_exact_at(&mut message, at)?;
+    let size = message.last_chunk().map_or(0, |size| u32::from_le_bytes(*size));
+    if u64::from(size) > length - at - HEAD {
+        return Ok(false);
+    }
+    message.resize(message.len() + size as usize, 0);
+    file.read_exact_at(&mut message, at)?;
+    let about = root_as_message(message.get(HEAD as usize..).unwrap_or(&[]));
+    let body = about.ok().and_then(|about| usize::try_from(about.bodyLength()).ok()).unwrap_or(usize::MAX);
+    if body as u64 > length - at - message.len() as u64 {
+        return Ok(false);
+    }
+    message.resize(message.len() + body, 0);
+    file.read_exact_at(&mut message, at)?;
+    Ok(sum::check(schema, &message).is_ok())
 }
 
 /// Whether a file has zeros alone, as far as one look goes.
@@ -298,6 +455,6 @@ impl AsRef<[u8]> for Shared {
 /// Gives every whole batch of a segment to `take`.
 pub(super) fn read(path: &Path, mut take: impl FnMut(RecordBatch) -> io::Result<()>) -> io::Result<End> {
     let contents = Contents::of(path)?;
-    contents.read(path, |_, batch| take(batch))?;
+    contents.read(|_, batch| take(batch))?;
     Ok(contents.end)
 }

@@ -6,6 +6,7 @@ use super::layout::{HOUR_US, hot_folder, listing, node, segments};
 use super::retention::Retention;
 use super::seal::seal;
 use super::segment::Segment;
+use super::spare;
 use crate::columns::Batch;
 use crate::net;
 use crate::sink::parquet::Memory;
@@ -129,6 +130,7 @@ impl Store {
             }
             TryLockError::Error(e) => e,
         })?;
+        spare::remove(&folder);
         remove_covered(root, &options.node, true)?;
         let found = listing(root)?;
         for path in found.unfinished {
@@ -197,6 +199,8 @@ impl Store {
         let Some(segment) = &mut self.segment else { return Ok(()) };
         let result = segment.append(batch);
         if result.is_err() {
+            // There may be too little room.
+            spare::remove(&self.folder);
             self.close();
         }
         result
@@ -230,6 +234,7 @@ impl Store {
         self.jobs = None;
         let threads = [self.sealer.take(), self.helper.take(), last];
         let left: usize = threads.into_iter().flatten().map(|s| s.join().map_or(0, |left| left.len())).sum();
+        spare::remove(&self.folder);
         match left {
             0 => Ok(()),
             n => {

@@ -15,32 +15,26 @@ const MAGIC: &[u8; 8] = b"flowcrc1";
 /// Bytes before what is said of a message.
 const HEAD: usize = 8;
 
-/// Of the parts of a stream, a schema and a batch: what stands before the body, with its checksum, and the body.
-pub(super) fn with_sum(parts: Vec<Buffer>) -> io::Result<(Vec<u8>, Vec<Buffer>)> {
+/// Of a schema's message and the parts of a batch: what stands before the body, with its checksum, and the body.
+pub(super) fn with_sum(schema: &[u8], parts: Vec<Buffer>) -> io::Result<(Vec<u8>, Vec<Buffer>)> {
     let lost = || io::Error::other("a stream of another kind");
-    let mut head: Vec<u8> = Vec::new();
+    let mut head = schema.to_vec();
+    let at = head.len();
+    // What is said of a batch is small, and in parts of its own.
     let mut parts = parts.into_iter();
-    // Both are small, and in parts of their own.
-    let mut at = 0;
-    for _ in 0..2 {
-        while head.len() < at + HEAD {
-            head.extend_from_slice(&parts.next().ok_or_else(lost)?);
-        }
-        let end = at + HEAD + size(&head, at).ok_or_else(lost)?;
-        while head.len() < end {
-            head.extend_from_slice(&parts.next().ok_or_else(lost)?);
-        }
-        // A schema has no body.
-        if at == 0 {
-            at = end;
-        } else if head.len() != end {
-            return Err(lost());
-        }
+    while head.len() < at + HEAD {
+        head.extend_from_slice(&parts.next().ok_or_else(lost)?);
+    }
+    let end = at + HEAD + size(&head, at).ok_or_else(lost)?;
+    while head.len() < end {
+        head.extend_from_slice(&parts.next().ok_or_else(lost)?);
+    }
+    if head.len() != end {
+        return Err(lost());
     }
     let body: Vec<Buffer> = parts.collect();
     let mut sum = crc32fast::Hasher::new();
-    let (schema, batch) = (head.get(..at), head.get(at + HEAD..));
-    [schema, batch].into_iter().flatten().for_each(|part| sum.update(part));
+    [Some(schema), head.get(at + HEAD..)].into_iter().flatten().for_each(|part| sum.update(part));
     body.iter().for_each(|part| sum.update(part));
     let larger = size(&head, at).and_then(|n| u32::try_from(n + PADDING).ok()).ok_or_else(lost)?;
     head.get_mut(at + 4..at + HEAD).ok_or_else(lost)?.copy_from_slice(&larger.to_le_bytes());

@@ -6,6 +6,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// A folder of the test's own, removed at the end.
 struct Scratch(PathBuf);
@@ -62,11 +63,12 @@ fn what_was_written_outlives_a_crash_and_is_sealed_once() {
     let mut store = Store::open(&scratch.0, options("a")).expect("a store");
     store.write(&batch(0, 30, HOUR - 1)).expect("written");
     store.write(&batch(30, 30, HOUR)).expect("written");
-    // As a kill leaves it: the segment with half a stream behind, nothing sealed.
+    // As a machine that stopped may leave it: the segment with half a stream behind, nothing sealed.
     let hot = hot_folder(&scratch.0, "a");
     let (id, path) = segments(&hot).expect("segments").pop().expect("one");
     let whole = fs::read(&path).expect("its bytes");
-    let torn = [&whole[..], &whole[..whole.len() / 3]].concat();
+    let rows_end = whole.len() - spare::END.len();
+    let torn = [&whole[..rows_end], &whole[..whole.len() / 3]].concat();
     std::mem::forget(store);
     let root = scratch.0.join("copy");
     fs::create_dir_all(hot_folder(&root, "a")).expect("a folder");
@@ -121,7 +123,8 @@ fn a_hot_segment_that_was_changed_is_damaged_and_stays() {
     let _ = store.finish();
     assert_eq!(fs::read(&segment).expect("still there"), headless);
     // Zeros behind are what a machine that stopped leaves.
-    assert_eq!(state_of(&[&whole[..], &[0; 300]].concat()), State::Hot { torn: true });
+    let rows_end = whole.len() - spare::END.len();
+    assert_eq!(state_of(&[&whole[..rows_end], &[0; 300]].concat()), State::Hot { torn: true });
 }
 
 #[test]
@@ -397,4 +400,96 @@ fn sealing_catches_up_when_it_is_behind() {
     }
     store.finish().expect("sealed");
     assert_eq!(sources(&scratch.0), (0..1200).collect::<Vec<u32>>());
+}
+
+/// A store whose first segment was sealed, and whose second has its file, with what was written into both.
+fn written_over(root: &Path) -> (Store, [Arc<Batch>; 2], Vec<u8>, PathBuf) {
+    let mut store = Store::open(root, Options { segment_bytes: 1, ..options("a") }).expect("a store");
+    let batches = [batch(0, 30, HOUR), batch(100, 30, HOUR)];
+    store.write(&batches[0]).expect("written");
+    let hot = hot_folder(root, "a");
+    let old = fs::read(&segments(&hot).expect("segments")[0].1).expect("its bytes");
+    // Another is begun, and the first sealed.
+    store.write(&batches[0]).expect("written");
+    while spare::bytes(&hot) == 0 || store.progress().segments_waiting.load(Relaxed) > 0 {
+        std::thread::yield_now();
+    }
+    store.write(&batches[1]).expect("written");
+    let path = segments(&hot).expect("segments").pop().expect("the newest").1;
+    (store, batches, old, path)
+}
+
+#[test]
+fn a_file_that_is_written_over_has_the_new_rows_alone() {
+    let scratch = Scratch::new("over");
+    let (mut store, batches, old, path) = written_over(&scratch.0);
+    let of = |path: &Path| {
+        let end = segment::read(path, |_| Ok(())).expect("read");
+        (end.rows, end.torn)
+    };
+    let one = fs::read(&path).expect("its bytes");
+    assert_eq!(of(&path), (30, false));
+    store.write(&batches[1]).expect("another");
+    store.finish().expect("sealed");
+    assert_eq!(rows(&scratch.0).0, 120);
+    assert_eq!(spare::bytes(&hot_folder(&scratch.0, "a")), 0, "nothing is left");
+    // As kills leave it: with nothing of it written, or all but the first bytes.
+    let write = |bytes: &[u8]| {
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(&path, bytes).expect("a file");
+    };
+    let end = spare::END;
+    write(&[&end[..], &old[end.len()..]].concat());
+    assert_eq!(of(&path), (0, false));
+    write(&[&end[..], &one[end.len()..]].concat());
+    assert_eq!(of(&path), (0, false));
+    // As a machine that stopped does: the older rows behind the newer, without the mark; older ones that are not whole are damage.
+    let rows_end = one.len() - end.len();
+    write(&[&one[..rows_end], &old[..]].concat());
+    assert_eq!(of(&path), (30, false));
+    let mut both = [&one[..rows_end], &old[..]].concat();
+    both[rows_end + old.len() / 2] ^= 1;
+    write(&both);
+    assert!(segment::read(&path, |_| Ok(())).is_err());
+}
+
+#[test]
+fn a_file_that_is_read_is_not_written_over() {
+    let scratch = Scratch::new("read");
+    let path = scratch.0.join("17.arrows");
+    let write = || fs::write(&path, "rows").expect("a file");
+    let retire = |used| {
+        spare::retire(&path, used).expect("retired");
+        assert!(!path.exists());
+        spare::bytes(&scratch.0)
+    };
+    write();
+    let reader = spare::open(&path).expect("it is there");
+    assert_eq!(retire(4), 0, "it is removed");
+    drop(reader);
+    // Two are kept.
+    for bytes in [4, 8, 8] {
+        write();
+        assert_eq!(retire(4), bytes);
+    }
+    let (_, bytes) = spare::take(&scratch.0, &path).expect("one that waits");
+    assert_eq!((bytes, spare::bytes(&scratch.0)), (8, 4));
+    // It has 8 bytes now, of which no more are kept than are used.
+    assert_eq!(retire(3), 7);
+    spare::remove(&scratch.0);
+    assert!(spare::take(&scratch.0, &path).is_none());
+}
+
+#[test]
+fn numbers_in_fewer_bytes_are_read_as_they_were() {
+    let scratch = Scratch::new("narrow");
+    let mut store = Store::open(&scratch.0, options("a")).expect("a store");
+    // Addresses of 8, 16 and 32 bits.
+    store.write(&batch(0, 30, HOUR)).expect("written");
+    store.write(&batch(7_000, 30, HOUR)).expect("written");
+    store.write(&batch(70_000, 30, HOUR)).expect("written");
+    let expected: Vec<u32> = (0..30).chain(7_000..7_030).chain(70_000..70_030).collect();
+    assert_eq!(sources(&scratch.0), expected);
+    store.finish().expect("sealed");
+    assert_eq!(sources(&scratch.0), expected);
 }

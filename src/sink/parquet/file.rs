@@ -19,8 +19,8 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Rows of a row group at most.
-const GROUP_ROWS: usize = 1 << 20;
+/// Rows of a row group at most: its pages stay in memory until it is whole, and memory that is used again need not be found.
+const GROUP_ROWS: usize = 1 << 18;
 /// Bytes of memory that a row group may take before it is written.
 const GROUP_BYTES: usize = 128 << 20;
 

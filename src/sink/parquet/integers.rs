@@ -276,6 +276,12 @@ impl Integer for i64 {
 
     fn extend(values: &mut Vec<Self>, array: &ArrayRef, from: usize, to: usize) -> bool {
         match array.data_type() {
+            DataType::UInt8 => {
+                values.extend(array.as_primitive::<UInt8Type>().values()[from..to].iter().map(|n| i64::from(*n)));
+            }
+            DataType::UInt16 => {
+                values.extend(array.as_primitive::<UInt16Type>().values()[from..to].iter().map(|n| i64::from(*n)));
+            }
             DataType::UInt32 => {
                 values.extend(array.as_primitive::<UInt32Type>().values()[from..to].iter().map(|n| i64::from(*n)));
             }
