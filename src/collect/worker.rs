@@ -103,6 +103,7 @@ impl Worker {
         if let Some(core) = self.core {
             net::pin(core);
         }
+        net::be_prompt();
         let mut desk = Desk {
             index: self.index,
             items: self.items,

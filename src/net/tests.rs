@@ -559,3 +559,15 @@ fn threads_can_be_pinned() {
     let pinned = thread::spawn(move || cores.into_iter().all(pin) && !pin(1023) && !pin(1_000_000));
     assert!(pinned.join().unwrap());
 }
+
+#[test]
+fn short_slices_are_the_threads_own() {
+    std::thread::spawn(|| {
+        super::sys::short_slices(300_000).expect("taken, or passed over");
+        super::be_nice(3);
+        super::sys::short_slices(400_000).expect("as nice as it was");
+        assert_eq!(rustix::process::getpriority_process(None).expect("a thread"), 3);
+    })
+    .join()
+    .expect("a thread");
+}
