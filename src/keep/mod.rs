@@ -5,7 +5,7 @@
 //!       -> date=YYYY-MM-DD/hour=HH/<node>-<segment>-<part>.parquet      on rotation, by another thread
 //! ```
 //!
-//! A stream is the batch's own memory, and once a message what its rows share; that stays so until the Parquet file has
+//! A stream is the batch's own memory, its numbers in as few bytes as they fit, and once a message what its rows share; that stays so until the Parquet file has
 //! it as runs of places in a dictionary. Rows are kept in the order in which they were handed over, which is that of the
 //! time received but for the moment that a batch waits: sorting them would cut every column of every layout at each message.
 //!
@@ -13,7 +13,7 @@
 //! the files it has the rows of no longer count. They stay for a while, for those who read them.
 //!
 //! Files are cut by the time received, UTC, and stand in the folder of their hour. A file has its final name only when
-//! it is whole and on the disk; its segment is removed after that. What a node writes follows from the segment alone, so
+//! it is whole and on the disk; its segment is removed after that, or written over by another. What a node writes follows from the segment alone, so
 //! sealing a segment again after a crash writes the same files under the same names: no row is lost or doubled.
 //!
 //! Several collectors may share a folder if each has a name of its own (the node): each touches its own files only, and
