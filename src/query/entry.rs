@@ -1,12 +1,35 @@
 //! A group's sums as tables, runs and files of groups have them, and the rows that they are made of.
 
-use super::sums::Row;
+use super::sums::{Metric, Row};
 
 /// A group, or a part of one: equal keys may stand in several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Entry<const W: usize> {
+pub(super) struct Entry<const W: usize, S = Narrow> {
     pub key: [u64; W],
-    pub sums: Narrow,
+    pub sums: S,
+}
+
+/// What is summed of a group.
+pub(super) trait Sum: Copy + Send + Sync {
+    /// Numbers that it is made of.
+    const NUMBERS: usize;
+    /// Of no row.
+    const NONE: Self;
+
+    /// That of a row.
+    fn of(values: &Values<'_>, row: usize) -> Self;
+
+    /// Adds other sums, unless one of them then needs more than 64 bits; whether it did.
+    fn add(&mut self, other: &Self) -> bool;
+
+    /// The same as a row; what it has no sum of is that of no row.
+    fn row(&self) -> Row;
+
+    /// Gives its numbers.
+    fn numbers(&self, put: impl FnMut(i64));
+
+    /// Of such numbers.
+    fn of_numbers(next: impl FnMut() -> i64) -> Self;
 }
 
 /// Sums that 64 bits have room for: a third of the memory of a [`Row`].
@@ -19,12 +42,39 @@ pub(super) struct Narrow {
     pub end: i64,
 }
 
-impl Narrow {
-    pub(super) const NONE: Self = Self { bytes: 0, packets: 0, flows: 0, start: i64::MAX, end: i64::MIN };
+/// The sum of one measure, which is all that groups are ranked by. It has the place of the bytes, whatever it is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lone(pub i64);
 
-    /// Adds other sums, unless one of them then needs more than 64 bits; whether it did.
+impl Narrow {
+    /// With one sum, that of a metric that adds up.
+    pub(super) fn of_measure(metric: Metric, sum: i64) -> Self {
+        match metric {
+            Metric::Packets | Metric::Pps => Self { packets: sum, ..Self::NONE },
+            Metric::Flows => Self { flows: sum, ..Self::NONE },
+            Metric::Bytes | Metric::Bps | Metric::Bpp => Self { bytes: sum, ..Self::NONE },
+        }
+    }
+}
+
+impl Sum for Narrow {
+    const NUMBERS: usize = 5;
+    const NONE: Self = Self { bytes: 0, packets: 0, flows: 0, start: i64::MAX, end: i64::MIN };
+
     #[inline]
-    pub(super) fn add(&mut self, other: &Self) -> bool {
+    fn of(values: &Values<'_>, row: usize) -> Self {
+        let at = |values: &[i64]| values.get(row).copied().unwrap_or(0);
+        Self {
+            bytes: at(values.bytes),
+            packets: at(values.packets),
+            flows: at(values.flows),
+            start: at(values.start),
+            end: at(values.end),
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, other: &Self) -> bool {
         let (bytes, a) = self.bytes.overflowing_add(other.bytes);
         let (packets, b) = self.packets.overflowing_add(other.packets);
         let (flows, c) = self.flows.overflowing_add(other.flows);
@@ -35,12 +85,50 @@ impl Narrow {
         *self = Self { bytes, packets, flows, start, end };
         true
     }
+
+    fn row(&self) -> Row {
+        let Self { bytes, packets, flows, start, end } = *self;
+        Row { bytes: bytes.into(), packets: packets.into(), flows: flows.into(), start, end }
+    }
+
+    fn numbers(&self, put: impl FnMut(i64)) {
+        [self.bytes, self.packets, self.flows, self.start, self.end].into_iter().for_each(put);
+    }
+
+    fn of_numbers(mut next: impl FnMut() -> i64) -> Self {
+        let (bytes, packets, flows) = (next(), next(), next());
+        Self { bytes, packets, flows, start: next(), end: next() }
+    }
 }
 
-impl From<&Narrow> for Row {
-    fn from(sums: &Narrow) -> Self {
-        let Narrow { bytes, packets, flows, start, end } = *sums;
-        Self { bytes: bytes.into(), packets: packets.into(), flows: flows.into(), start, end }
+impl Sum for Lone {
+    const NUMBERS: usize = 1;
+    const NONE: Self = Self(0);
+
+    #[inline]
+    fn of(values: &Values<'_>, row: usize) -> Self {
+        Self(values.bytes.get(row).copied().unwrap_or(0))
+    }
+
+    #[inline]
+    fn add(&mut self, other: &Self) -> bool {
+        let (sum, over) = self.0.overflowing_add(other.0);
+        if !over {
+            self.0 = sum;
+        }
+        !over
+    }
+
+    fn row(&self) -> Row {
+        Row { bytes: self.0.into(), ..Row::NONE }
+    }
+
+    fn numbers(&self, mut put: impl FnMut(i64)) {
+        put(self.0);
+    }
+
+    fn of_numbers(mut next: impl FnMut() -> i64) -> Self {
+        Self(next())
     }
 }
 
@@ -94,18 +182,6 @@ pub(super) struct Values<'a> {
 }
 
 impl Values<'_> {
-    #[inline]
-    pub(super) fn of(&self, row: usize) -> Narrow {
-        let at = |values: &[i64]| values.get(row).copied().unwrap_or(0);
-        Narrow {
-            bytes: at(self.bytes),
-            packets: at(self.packets),
-            flows: at(self.flows),
-            start: at(self.start),
-            end: at(self.end),
-        }
-    }
-
     /// Adds rows to one sum.
     pub(super) fn sum(&self, rows: &Rows, to: &mut Row) {
         for (values, sum) in [(self.bytes, &mut to.bytes), (self.packets, &mut to.packets), (self.flows, &mut to.flows)]
@@ -159,7 +235,7 @@ mod tests {
         let values = Values { bytes: &bytes, packets: &times, flows: &times, start: &times, end: &times };
         for rows in [Rows::All(1000), Rows::All(0), Rows::Some((0..1000).step_by(3).collect()), Rows::Some(vec![999])] {
             let mut expected = Row::NONE;
-            rows.iter().for_each(|row| expected.add(&Row::from(&values.of(row))));
+            rows.iter().for_each(|row| expected.add(&Narrow::of(&values, row).row()));
             let mut found = Row::NONE;
             values.sum(&rows, &mut found);
             assert_eq!(found, expected);

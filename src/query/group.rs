@@ -4,6 +4,7 @@ use super::filter::Filter;
 use super::foreign;
 use super::page::{Column, Error, Source, damaged};
 use super::prune::{Bounds, chunk, locations, of_chunk, stretches};
+use super::reading::Stretch;
 use arrow_array::types::{Int64Type, UInt8Type, UInt16Type, UInt32Type};
 use arrow_array::{ArrayRef, BooleanArray, PrimitiveArray, RecordBatch, RecordBatchOptions};
 use arrow_buffer::BooleanBuffer;
@@ -32,6 +33,8 @@ pub(super) struct Looked {
     pub rows: usize,
     /// Those that lack a column of the filter.
     pub unknown: usize,
+    /// Which row of its row group is the first, if there is a way to read from there.
+    pub at: Option<usize>,
     /// Those that it holds for, with the batch that they are in; none where there is no batch.
     pub found: Option<(RecordBatch, BooleanBuffer)>,
 }
@@ -49,10 +52,37 @@ impl Group<'_> {
             return self.read_by_crate(filter, columns, take);
         }
         let file = File::open(self.path).map_err(|e| e.to_string())?;
-        match Reader::new(Arc::new(Source::new(file)), self, filter, columns).map_err(|e| e.to_string())? {
-            Some(reader) => reader.read(self.rows.clone(), take).map_err(|e| e.to_string()),
+        match Reader::new(Arc::new(Source::new(file)), self, &of_filter, columns).map_err(|e| e.to_string())? {
+            Some(reader) => reader.read(filter, self.rows.clone(), take).map_err(|e| e.to_string()),
             None => self.read_by_crate(filter, columns, take),
         }
+    }
+
+    /// Reads columns of rows of which it is known whether the filter holds, until `take` says that it is enough.
+    pub(super) fn read_again(
+        &self,
+        columns: &[String],
+        known: &[Stretch],
+        take: &mut dyn FnMut(&RecordBatch, &BooleanBuffer) -> bool,
+    ) -> Result<(), String> {
+        let file = File::open(self.path).map_err(|e| e.to_string())?;
+        let reader = Reader::new(Arc::new(Source::new(file)), self, &[], columns).map_err(|e| e.to_string())?;
+        let mut columns = reader.ok_or("a column that is read in another way")?.others;
+        for (rows, holds) in known {
+            let mut row = rows.start;
+            while row < rows.end {
+                let rest = holds.slice(row - rows.start, rows.end - row);
+                let Some(next) = rest.set_indices().next() else { break };
+                row += next;
+                let end = batch_end(&mut columns, row, rows.end).map_err(|e| e.to_string())?;
+                let found = batch(&mut columns, None, row..end, 0).map_err(|e| e.to_string())?;
+                if !take(&found, &holds.slice(row - rows.start, end - row)) {
+                    return Ok(());
+                }
+                row = end;
+            }
+        }
+        Ok(())
     }
 
     /// The same for files whose columns have other types and encodings.
@@ -79,7 +109,7 @@ impl Group<'_> {
         for batch in reader {
             let batch = foreign::conform(batch.map_err(|e| e.to_string())?)?;
             let (holds, unknown) = filter.rows(&batch);
-            if !take(Looked { rows: batch.num_rows(), unknown, found: Some((batch, holds)) }) {
+            if !take(Looked { rows: batch.num_rows(), unknown, at: None, found: Some((batch, holds)) }) {
                 break;
             }
         }
@@ -91,7 +121,6 @@ impl Group<'_> {
 struct Reader<'a> {
     file: Arc<Source>,
     group: &'a Group<'a>,
-    filter: &'a Filter,
     of_filter: Vec<(String, Values)>,
     others: Vec<(String, Values)>,
 }
@@ -123,10 +152,9 @@ impl<'a> Reader<'a> {
     fn new(
         file: Arc<Source>,
         group: &'a Group<'a>,
-        filter: &'a Filter,
+        of_filter: &[String],
         columns: &[String],
     ) -> Result<Option<Self>, Error> {
-        let of_filter = filter.columns();
         let mut others: Vec<String> = columns.iter().filter(|c| !of_filter.contains(c)).cloned().collect();
         others.sort();
         others.dedup();
@@ -141,19 +169,19 @@ impl<'a> Reader<'a> {
             }
             Ok(Some(found))
         };
-        Ok(match (open(of_filter)?, open(others)?) {
-            (Some(of_filter), Some(others)) => Some(Self { file, group, filter, of_filter, others }),
+        Ok(match (open(of_filter.to_vec())?, open(others)?) {
+            (Some(of_filter), Some(others)) => Some(Self { file, group, of_filter, others }),
             _ => None,
         })
     }
 
-    fn read(mut self, rows: Range<usize>, take: &mut dyn FnMut(Looked) -> bool) -> Result<(), Error> {
+    fn read(mut self, filter: &Filter, rows: Range<usize>, take: &mut dyn FnMut(Looked) -> bool) -> Result<(), Error> {
         let about = self.group.metadata.metadata().row_group(self.group.group);
-        for stretch in stretches(&self.file, self.filter, about, rows) {
+        for stretch in stretches(&self.file, filter, about, rows) {
             let mut row = stretch.start;
             while row < stretch.end {
                 let end = batch_end(&mut self.of_filter, row, stretch.end)?;
-                if !self.batch(row..end, take)? {
+                if !self.batch(filter, row..end, take)? {
                     return Ok(());
                 }
                 row = end;
@@ -163,9 +191,14 @@ impl<'a> Reader<'a> {
     }
 
     /// Rows whose columns of the filter stand in one page each.
-    fn batch(&mut self, rows: Range<usize>, take: &mut dyn FnMut(Looked) -> bool) -> Result<bool, Error> {
+    fn batch(
+        &mut self,
+        filter: &Filter,
+        rows: Range<usize>,
+        take: &mut dyn FnMut(Looked) -> bool,
+    ) -> Result<bool, Error> {
         let first = batch(&mut self.of_filter, None, rows.clone(), 0)?;
-        let (holds, unknown) = self.filter.rows(&first);
+        let (holds, unknown) = filter.rows(&first);
         let mut unknown = unknown;
         let mut row = rows.start;
         // The other columns have pages of their own; those without a row that is asked for are passed by.
@@ -173,7 +206,7 @@ impl<'a> Reader<'a> {
             let rest = holds.slice(row - rows.start, rows.end - row);
             let Some(next) = rest.set_indices().next() else { break };
             if next > 0 {
-                if !take(Looked { rows: next, unknown: std::mem::take(&mut unknown), found: None }) {
+                if !take(Looked { rows: next, unknown: std::mem::take(&mut unknown), at: None, found: None }) {
                     return Ok(false);
                 }
                 row += next;
@@ -181,13 +214,13 @@ impl<'a> Reader<'a> {
             let end = batch_end(&mut self.others, row, rows.end)?;
             let found = batch(&mut self.others, Some(&first), row..end, row - rows.start)?;
             let holds = holds.slice(row - rows.start, end - row);
-            let looked = Looked { rows: end - row, unknown: std::mem::take(&mut unknown), found: Some((found, holds)) };
-            if !take(looked) {
+            let unknown = std::mem::take(&mut unknown);
+            if !take(Looked { rows: end - row, unknown, at: Some(row), found: Some((found, holds)) }) {
                 return Ok(false);
             }
             row = end;
         }
-        Ok(take(Looked { rows: rows.end - row, unknown, found: None }))
+        Ok(take(Looked { rows: rows.end - row, unknown, at: None, found: None }))
     }
 }
 

@@ -1,6 +1,6 @@
 //! A hash table from keys of whole words to sums, built for a batch of rows at a time.
 
-use super::entry::{Entry, Narrow};
+use super::entry::{Entry, Narrow, Sum};
 use super::sums::Row;
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
@@ -9,15 +9,15 @@ use std::hash::{BuildHasher, Hasher};
 use std::hint::select_unpredictable;
 
 /// Sums by key. Equal keys have equal hashes in all tables of a process, so tables can be merged by ranges of hashes.
-pub(super) struct Groups<const W: usize> {
+pub(super) struct Groups<const W: usize, S = Narrow> {
     // INVARIANT: a power of two, and at least one is free. Neighbours are neighbours by hash.
     slots: Vec<Slot>,
     // The first bits of hashes, which are the same for all keys.
     common: u32,
     // The first is none: what is at place 0 can be compared with, and is never found.
-    entries: Vec<Entry<W>>,
+    entries: Vec<Entry<W, S>>,
     // Parts of groups whose sums need more than 64 bits.
-    over: Vec<Entry<W>>,
+    over: Vec<Entry<W, S>>,
     hasher: SeedableRandomState,
 }
 
@@ -35,7 +35,7 @@ const FIRST_BITS: u32 = 10;
 /// Keys that are looked up together.
 const SIDE: usize = 512;
 
-impl<const W: usize> Groups<W> {
+impl<const W: usize, S: Sum> Groups<W, S> {
     pub(super) fn new() -> Self {
         Self::of_part(0)
     }
@@ -45,7 +45,7 @@ impl<const W: usize> Groups<W> {
         Self {
             common,
             slots: vec![Slot::default(); 1 << FIRST_BITS],
-            entries: vec![Entry { key: [0; W], sums: Narrow::NONE }],
+            entries: vec![Entry { key: [0; W], sums: S::NONE }],
             over: Vec::new(),
             hasher: SeedableRandomState::with_seed(0, SharedSeed::global_random()),
         }
@@ -68,9 +68,9 @@ impl<const W: usize> Groups<W> {
     pub(super) fn add(
         &mut self,
         keys: &[[u64; W]],
-        sums: impl Fn(usize) -> Narrow,
+        sums: impl Fn(usize) -> S,
         room: usize,
-        mut beyond: impl FnMut(u64, Entry<W>),
+        mut beyond: impl FnMut(u64, Entry<W, S>),
     ) {
         let (mut hashes, mut places, mut differ) = ([0; SIDE], [0; SIDE], [0; SIDE]);
         for (chunk, keys) in keys.chunks(SIDE).enumerate() {
@@ -113,13 +113,13 @@ impl<const W: usize> Groups<W> {
     }
 
     /// Adds sums to a group.
-    pub(super) fn add_entry(&mut self, entry: &Entry<W>) {
+    pub(super) fn add_entry(&mut self, entry: &Entry<W, S>) {
         let place = self.place(&entry.key, self.hash(&entry.key), usize::MAX);
         self.add_at(place, &entry.sums);
     }
 
     #[inline]
-    fn add_at(&mut self, place: u32, sums: &Narrow) {
+    fn add_at(&mut self, place: u32, sums: &S) {
         let Some(entry) = self.entries.get_mut(place as usize) else { return };
         if !entry.sums.add(sums) {
             self.over.push(*entry);
@@ -128,12 +128,12 @@ impl<const W: usize> Groups<W> {
     }
 
     /// All entries.
-    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry<W>> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry<W, S>> {
         self.entries.iter().skip(1).chain(&self.over)
     }
 
     /// The entries of keys whose hashes begin with the bits of `part`, of which there are `1 << bits`.
-    pub(super) fn part(&self, part: usize, bits: u32) -> impl Iterator<Item = &Entry<W>> {
+    pub(super) fn part(&self, part: usize, bits: u32) -> impl Iterator<Item = &Entry<W, S>> {
         let of = move |hash: u64| hash.checked_shr(u64::BITS - bits).unwrap_or(0) as usize;
         let (all, of_slot) = (self.slots.len(), self.slots.len().ilog2());
         let (first, last) = if bits <= of_slot {
@@ -156,10 +156,10 @@ impl<const W: usize> Groups<W> {
     pub(super) fn each(&self, mut put: impl FnMut(&[u64; W], &Row)) {
         let mut over: HashMap<&[u64; W], Row> = HashMap::new();
         for entry in &self.over {
-            over.entry(&entry.key).or_insert(Row::NONE).add(&Row::from(&entry.sums));
+            over.entry(&entry.key).or_insert(Row::NONE).add(&entry.sums.row());
         }
         for entry in self.entries.iter().skip(1) {
-            let mut row = Row::from(&entry.sums);
+            let mut row = entry.sums.row();
             if let Some(more) = over.get(&entry.key).filter(|_| !over.is_empty()) {
                 row.add(more);
             }
@@ -205,7 +205,7 @@ impl<const W: usize> Groups<W> {
 
     fn insert(&mut self, at: usize, key: &[u64; W], tag: u32) -> u32 {
         let place = self.entries.len() as u32;
-        self.entries.push(Entry { key: *key, sums: Narrow::NONE });
+        self.entries.push(Entry { key: *key, sums: S::NONE });
         if let Some(slot) = self.slots.get_mut(at) {
             *slot = Slot { tag, place };
         }

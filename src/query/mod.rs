@@ -5,6 +5,7 @@
 //!   -> Scan          files, row groups and stretches of pages that statistics do not rule out, on all cores
 //!        page        pages decoded, the filter's columns first, the others where it holds
 //!   -> Top           sums by any columns, the greatest first
+//!        passes      the greatest of many: ranks first, then all sums of those alone
 //!        store       a hash table that stays in the cache -> runs by hash -> a file
 //!   -> series        sums by time, of the greatest groups
 //!   -> connections   both directions of conversations, joined
@@ -72,6 +73,7 @@
 
 mod anonymise;
 mod arrow;
+mod chosen;
 mod connections;
 mod dedup;
 mod entry;
@@ -95,7 +97,9 @@ mod pack;
 mod page;
 mod pairs;
 mod parts;
+mod passes;
 mod prune;
+mod reading;
 pub mod report;
 mod scan;
 mod series;
@@ -103,6 +107,7 @@ mod span;
 mod spill;
 mod store;
 mod sums;
+mod table;
 mod top;
 mod value;
 pub mod views;
@@ -122,6 +127,7 @@ pub use memory::Selected;
 pub use names::{protocol_number, protocol_text as protocol, service_of};
 pub use netflow_json::{Entries, netflow_json};
 pub use pairs::{Matched, Pairs};
+pub use passes::top;
 pub use scan::{Damage, Input, Scan, ScanStats, Watch, inputs};
 pub use series::{At, Line, Options as SeriesOptions, Point, Series, Timeline, series};
 pub use sums::{Metric, Row as TopRow};

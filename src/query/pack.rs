@@ -400,6 +400,11 @@ fn kind(name: &str) -> (Kind, u32) {
     }
 }
 
+/// The bits of the values of columns.
+pub(super) fn bits(columns: &[&str]) -> u32 {
+    columns.iter().map(|name| kind(name).1).sum()
+}
+
 /// Of some rows those that have a value of each column of a key, as its dense layout takes it, and the others.
 pub(super) fn by_layout(batch: &RecordBatch, columns: &[&str], rows: Rows) -> (Rows, Rows) {
     let mut all = true;

@@ -5,6 +5,7 @@ use super::filter::Filter;
 use super::foreign;
 use super::group::{Group, Looked};
 use super::prune::may_hold;
+use super::reading::{Reading, Stretch};
 use crate::keep::{self, Found};
 use arrow_array::RecordBatch;
 use arrow_buffer::BooleanBuffer;
@@ -13,8 +14,8 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 /// A file to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,6 +140,13 @@ impl Watch {
         (self.0.done.load(Relaxed), self.0.all.load(Relaxed))
     }
 
+    /// Says that so many parts are to be read, and counts those that are.
+    pub(super) fn begin(&self, all: usize) -> &AtomicUsize {
+        self.0.done.store(0, Relaxed);
+        self.0.all.store(all, Relaxed);
+        &self.0.done
+    }
+
     /// Ends the scan soon: what was read is the answer.
     pub fn stop(&self) {
         self.0.stop.store(true, Relaxed);
@@ -151,7 +159,7 @@ impl Watch {
 }
 
 /// A part of a file that one thread reads.
-enum Work<'a> {
+pub(super) enum Work<'a> {
     Group(Group<'a>),
     Arrow(&'a Path),
     Hot(&'a Path),
@@ -167,14 +175,18 @@ impl Scan {
         &self,
         begin: impl Fn() -> A + Sync,
         add: impl Fn(&mut A, &RecordBatch, &BooleanBuffer) -> bool + Sync,
-        mut end: impl FnMut(A),
+        end: impl FnMut(A),
     ) -> ScanStats {
-        let mut stats = ScanStats::default();
         // How far the scan before it was is said still.
         if self.watch.is_stopped() {
-            return stats;
+            return ScanStats::default();
         }
-        let mut work = Vec::new();
+        self.reading().run(&self.columns, begin, add, end)
+    }
+
+    /// What there is to read.
+    pub(super) fn reading(&self) -> Reading<'_> {
+        let (mut stats, mut work) = (ScanStats::default(), Vec::new());
         for (at, (input, parts)) in self.inputs.iter().zip(self.parts()).enumerate() {
             match parts {
                 Ok(parts) => {
@@ -190,64 +202,7 @@ impl Scan {
             }
             stats.files += 1;
         }
-        self.watch.0.done.store(0, Relaxed);
-        self.watch.0.all.store(work.len(), Relaxed);
-        // Of each file, the rows that the answer has: it may turn out later that it is damaged.
-        let taken: Vec<AtomicU64> = self.inputs.iter().map(|_| AtomicU64::new(0)).collect();
-        let (next, stop, stats) = (AtomicUsize::new(0), AtomicBool::new(false), Mutex::new(stats));
-        let threads = self.threads.clamp(1, work.len().max(1));
-        let answers: Vec<A> = std::thread::scope(|scope| {
-            let one = || {
-                let mut answer = begin();
-                while let Some((at, part)) =
-                    work.get(next.fetch_add(1, Relaxed)).filter(|_| !stop.load(Relaxed) && !self.watch.is_stopped())
-                {
-                    let mut sums = (0u64, 0u64, 0u64);
-                    let result = self.part(part, &mut |looked| {
-                        let matched = looked.found.as_ref().map_or(0, |(_, holds)| holds.count_set_bits());
-                        sums = (sums.0 + looked.rows as u64, sums.1 + matched as u64, sums.2 + looked.unknown as u64);
-                        if let Some((batch, holds)) = looked.found.filter(|_| matched > 0)
-                            && !add(&mut answer, &batch, &holds)
-                        {
-                            stop.store(true, Relaxed);
-                        }
-                        !stop.load(Relaxed) && !self.watch.is_stopped()
-                    });
-                    self.watch.0.done.fetch_add(1, Relaxed);
-                    if let Some(taken) = taken.get(*at) {
-                        taken.fetch_add(sums.1, Relaxed);
-                    }
-                    if let Ok(mut stats) = stats.lock() {
-                        stats.rows += sums.0;
-                        stats.matched += sums.1;
-                        stats.unknown += sums.2;
-                        if let (Err(error), Some(input)) = (result, self.inputs.get(*at)) {
-                            // Once, whatever its parts.
-                            let path = input.path();
-                            if stats.damaged.iter().all(|d| d.path != path) {
-                                stats.damaged.push(Damage { path: path.to_path_buf(), error, rows: 0 });
-                            }
-                        }
-                    }
-                }
-                answer
-            };
-            let spawned: Vec<_> = (1..threads).map(|_| scope.spawn(one)).collect();
-            let mut answers = vec![one()];
-            // A thread that panicked has lost rows: the answer would be wrong.
-            answers.extend(spawned.into_iter().map(|thread| match thread.join() {
-                Ok(answer) => answer,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }));
-            answers
-        });
-        answers.into_iter().for_each(&mut end);
-        let mut stats = stats.into_inner().unwrap_or_default();
-        for damage in &mut stats.damaged {
-            let at = self.inputs.iter().position(|input| input.path() == damage.path);
-            damage.rows = at.and_then(|at| taken.get(at)).map_or(0, |taken| taken.load(Relaxed));
-        }
-        stats
+        Reading::new(self, work, stats)
     }
 
     /// What is to be read of each input: files say what is in them on all threads.
@@ -324,7 +279,12 @@ impl Scan {
     }
 
     /// The files of a segment that is gone.
-    fn sealed_since(&self, segment: &Path, take: &mut dyn FnMut(Looked) -> bool) -> Result<(), String> {
+    fn sealed_since(
+        &self,
+        segment: &Path,
+        columns: &[String],
+        take: &mut dyn FnMut(Looked) -> bool,
+    ) -> Result<(), String> {
         let id: Option<i64> = segment.file_stem().and_then(|s| s.to_str()?.parse().ok());
         let node = segment.parent().and_then(|f| f.file_name()?.to_str());
         let (Some(id), Some(node), Some(root)) = (id, node, segment.ancestors().nth(3)) else { return Ok(()) };
@@ -335,38 +295,43 @@ impl Scan {
                 Err(Failed::Damaged(error)) => return Err(error),
             };
             for part in &parts.work {
-                self.part(part, take)?;
+                self.part(part, columns, take)?;
             }
         }
         Ok(())
     }
 
-    fn part(&self, work: &Work<'_>, take: &mut dyn FnMut(Looked) -> bool) -> Result<(), String> {
+    pub(super) fn part(
+        &self,
+        work: &Work<'_>,
+        columns: &[String],
+        take: &mut dyn FnMut(Looked) -> bool,
+    ) -> Result<(), String> {
         match work {
             Work::Hot(path) => {
                 let mut more = true;
                 let read = keep::read_segment(path, |batch| {
                     if more {
                         let (holds, unknown) = self.filter.rows(&batch);
-                        more = take(Looked { rows: batch.num_rows(), unknown, found: Some((batch, holds)) });
+                        more = take(Looked { rows: batch.num_rows(), unknown, at: None, found: Some((batch, holds)) });
                     }
                     Ok(())
                 });
                 match read {
                     // Sealed since the folder was listed: its rows are in files now.
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => self.sealed_since(path, take),
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => self.sealed_since(path, columns, take),
                     Err(e) => Err(e.to_string()),
                     Ok(()) => Ok(()),
                 }
             }
             Work::Arrow(path) => {
                 let needed = self.filter.columns();
-                let needed = |name: &str| needed.iter().chain(&self.columns).any(|c| c == name);
+                let needed = |name: &str| needed.iter().chain(columns).any(|c| c == name);
                 let mut failed = Ok(());
                 arrow::read(path, needed, |batch| match foreign::conform(batch.clone()) {
                     Ok(batch) => {
                         let (holds, unknown) = self.filter.rows(&batch);
-                        take(Looked { rows: batch.num_rows(), unknown, found: Some((batch, holds)) })
+                        take(Looked { rows: batch.num_rows(), unknown, at: None, found: Some((batch, holds)) })
                     }
                     Err(error) => {
                         failed = Err(error);
@@ -375,7 +340,22 @@ impl Scan {
                 })?;
                 failed
             }
-            Work::Group(group) => group.read(&self.filter, &self.columns, take),
+            Work::Group(group) => group.read(&self.filter, columns, take),
+        }
+    }
+
+    /// Gives the rows of a part once more for which the filter holds, in the same order; by what is known of them, if it is.
+    pub(super) fn part_again(
+        &self,
+        work: &Work<'_>,
+        columns: &[String],
+        known: Option<&[Stretch]>,
+        take: &mut dyn FnMut(&RecordBatch, &BooleanBuffer) -> bool,
+    ) -> Result<(), String> {
+        match (work, known) {
+            (Work::Group(group), Some(known)) => group.read_again(columns, known, take),
+            (Work::Hot(path), _) if !path.exists() => Err("it is sealed now".to_string()),
+            _ => self.part(work, columns, &mut |looked| looked.found.is_none_or(|(batch, holds)| take(&batch, &holds))),
         }
     }
 }

@@ -202,6 +202,13 @@ pub fn series(scan: &Scan, options: &Options, metric: Metric, n: usize, groups: 
             totals: options.totals,
             groups,
         });
+        // All groups have the same time: the greatest rates over it are the greatest sums.
+        let rank = match metric {
+            Metric::Bps => Metric::Bytes,
+            Metric::Pps => Metric::Packets,
+            other => other,
+        };
+        let empty = if rank.adds_up() { empty.to_rank(rank) } else { empty };
         let mut all = empty.another();
         scan.columns = all.columns();
         let add = |top: &mut Top, batch: &RecordBatch, rows: &BooleanBuffer| {
@@ -209,12 +216,6 @@ pub fn series(scan: &Scan, options: &Options, metric: Metric, n: usize, groups: 
             true
         };
         scan.run(|| empty.another(), add, |part| all.merge(part));
-        // All groups have the same time: the greatest rates over it are the greatest sums.
-        let rank = match metric {
-            Metric::Bps => Metric::Bytes,
-            Metric::Pps => Metric::Packets,
-            other => other,
-        };
         chosen = all.greatest(rank, n);
         failed = all.failed().map(ToString::to_string);
     }

@@ -87,6 +87,33 @@ impl Row {
         self.end = self.end.max(other.end);
     }
 
+    /// With one sum, that of a metric.
+    pub(super) fn of_measure(metric: Metric, sum: i128) -> Self {
+        match metric {
+            Metric::Packets | Metric::Pps => Self { packets: sum, ..Self::NONE },
+            Metric::Flows => Self { flows: sum, ..Self::NONE },
+            Metric::Bytes | Metric::Bps | Metric::Bpp => Self { bytes: sum, ..Self::NONE },
+        }
+    }
+
+    /// Without the sum of a metric.
+    pub(super) fn without(self, metric: Metric) -> Self {
+        match metric {
+            Metric::Packets | Metric::Pps => Self { packets: 0, ..self },
+            Metric::Flows => Self { flows: 0, ..self },
+            Metric::Bytes | Metric::Bps | Metric::Bpp => Self { bytes: 0, ..self },
+        }
+    }
+
+    /// That sum alone.
+    pub(super) fn only(&self, metric: Metric) -> Self {
+        match metric {
+            Metric::Packets | Metric::Pps => Self::of_measure(metric, self.packets),
+            Metric::Flows => Self::of_measure(metric, self.flows),
+            Metric::Bytes | Metric::Bps | Metric::Bpp => Self::of_measure(metric, self.bytes),
+        }
+    }
+
     /// How long it took, seconds; 0 where it is not known.
     pub fn seconds(&self) -> f64 {
         if self.start <= self.end { (self.end - self.start) as f64 / 1e6 } else { 0.0 }
@@ -177,15 +204,20 @@ impl<'a> Sums<'a> {
         self.total.is_some()
     }
 
-    /// Bytes, packets, flows, start and end of every row; what adds nothing where a row lacks one.
-    pub(super) fn columns(&self, rows: usize) -> [Cow<'a, [i64]>; 5] {
-        [
-            self.counter(self.bytes, self.back[0], rows),
-            self.counter(self.packets, self.back[1], rows),
-            column(self.flows, rows, 1),
-            column(self.start, rows, i64::MAX),
-            column(self.end, rows, i64::MIN),
-        ]
+    /// Bytes, packets, flows, start and end of every row; what adds nothing where a row lacks one. Nothing for what is known.
+    pub(super) fn columns(&self, rows: usize, known: Option<Metric>) -> [Cow<'a, [i64]>; 5] {
+        let counter = |metric| if known == Some(metric) { Cow::Borrowed(&[][..]) } else { self.measure(metric, rows) };
+        let [bytes, packets, flows] = [Metric::Bytes, Metric::Packets, Metric::Flows].map(counter);
+        [bytes, packets, flows, column(self.start, rows, i64::MAX), column(self.end, rows, i64::MIN)]
+    }
+
+    /// The one of them that a metric adds up.
+    pub(super) fn measure(&self, metric: Metric, rows: usize) -> Cow<'a, [i64]> {
+        match metric {
+            Metric::Packets | Metric::Pps => self.counter(self.packets, self.back[1], rows),
+            Metric::Flows => column(self.flows, rows, 1),
+            Metric::Bytes | Metric::Bps | Metric::Bpp => self.counter(self.bytes, self.back[0], rows),
+        }
     }
 
     fn counter(&self, array: Option<&'a Int64Array>, back: Option<&'a Int64Array>, rows: usize) -> Cow<'a, [i64]> {

@@ -3,18 +3,18 @@
 //! Each thread sums into tables of its own; at the end they are merged range by range of the keys' hashes, on as many
 //! threads. Groups that memory has no room for wait in a temporary file, so the answer is exact whatever the bound.
 
-use super::entry::{Rows, Values};
+use super::chosen::Chosen;
+use super::entry::{Lone, Narrow, Rows, Values};
 use super::greatest::Greatest;
 use super::key;
-use super::pack::{self, Layout, Texts};
-use super::store::Store;
+use super::pack::{self, Texts};
 use super::sums::{Metric, Row, Sums};
+use super::table::{Key, Ranking, Tables};
 use super::value::columns_of;
 use arrow_array::RecordBatch;
 use arrow_buffer::BooleanBuffer;
-use std::cmp::Ordering;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -45,9 +45,7 @@ pub struct Top {
     options: Options,
     // The columns of a key: of each direction, where there are two.
     variants: Vec<Vec<String>>,
-    // One of our own, and those of other threads.
-    dense: Vec<Table>,
-    others: Vec<Table>,
+    held: Held,
     total: Row,
     beyond: Row,
     totals: u64,
@@ -61,8 +59,15 @@ pub struct Top {
     len: Option<usize>,
 }
 
-/// A key as bytes.
-type Key = Box<[u8]>;
+/// What is known of groups.
+enum Held {
+    /// All sums of all.
+    All(Tables<Narrow>),
+    /// Of all, the sum that they are ranked by: a third of the memory, and fewer columns to read.
+    Ranks(Metric, Tables<Lone>),
+    /// All sums of the greatest, and those of the others together.
+    Chosen(Box<Chosen>),
+}
 
 /// What threads that work at one answer share.
 struct Shared {
@@ -84,9 +89,38 @@ impl Top {
         Self::with(options, Arc::new(shared))
     }
 
+    /// Nothing summed yet of the one sum that groups are to be ranked by, which has to add up.
+    pub(super) fn to_rank(&self, metric: Metric) -> Self {
+        let mut top = Self::new(self.options.clone());
+        top.held = Held::Ranks(metric, Tables::new(&top.key_columns()));
+        top
+    }
+
+    /// Of ranks the `n` greatest groups, to be read again for their other sums; `None` where that cannot be.
+    pub(super) fn of_greatest(mut self, n: usize) -> Option<Self> {
+        let Held::Ranks(metric, _) = self.held else { return None };
+        let (first, others) = self.ranked(metric, n);
+        let first: Vec<(Key, i128)> = first.into_iter().map(|(key, row)| (key, row.bytes)).collect();
+        let all = first.iter().map(|f| f.1).sum::<i128>() + others.map_or(0, |o| o.bytes);
+        let (groups, spilled) = (self.len(), self.spilled());
+        let mut top = Self::with(self.options.clone(), self.shared.clone());
+        top.total = Row::of_measure(metric, self.total.bytes);
+        top.running = self.running.only(metric);
+        let measure = (metric, all - self.total.bytes);
+        top.held = Held::Chosen(Box::new(Chosen::of(&top.key_columns(), first, measure, groups, spilled)?));
+        self.failed.is_none().then_some(top)
+    }
+
     /// Nothing summed yet, for another thread: it shares the memory that [`Options::groups`] allows.
     pub fn another(&self) -> Self {
-        Self::with(self.options.clone(), self.shared.clone())
+        let mut top = Self::with(self.options.clone(), self.shared.clone());
+        let columns = top.key_columns();
+        top.held = match &self.held {
+            Held::All(_) => Held::All(Tables::new(&columns)),
+            Held::Ranks(metric, _) => Held::Ranks(*metric, Tables::new(&columns)),
+            Held::Chosen(chosen) => Held::Chosen(Box::new(chosen.another(&columns))),
+        };
+        top
     }
 
     fn with(options: Options, shared: Arc<Shared>) -> Self {
@@ -96,10 +130,9 @@ impl Top {
             .map(|v| directions.iter().filter_map(|names| names.get(v).or(names.last()).cloned()).collect())
             .collect();
         let columns: Vec<&str> = variants.iter().flatten().map(String::as_str).take(options.keys.len()).collect();
-        let table = |dense| vec![Table::new(Layout::new(&columns, dense))];
+        let held = Held::All(Tables::new(&columns));
         Self {
-            dense: table(true),
-            others: table(false),
+            held,
             options,
             variants,
             total: Row::NONE,
@@ -115,19 +148,39 @@ impl Top {
         }
     }
 
+    /// The columns of a key, one each.
+    fn key_columns(&self) -> Vec<&str> {
+        self.variants.iter().flatten().map(String::as_str).take(self.options.keys.len()).collect()
+    }
+
     /// The columns that are read.
     pub fn columns(&self) -> Vec<String> {
-        let sums = ["bytes", "packets", "flows", "flow_start", "flow_end", "counters_are_total"].map(String::from);
-        let rate = self.options.scale.then(|| "sampling_rate".to_string());
+        let needed = |metric: Metric| match &self.held {
+            Held::All(_) => true,
+            Held::Ranks(measure, _) => metric == *measure,
+            // That is known already.
+            Held::Chosen(chosen) => metric != chosen.metric,
+        };
+        let counters =
+            [Metric::Bytes, Metric::Packets, Metric::Flows].into_iter().filter(|m| needed(*m)).map(Metric::name);
+        let times = ["flow_start", "flow_end"].into_iter().filter(|_| !matches!(self.held, Held::Ranks(..)));
+        let sums = counters.chain(times).chain(["counters_are_total"]);
+        let rate = self.options.scale.then_some("sampling_rate");
         let back = if self.options.both { &["rev_bytes", "rev_packets"][..] } else { &[] };
-        let back = back.iter().map(ToString::to_string);
-        self.variants.iter().flatten().flat_map(|k| columns_of(k)).chain(sums).chain(rate).chain(back).collect()
+        let names = sums.chain(rate).chain(back.iter().copied()).map(String::from);
+        self.variants.iter().flatten().flat_map(|k| columns_of(k)).chain(names).collect()
+    }
+
+    /// Whether there may be more groups than a small table has room for.
+    pub(super) fn has_many_groups(&self) -> bool {
+        pack::bits(&self.key_columns()) > 16
     }
 
     /// Adds the chosen rows of a batch.
     pub fn add(&mut self, batch: &RecordBatch, chosen: &BooleanBuffer) {
         let sums = Sums::of(batch, self.options.scale).and_back(batch, self.options.both);
         let sums = sums.counting_totals(self.options.totals);
+        let known = if let Held::Chosen(chosen) = &self.held { Some(chosen.metric) } else { None };
         let mut rows = match chosen.count_set_bits() {
             n if n == batch.num_rows() => Rows::All(n),
             _ => Rows::Some(chosen.set_indices().map(|row| row as u32).collect()),
@@ -137,7 +190,7 @@ impl Top {
             let mut kept = Vec::with_capacity(before);
             for row in rows.iter() {
                 match sums.is_total(row) {
-                    true => self.running.add(&sums.row(row)),
+                    true => self.running.add(&known.map_or_else(|| sums.row(row), |m| sums.row(row).without(m))),
                     false => kept.push(row as u32),
                 }
             }
@@ -146,12 +199,17 @@ impl Top {
         }
         self.rows += rows.len() as u64;
         self.unscaled += sums.lacking_rate(&rows);
-        let columns = sums.columns(batch.num_rows());
-        let [bytes, packets, flows, start, end] = columns.each_ref().map(|c| &**c);
-        let values = Values { bytes, packets, flows, start, end };
-        values.sum(&rows, &mut self.total);
-        for v in 0..self.variants.len() {
-            self.add_variant(v, batch, &rows, &values);
+        if let Held::Ranks(metric, _) = self.held {
+            let measure = sums.measure(metric, batch.num_rows());
+            let values = Values { bytes: &measure, packets: &[], flows: &[], start: &[], end: &[] };
+            values.sum(&rows, &mut self.total);
+            (0..self.variants.len()).for_each(|v| self.add_variant(v, batch, &rows, &values));
+        } else {
+            let columns = sums.columns(batch.num_rows(), known);
+            let [bytes, packets, flows, start, end] = columns.each_ref().map(|c| &**c);
+            let values = Values { bytes, packets, flows, start, end };
+            values.sum(&rows, &mut self.total);
+            (0..self.variants.len()).for_each(|v| self.add_variant(v, batch, &rows, &values));
         }
         self.len = None;
         self.account();
@@ -169,34 +227,36 @@ impl Top {
             }
             rows.retain(|i| same.get(i) == Some(&false));
         }
-        let (dense, others) = pack::by_layout(batch, &names, rows);
-        for (tables, rows) in [(&mut self.dense, dense), (&mut self.others, others)] {
-            if let Some(table) = tables.first_mut().filter(|_| rows.len() > 0) {
-                table.add(batch, &names, &rows, values, &self.shared.texts);
-            }
+        let texts = &self.shared.texts;
+        match &mut self.held {
+            Held::All(tables) => tables.add(batch, &names, rows, values, texts),
+            Held::Ranks(_, tables) => tables.add(batch, &names, rows, values, texts),
+            Held::Chosen(chosen) => chosen.add((batch, &names), rows, values, texts, v > 0),
         }
-    }
-
-    fn tables(&self) -> impl Iterator<Item = &Table> {
-        self.dense.iter().chain(&self.others)
     }
 
     /// Tells the others how many groups there are, and empties memory where they are too many.
     fn account(&mut self) {
-        let now = self.tables().map(Table::in_memory).sum::<usize>();
+        let now = match &self.held {
+            Held::All(tables) => tables.in_memory(),
+            Held::Ranks(_, tables) => tables.in_memory(),
+            Held::Chosen(_) => return,
+        };
         let more = now.wrapping_sub(self.counted);
         let all = self.shared.in_memory.fetch_add(more, Relaxed).wrapping_add(more);
         self.counted = now;
         if all > self.shared.limit && now > 0 {
             let mut beyond = Row::NONE;
-            for table in self.dense.iter_mut().chain(&mut self.others).filter(|t| t.in_memory() > 0) {
-                // Without a file, its groups are kept as one sum.
-                if let Err(error) = table.spill(&self.shared.folder) {
-                    let folder = self.shared.folder.display();
-                    let say = || format!("groups beyond the limit cannot be kept in {folder}: {error}");
-                    self.failed.get_or_insert_with(say);
-                    table.lose(&mut beyond);
-                }
+            let folder = &self.shared.folder;
+            // Without a file, its groups are kept as one sum.
+            let result = match &mut self.held {
+                Held::All(tables) => tables.spill(folder, &mut beyond),
+                Held::Ranks(_, tables) => tables.spill(folder, &mut beyond),
+                Held::Chosen(_) => Ok(()),
+            };
+            if let Err(error) = result {
+                let say = || format!("groups beyond the limit cannot be kept in {}: {error}", folder.display());
+                self.failed.get_or_insert_with(say);
             }
             self.beyond.add(&beyond);
             self.shared.in_memory.fetch_sub(self.counted, Relaxed);
@@ -214,30 +274,24 @@ impl Top {
         self.rows += other.rows;
         self.unscaled += other.unscaled;
         self.failed = self.failed.take().or(other.failed.take());
-        if Arc::ptr_eq(&self.shared, &other.shared) {
-            self.dense.append(&mut other.dense);
-            self.others.append(&mut other.others);
-            // Ours first, as it may be the one that rows are added to; what nothing was added to is no work.
-            for tables in [&mut self.dense, &mut self.others] {
-                let mut first = true;
-                tables.retain(|t| std::mem::take(&mut first) || !t.is_empty());
-            }
-            self.counted += other.counted;
-            return;
-        }
-        let theirs = other.shared.texts.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut failed = None;
-        for (mine, theirs_of) in [(&mut self.dense, &other.dense), (&mut self.others, &other.others)] {
-            let Some(mine) = mine.first_mut() else { continue };
-            let mut texts = self.shared.texts.lock().unwrap_or_else(PoisonError::into_inner);
-            for table in theirs_of {
-                if let Err(error) = mine.absorb(table, &theirs, &mut texts) {
-                    failed = Some(unreadable(&error));
+        let is_same = Arc::ptr_eq(&self.shared, &other.shared);
+        match (&mut self.held, other.held) {
+            (Held::All(mine), Held::All(theirs)) if is_same => mine.append(theirs),
+            (Held::Ranks(_, mine), Held::Ranks(_, theirs)) if is_same => mine.append(theirs),
+            (Held::Chosen(mine), Held::Chosen(theirs)) if is_same => mine.append(*theirs),
+            (Held::All(mine), Held::All(theirs)) => {
+                let from = other.shared.texts.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut to = self.shared.texts.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Err(error) = mine.absorb(&theirs, &from, &mut to) {
+                    self.failed.get_or_insert_with(|| unreadable(&error));
                 }
+                drop(to);
+                return self.account();
             }
+            // Only those of one question are made of anything but all sums.
+            _ => self.failed = Some("sums of different questions".to_string()),
         }
-        self.failed = self.failed.take().or(failed);
-        self.account();
+        self.counted += other.counted;
     }
 
     /// All rows, each once whatever its keys.
@@ -258,7 +312,11 @@ impl Top {
 
     /// Whether there were more groups than memory was allowed for, so that a file took some.
     pub fn spilled(&self) -> bool {
-        self.tables().any(Table::is_spilled)
+        match &self.held {
+            Held::All(tables) => tables.is_spilled(),
+            Held::Ranks(_, tables) => tables.is_spilled(),
+            Held::Chosen(chosen) => chosen.is_spilled,
+        }
     }
 
     /// Records whose counters are running totals, and are not summed.
@@ -295,137 +353,38 @@ impl Top {
     /// The greatest `n` groups by a metric, each with the text of its keys, and the sum of the others.
     pub fn finish(&mut self, metric: Metric, n: usize) -> (Vec<(Vec<String>, Row)>, Option<Row>) {
         let (first, others) = self.ranked(metric, n);
-        (first.into_iter().map(|(key, row)| (key::texts(&key), row)).collect(), others)
+        (first.into_iter().map(|(key, row)| (key::texts(&key.bytes), row)).collect(), others)
     }
 
     /// The keys of the greatest groups, as [`key`] has them.
-    pub(super) fn greatest(&mut self, metric: Metric, n: usize) -> Vec<Key> {
-        self.ranked(metric, n).0.into_iter().map(|(key, _)| key).collect()
+    pub(super) fn greatest(&mut self, metric: Metric, n: usize) -> Vec<Box<[u8]>> {
+        self.ranked(metric, n).0.into_iter().map(|(key, _)| key.bytes).collect()
     }
 
-    fn ranked(&mut self, metric: Metric, n: usize) -> (Vec<(Key, Row)>, Option<Row>) {
-        let mut all = Greatest::new(metric, n);
+    fn ranked(&mut self, metric: Metric, n: usize) -> Ranking {
         let texts = self.shared.texts.lock().unwrap_or_else(PoisonError::into_inner);
-        for tables in [&self.dense, &self.others] {
-            if let Err(error) = Table::greatest(tables, &texts, &mut all) {
-                self.failed.get_or_insert_with(|| unreadable(&error));
-            }
+        // The one sum that ranks have has the place of the bytes.
+        let by = if let Held::Ranks(..) = self.held { Metric::Bytes } else { metric };
+        let mut all = Greatest::new(by, n);
+        let result = match &self.held {
+            Held::All(tables) => tables.greatest(&texts, &mut all),
+            Held::Ranks(_, tables) => tables.greatest(&texts, &mut all),
+            Held::Chosen(chosen) => match chosen.ranked(n, &self.total, &texts) {
+                Ok(found) => {
+                    self.len = Some(chosen.groups);
+                    return found;
+                }
+                Err(error) => Err(error),
+            },
+        };
+        if let Err(error) = result {
+            self.failed.get_or_insert_with(|| unreadable(&error));
         }
         self.len = Some(all.groups());
-        let order: fn(&Key, &Key) -> Ordering = Ord::cmp;
-        all.finish(order)
+        all.finish(Ord::cmp)
     }
 }
 
 fn unreadable(error: &io::Error) -> String {
     format!("groups that were kept in a file cannot be read again: {error}")
-}
-
-/// Groups whose keys have one layout.
-struct Table {
-    layout: Layout,
-    groups: Sized,
-}
-
-/// By the words of a key.
-enum Sized {
-    One(Store<1>),
-    Two(Store<2>),
-    Four(Store<4>),
-    Eight(Store<8>),
-}
-
-macro_rules! of_any_size {
-    ($sized:expr, $store:ident => $do:expr) => {
-        match $sized {
-            Sized::One($store) => $do,
-            Sized::Two($store) => $do,
-            Sized::Four($store) => $do,
-            Sized::Eight($store) => $do,
-        }
-    };
-}
-
-impl Table {
-    fn new(layout: Layout) -> Self {
-        let groups = match layout.words() {
-            0 | 1 => Sized::One(Store::new()),
-            2 => Sized::Two(Store::new()),
-            3 | 4 => Sized::Four(Store::new()),
-            _ => Sized::Eight(Store::new()),
-        };
-        Self { layout, groups }
-    }
-
-    fn in_memory(&self) -> usize {
-        of_any_size!(&self.groups, store => store.in_memory())
-    }
-
-    fn is_spilled(&self) -> bool {
-        of_any_size!(&self.groups, store => store.is_spilled())
-    }
-
-    fn is_empty(&self) -> bool {
-        self.in_memory() == 0 && !self.is_spilled()
-    }
-
-    fn add(&mut self, batch: &RecordBatch, names: &[&str], rows: &Rows, values: &Values<'_>, texts: &Mutex<Texts>) {
-        of_any_size!(&mut self.groups, store => {
-            let mut keys = Vec::new();
-            self.layout.pack(batch, names, rows, texts, &mut keys);
-            store.add(&keys, rows, values);
-        });
-    }
-
-    fn spill(&mut self, folder: &Path) -> io::Result<()> {
-        of_any_size!(&mut self.groups, store => store.spill(folder))
-    }
-
-    /// Adds all groups in memory to one sum, and forgets them.
-    fn lose(&mut self, sum: &mut Row) {
-        of_any_size!(&mut self.groups, store => {
-            store.entries().for_each(|entry| sum.add(&Row::from(&entry.sums)));
-            store.clear();
-        });
-    }
-
-    /// Adds the groups of another table of the same layout, which has texts of its own.
-    fn absorb(&mut self, other: &Self, from: &Texts, to: &mut Texts) -> io::Result<()> {
-        macro_rules! of {
-            ($mine:expr, $theirs:expr) => {
-                $theirs.all(&mut |entry| {
-                    let mut entry = *entry;
-                    self.layout.renumber(&mut entry.key, from, to);
-                    $mine.add_entry(&entry);
-                })
-            };
-        }
-        match (&mut self.groups, &other.groups) {
-            (Sized::One(a), Sized::One(b)) => of!(a, b),
-            (Sized::Two(a), Sized::Two(b)) => of!(a, b),
-            (Sized::Four(a), Sized::Four(b)) => of!(a, b),
-            (Sized::Eight(a), Sized::Eight(b)) => of!(a, b),
-            _ => Err(io::Error::other("keys of other columns")),
-        }
-    }
-
-    /// The greatest groups of tables of one layout, which may share keys.
-    fn greatest(tables: &[Self], texts: &Texts, all: &mut Greatest<Key>) -> io::Result<()> {
-        let Some(first) = tables.first() else { return Ok(()) };
-        macro_rules! of {
-            ($size:ident) => {{
-                let stores = tables.iter().filter(|t| !t.is_empty()).filter_map(|t| match &t.groups {
-                    Sized::$size(store) => Some(store),
-                    _ => None,
-                });
-                Store::greatest(&stores.collect::<Vec<_>>(), &first.layout, texts, all)
-            }};
-        }
-        match &first.groups {
-            Sized::One(_) => of!(One),
-            Sized::Two(_) => of!(Two),
-            Sized::Four(_) => of!(Four),
-            Sized::Eight(_) => of!(Eight),
-        }
-    }
 }

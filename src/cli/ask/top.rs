@@ -5,9 +5,7 @@ use super::answer::{Answer, Column, Kind};
 use super::draw::{bar, has_blocks};
 use super::{FILTERS, From, columns, counter, kind, metric, say_running, say_unscaled, watched::watched};
 use crate::cli::say;
-use arrow_array::RecordBatch;
-use arrow_buffer::BooleanBuffer;
-use flowlane::query::{self, Anonymiser, Metric, Top, TopOptions, TopRow};
+use flowlane::query::{self, Anonymiser, Metric, TopOptions, TopRow};
 use std::process::ExitCode;
 
 /// Arguments of `flowlane top`.
@@ -74,14 +72,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         totals: args.totals,
         groups: groups(args.groups),
     };
-    let empty = Top::new(options);
-    let scan = args.from.scan(&args.filter, empty.columns())?;
-    let mut all = empty.another();
-    let add = |top: &mut Top, batch: &RecordBatch, chosen: &BooleanBuffer| {
-        top.add(batch, chosen);
-        true
-    };
-    let stats = watched(&scan.watch, || scan.run(|| empty.another(), add, |part| all.merge(part)));
+    let scan = args.from.scan(&args.filter, Vec::new())?;
+    let (mut all, stats) = watched(&scan.watch, || query::top(&scan, &options, args.by, args.n));
     let (mut first, others) = all.finish(args.by, args.n);
     if let Some(anonymiser) = &anonymiser {
         for (texts, _) in &mut first {

@@ -4,7 +4,7 @@ use super::bits::{GROUP, unpack};
 use super::{Error, damaged};
 
 /// Appends `count` numbers; each as its lowest bits.
-pub(super) fn decode<T: Copy + Default>(
+pub(super) fn decode<T: Copy>(
     packed: &[u8],
     count: usize,
     to: &mut Vec<T>,
@@ -25,12 +25,10 @@ pub(super) fn decode<T: Copy + Default>(
     if count == 0 {
         return Ok(());
     }
-    let start = to.len();
-    to.resize(start + count, T::default());
-    let Some((first, mut left)) = to.get_mut(start..).and_then(<[T]>::split_first_mut) else { return Ok(()) };
-    *first = number(last);
-    let mut group = [0; GROUP];
-    while !left.is_empty() {
+    to.reserve(count);
+    to.push(number(last));
+    let (mut group, mut left) = ([0; GROUP], count - 1);
+    while left > 0 {
         let least = zigzag(varint(&mut from)?);
         let (widths, rest) = from.split_at_checked(miniblocks).ok_or_else(|| damaged("a block beyond its end"))?;
         from = rest;
@@ -39,27 +37,29 @@ pub(super) fn decode<T: Copy + Default>(
             if width > 64 {
                 return Err(damaged("numbers of too many bits"));
             }
-            let (here, behind) = left.split_at_mut(each.min(left.len()));
-            left = behind;
+            let here = each.min(left);
+            left -= here;
             // The last miniblock may end where its values do.
             let bytes = (width * each / 8).min(from.len());
-            if bytes < (width * here.len()).div_ceil(8) {
+            if bytes < (width * here).div_ceil(8) {
                 return Err(damaged("a block beyond its end"));
             }
             let mut next = |delta: u64| {
-                last = last.wrapping_add(least).wrapping_add(delta);
+                // One addition waits for the one before.
+                last = last.wrapping_add(least.wrapping_add(delta));
                 number(last)
             };
             if width == 0 {
-                here.iter_mut().for_each(|to| *to = next(0));
+                to.extend((0..here).map(|_| next(0)));
                 continue;
             }
-            for (at, to) in here.chunks_mut(GROUP).enumerate() {
-                unpack(from.get(at * width * GROUP / 8..).unwrap_or(&[]), width, &mut group);
+            for at in (0..here).step_by(GROUP) {
+                unpack(from.get(at * width / 8..).unwrap_or(&[]), width, &mut group);
                 // A whole group has a loop of known length.
-                match <&mut [T; GROUP]>::try_from(&mut *to) {
-                    Ok(to) => to.iter_mut().zip(&group).for_each(|(to, delta)| *to = next(*delta)),
-                    Err(_) => to.iter_mut().zip(&group).for_each(|(to, delta)| *to = next(*delta)),
+                if here - at >= GROUP {
+                    to.extend(group.iter().map(|delta| next(*delta)));
+                } else {
+                    to.extend(group.iter().take(here - at).map(|delta| next(*delta)));
                 }
             }
             from = from.get(bytes..).unwrap_or(&[]);

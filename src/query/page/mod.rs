@@ -9,7 +9,7 @@ mod runs;
 mod values;
 
 use arrow_array::types::Int32Type;
-use arrow_array::{Array, ArrayRef, DictionaryArray, Int32Array, PrimitiveArray};
+use arrow_array::{Array, ArrayRef, DictionaryArray, Int32Array, PrimitiveArray, new_null_array};
 use arrow_buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow_schema::DataType;
 use bytes::{Buf, Bytes};
@@ -120,7 +120,8 @@ pub(super) struct Column {
 
 struct Decoded {
     rows: Range<usize>,
-    array: ArrayRef,
+    // None where no row has a value: a page may have a million of them, of which a few are asked for.
+    array: Option<ArrayRef>,
 }
 
 impl Column {
@@ -188,7 +189,10 @@ impl Column {
             self.next = end;
         }
         match &self.page {
-            Some(page) if rows.end <= page.rows.end => Ok(page.array.slice(rows.start - page.rows.start, rows.len())),
+            Some(Decoded { rows: page, array }) if rows.end <= page.end => Ok(match array {
+                Some(array) => array.slice(rows.start - page.start, rows.len()),
+                None => new_null_array(&self.data_type, rows.len()),
+            }),
             _ => Err(damaged("fewer rows than its group")),
         }
     }
@@ -219,7 +223,7 @@ impl Column {
         }
     }
 
-    fn decode(&self, page: &Page, rows: usize) -> Result<ArrayRef, Error> {
+    fn decode(&self, page: &Page, rows: usize) -> Result<Option<ArrayRef>, Error> {
         let (levels, values, encoding) = levels(page, self.nullable)?;
         if page.num_values() as usize != rows {
             return Err(damaged("other rows than its index says"));
@@ -230,11 +234,15 @@ impl Column {
         };
         let nulls = there.map(NullBuffer::new).filter(|n| n.null_count() > 0);
         let count = rows - nulls.as_ref().map_or(0, NullBuffer::null_count);
-        values::array(
+        if count == 0 && self.nullable {
+            return Ok(None);
+        }
+        let array = values::array(
             &values::Part { data_type: &self.data_type, physical: self.physical, values, encoding, count },
             self.dictionary.as_ref(),
             nulls,
-        )
+        )?;
+        Ok(Some(array))
     }
 }
 
