@@ -286,6 +286,25 @@ fn a_disk_that_is_full_or_read_only_costs_the_rows_of_that_time_and_not_the_serv
 }
 
 #[test]
+fn a_slow_disk_costs_rows_that_are_counted_and_no_datagram() {
+    let folder = Scratch(std::env::temp_dir().join(format!("flowlane-slow-{}", std::process::id())));
+    let slow = [("FLOWLANE_SLOW_AT", "appended:400".to_string())];
+    let (child, port) = collect_with(&folder.0, &["--node", "test", "--json", "--queue", "256K"], &slow);
+    let mut next = 1;
+    send(port, &mut next, Duration::from_secs(3));
+    let summary = stop(child);
+    let count = |what: &str| summary[what].as_u64().expect("a count");
+    assert_eq!(count("datagrams") + count("kernel_drops"), u64::from(next / 30), "{summary}");
+    assert_eq!(count("kernel_drops"), 0, "the receiver waited: {summary}");
+    assert!(count("rows_dropped") > 0 && count("rows_written") > 0, "{summary}");
+    assert_eq!(count("rows_written") + count("rows_dropped"), count("records"), "{summary}");
+    assert_eq!(summary["rows_unwritten"], serde_json::json!([]), "slow, and not broken");
+    let found = found(&folder.0);
+    assert_eq!(found.len() as u64, count("rows_written"), "what is written is there");
+    assert!(found.values().all(|&n| n == 1), "flows that stand there twice");
+}
+
+#[test]
 fn collectors_with_names_of_their_own_share_a_folder_and_one_of_the_same_name_is_refused() {
     let folder = Scratch(std::env::temp_dir().join(format!("flowlane-shared-{}", std::process::id())));
     let (first, port) = collect(&folder.0, &["--json"]);

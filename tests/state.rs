@@ -144,6 +144,42 @@ fn where_a_stream_stands_is_known_a_moment_later() {
 }
 
 #[test]
+fn very_many_streams_are_looked_at_by_parts_and_none_is_left_out() {
+    let mut decoder = Decoder::new(Config { exporters: 50_000, ..Config::default() });
+    decoder.learn();
+    let noted = |decoder: &mut Decoder| {
+        let mut calls = vec![0];
+        loop {
+            let is_over = decoder.mark_counts();
+            while decoder.next_learned().is_some() {
+                *calls.last_mut().expect("one") += 1;
+            }
+            if is_over {
+                return calls;
+            }
+            calls.push(0);
+        }
+    };
+    let send = |decoder: &mut Decoder, exporter: u32, us: i64| {
+        let from = SocketAddr::new(std::net::Ipv4Addr::from_bits(0x0a00_0000 | exporter).into(), 2055);
+        decoder.decode(&head(10, 7).message(&[]), from, Timestamp(T0 + us));
+    };
+    (0..20_000).for_each(|exporter| send(&mut decoder, exporter, i64::from(exporter)));
+    assert_eq!(noted(&mut decoder), [8192, 8192, 20_000 - 2 * 8192]);
+    // A part of them was noted before a message came, and more after it: it is for the next time.
+    (0..20_000).for_each(|exporter| send(&mut decoder, exporter, 100_000));
+    assert!(!decoder.mark_counts());
+    send(&mut decoder, 3, 200_000);
+    send(&mut decoder, 19_000, 300_000);
+    assert!(noted(&mut decoder).iter().sum::<usize>() >= 20_000);
+    let later = noted(&mut decoder);
+    assert!(later.iter().sum::<usize>() >= 1, "of the one that was noted too early");
+    // In the end nothing is new.
+    noted(&mut decoder);
+    assert_eq!(noted(&mut decoder).iter().sum::<usize>(), 0);
+}
+
+#[test]
 fn a_set_that_does_not_fit_waits_for_its_template() {
     let mut first = decoder();
     send(&mut first, &head(10, 1).message(&[head(10, 0).template(256, &V4)]));

@@ -176,8 +176,10 @@ impl Worker {
                     self.decoder.mark_streams();
                 }
                 if self.lessons.is_some() && counted.elapsed() >= COUNTS {
-                    counted = Instant::now();
-                    self.decoder.mark_counts();
+                    // Where there are very many streams it goes on at the next tick.
+                    if self.decoder.mark_counts() {
+                        counted = Instant::now();
+                    }
                 }
                 if let Some(rules) = orders.rules() {
                     self.gate.change(rules);

@@ -9,6 +9,7 @@ use crate::columns::RunMeta;
 use crate::wire::Message;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 
 /// How much later than before an exporter can seem to have started and not have started anew: clocks are set.
 const SAME_BOOT_MS: i32 = 60_000;
@@ -55,7 +56,24 @@ pub(super) struct Marks {
     before: HashMap<(IpAddr, u8, u32), Vec<(u16, Mark)>>,
     // When the last message was received that was noted for the next restart.
     noted: Timestamp,
+    pass: Pass,
 }
+
+/// A look at all streams, in several calls where there are many.
+#[derive(Debug, Default)]
+struct Pass {
+    // The stream to go on with; 0 where the next call begins a pass.
+    next: usize,
+    // Streams there were at the last call: where there are fewer they changed their places.
+    streams: usize,
+    // Messages received later are noted.
+    since: Timestamp,
+    // `noted` when the pass began.
+    began: Timestamp,
+}
+
+/// Streams that a call looks at: half a millisecond where each is noted.
+const SLICE: usize = 8192;
 
 impl Marks {
     pub(super) fn insert(&mut self, exporter: &SocketAddr, message: &Message<'_>) {
@@ -93,18 +111,32 @@ impl Decoder {
     /// Adds to what was learned where each stream stands: a restart of an exporter while nobody listens is known by it.
     /// Once a minute will do, and at the end.
     pub fn mark_streams(&mut self) {
-        self.note_streams(|meta| meta.version >= 9);
+        self.note_streams(0..usize::MAX, |meta| meta.version >= 9);
     }
 
-    /// The same of those streams alone that show a restart by nothing but their number, and were heard of since the last
-    /// call: it has to be known as it was a moment before the collector was killed.
-    pub fn mark_counts(&mut self) {
-        let since = self.marks.noted;
-        self.note_streams(|meta| meta.version == 10 && meta.received_at > since);
+    /// The same of those streams alone that show a restart by nothing but their number, and were heard of since they were
+    /// noted: it has to be known as it was a moment before the collector was killed. Looks at 8,192 streams; whether all
+    /// are looked at now. Else the next call goes on, which should not be long.
+    pub fn mark_counts(&mut self) -> bool {
+        let (noted, pass, streams) = (self.marks.noted, &mut self.marks.pass, self.streams.len());
+        if pass.next == 0 || streams < pass.streams {
+            (pass.next, pass.began) = (0, noted);
+        }
+        let (first, since) = (pass.next, pass.since);
+        pass.streams = streams;
+        self.note_streams(first..first + SLICE, |meta| meta.version == 10 && meta.received_at > since);
+        let (noted, pass) = (self.marks.noted, &mut self.marks.pass);
+        let is_over = first + SLICE >= streams;
+        pass.next = if is_over { 0 } else { first + SLICE };
+        if is_over {
+            // What came while the pass lasted, of streams that it had looked at, is for the next one.
+            pass.since = if first == 0 { noted } else { pass.began };
+        }
+        is_over
     }
 
-    fn note_streams(&mut self, mut what: impl FnMut(&RunMeta) -> bool) {
-        for meta in self.streams.lasting_metas().filter(|m| what(m)) {
+    fn note_streams(&mut self, places: Range<usize>, mut what: impl FnMut(&RunMeta) -> bool) {
+        for meta in self.streams.lasting_metas(places).filter(|m| what(m)) {
             self.marks.noted = self.marks.noted.max(meta.received_at);
             let uptime = meta.uptime_ms.unwrap_or(0);
             let secs = u32::try_from(meta.export_time.0.div_euclid(1_000_000)).unwrap_or(0);

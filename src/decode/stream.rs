@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What names a stream, as plain words, which compare and hash without branches: the address as IPv6 (an IPv4 one
@@ -187,9 +188,15 @@ impl Streams {
         self.places.iter().map(|(_, _, meta)| meta)
     }
 
-    /// The same of streams that outlive a restart: those of connections do not.
-    pub(super) fn lasting_metas(&self) -> impl Iterator<Item = &RunMeta> {
-        self.places.iter().filter(|(id, ..)| !id.is_of_session()).map(|(_, _, meta)| meta)
+    /// The same of streams at some places that outlive a restart: those of connections do not.
+    pub(super) fn lasting_metas(&self, places: Range<usize>) -> impl Iterator<Item = &RunMeta> {
+        let end = places.end.min(self.places.len());
+        self.places
+            .get(places.start..end)
+            .unwrap_or_default()
+            .iter()
+            .filter(|(id, ..)| !id.is_of_session())
+            .map(|(_, _, meta)| meta)
     }
 
     /// The stream of an id.

@@ -198,6 +198,7 @@ impl Store {
         }
         let Some(segment) = &mut self.segment else { return Ok(()) };
         let result = segment.append(batch);
+        fault::step("appended");
         if result.is_err() {
             // There may be too little room.
             spare::remove(&self.folder);
