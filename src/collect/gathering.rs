@@ -73,6 +73,8 @@ mod tests {
         // 50,000 a second, one by one and ten at a time; 20,000 a second.
         assert_eq!((naps(2000, 1, us(20)), naps(2000, 10, us(200))), (1000, 1000));
         assert_eq!(naps(2000, 1, us(50)), 0);
+        // What gathered in a nap is followed by the next.
+        assert_eq!(naps(2000, 48, us(960)), 1000);
         // Bursts that are not small, or not close to each other.
         assert_eq!((naps(2000, 64, us(200)), naps(2000, 15, us(1510))), (0, 0));
     }

@@ -261,7 +261,15 @@ impl<'a> Iterator for Burst<'a> {
     fn next(&mut self) -> Option<Packet<'a>> {
         let train = match self.train.take() {
             Some(train) => train,
-            None => self.next_message()?,
+            None => {
+                let train = self.next_message()?;
+                if train.rest.len() <= train.segment {
+                    // A datagram alone, as nearly all are: nothing of it is put by.
+                    let Train { rest: bytes, source, received_at_us, truncated, .. } = train;
+                    return Some(Packet { bytes, source, received_at_us, truncated });
+                }
+                train
+            }
         };
         let (bytes, rest) = train.rest.split_at_checked(train.segment).unwrap_or((train.rest, &[]));
         let last = rest.is_empty();
@@ -279,7 +287,7 @@ impl<'a> Iterator for Burst<'a> {
 }
 
 impl<'a> Burst<'a> {
-    #[inline]
+    #[inline(always)]
     fn next_message(&mut self) -> Option<Train<'a>> {
         loop {
             let message = self.ring.message(self.next)?;
@@ -291,7 +299,7 @@ impl<'a> Burst<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn open(&mut self, message: &Message<'a>) -> Option<Train<'a>> {
         let source = source(message.name)?;
         let mut train = Train {

@@ -8,6 +8,10 @@ const CONTROL_WORDS: usize = 16;
 /// Room for a `sockaddr_in6`, the longest name that a UDP socket gives.
 const NAME_WORDS: usize = 8;
 
+/// Bytes of a burst, by the size of the messages before: what the caches next to a core hold beside a batch. A receiver that fell
+/// behind would else take megabytes at once, read them back from memory, and fall further behind.
+const CACHED: usize = 128 << 10;
+
 /// Reused memory for one burst: headers, names, control messages and payloads.
 pub(super) struct Ring {
     // INVARIANT: no vector is resized or replaced after `new`; `iovecs[i]` points at `stride` bytes of `payloads`, of
@@ -20,6 +24,8 @@ pub(super) struct Ring {
     payloads: Vec<u8>,
     stride: usize,
     filled: usize,
+    // How many messages the next call asks for: as many as the last ones let expect in `CACHED`.
+    asked: usize,
 }
 
 // SAFETY: the pointers of `headers` and `iovecs` lead only into vectors that the ring owns (see its INVARIANT), so they
@@ -65,7 +71,7 @@ impl Ring {
                 header
             })
             .collect();
-        Self { headers, iovecs, names, controls, payloads, stride, filled: 0 }
+        Self { headers, iovecs, names, controls, payloads, stride, filled: 0, asked: messages }
     }
 
     /// Fills the ring with what the socket has: `recvmmsg`. With `wait` it blocks for the first message as long as
@@ -80,15 +86,11 @@ impl Ring {
         // SAFETY: by the ring's INVARIANT each of the `len` headers points at writable memory of the lengths it gives,
         // owned by `self`, which is borrowed mutably: nothing else reads or writes it during the call.
         let received = unsafe {
-            libc::recvmmsg(
-                socket.as_raw_fd(),
-                self.headers.as_mut_ptr(),
-                self.headers.len() as _,
-                flags as _,
-                ptr::null_mut(),
-            )
+            libc::recvmmsg(socket.as_raw_fd(), self.headers.as_mut_ptr(), self.asked as _, flags as _, ptr::null_mut())
         };
         self.filled = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        let bytes: usize = self.headers.iter().take(self.filled).map(|header| header.msg_len as usize).sum();
+        self.asked = (CACHED * self.filled).checked_div(bytes).unwrap_or(usize::MAX).clamp(1, self.headers.len());
         Ok(self.filled)
     }
 

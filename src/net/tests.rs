@@ -446,6 +446,29 @@ fn empty_and_largest_datagrams_come_through() {
 }
 
 #[test]
+fn bursts_of_long_messages_are_short() {
+    let group = open(LOOPBACK_4, 1, small());
+    let from = sender(LOOPBACK_4, group.local_addr().port());
+    let mut receiver = group.into_receivers().pop().unwrap();
+    let mut bursts = |count: usize, len: usize| {
+        for _ in 0..count {
+            from.send(&vec![7; len]).unwrap();
+        }
+        let (mut all, begin) = (Vec::new(), Instant::now());
+        while all.iter().sum::<usize>() < count && begin.elapsed() < PATIENCE {
+            all.push(receiver.receive(TICK).unwrap().count());
+        }
+        all
+    };
+    // The first is taken without knowing, and the ones behind it are what a cache holds.
+    bursts(1, 60_000);
+    assert_eq!(bursts(3, 60_000), [2, 1]);
+    // As soon as they are short again, there are as many as there is room for.
+    bursts(1, 100);
+    assert_eq!(bursts(100, 100), [BURST, 100 - BURST]);
+}
+
+#[test]
 fn a_cut_datagram_is_counted() {
     let group = open(LOOPBACK_4, 1, small());
     let socket = sender(LOOPBACK_4, group.local_addr().port());

@@ -6,10 +6,13 @@ mod common;
 mod everything;
 
 use crate::document::Filled;
+use crate::hostile::Hostile;
 use crate::machine::Machine;
+use crate::peer::Peer;
 use crate::queries;
-use crate::raw::{self, Entry};
+use crate::raw::{self, Entry, Raw};
 use crate::report::Report;
+use crate::soak::Soak;
 use crate::{cost, hostile, latency, peer, rate, scale, soak, workload};
 use anyhow::bail;
 use clap::error::ErrorKind;
@@ -431,7 +434,7 @@ fn soaks(args: &SoakArgs) -> anyhow::Result<()> {
     let mut set = args.common.prepare()?;
     let (mut found, mut all_hold) = (Vec::new(), true);
     for workload in &set.workloads {
-        for peer in set.turns.peers().iter().filter(|p| p.takes(workload)) {
+        let turn = |peer: &dyn Peer, raw: &mut Raw| {
             let rate = match args.rate {
                 Some(rate) => rate,
                 None => {
@@ -443,29 +446,38 @@ fn soaks(args: &SoakArgs) -> anyhow::Result<()> {
                         trains: false,
                         rotate: Some(soak::SEARCH_ROTATE),
                     };
-                    let found = rate::loss_free(&set.arena, peer.as_ref(), workload, search, &mut set.raw)?;
+                    let found = rate::loss_free(&set.arena, peer, workload, search, raw)?;
                     found.datagrams_per_second * args.share
                 }
             };
             let asked = soak::Asked { rate, seconds: args.seconds, warm: args.warm };
-            let mut holds = false;
-            for _ in 0..args.tries {
-                let one = soak::run(&set.arena, peer.as_ref(), workload, asked)?;
-                set.raw.write(&Entry::Soak(one.clone()))?;
-                holds = one.holds();
-                found.push(one);
-                if holds {
-                    break;
-                }
-            }
-            all_hold &= holds;
+            tried(args.tries, Soak::holds, || soak::run(&set.arena, peer, workload, asked))
+        };
+        let entries = |tries: &Vec<Soak>| tries.iter().cloned().map(Entry::Soak).collect::<Vec<_>>();
+        for tries in set.turns.round(workload, &mut set.raw, turn, entries)? {
+            all_hold &= tries.last().is_some_and(Soak::holds);
+            found.extend(tries);
         }
     }
     print!("{}", soak::table(&found).text());
+    set.turns.verdict()?;
     match all_hold {
         true => Ok(()),
         false => bail!("flows were lost, or memory grew"),
     }
+}
+
+/// Tries until one holds, at most so many times.
+fn tried<T>(
+    tries: u32,
+    holds: impl Fn(&T) -> bool,
+    mut one: impl FnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<Option<Vec<T>>> {
+    let mut all = Vec::new();
+    while (all.len() as u32) < tries && !all.last().is_some_and(&holds) {
+        all.push(one()?);
+    }
+    Ok(Some(all))
 }
 
 fn attacks(args: &HostileArgs) -> anyhow::Result<()> {
@@ -474,21 +486,17 @@ fn attacks(args: &HostileArgs) -> anyhow::Result<()> {
     let asked = hostile::Asked { templates, spoofed, hostile_rate, rate };
     let (mut found, mut all_hold) = (Vec::new(), true);
     for workload in &set.workloads {
-        for peer in set.turns.peers().iter().filter(|p| p.takes(workload)) {
-            let mut holds = false;
-            for _ in 0..args.tries {
-                let one = hostile::run(&set.arena, peer.as_ref(), workload, asked)?;
-                set.raw.write(&Entry::Hostile(one.clone()))?;
-                holds = one.holds();
-                found.push(one);
-                if holds {
-                    break;
-                }
-            }
-            all_hold &= holds;
+        let turn = |peer: &dyn Peer, _: &mut Raw| {
+            tried(args.tries, Hostile::holds, || hostile::run(&set.arena, peer, workload, asked))
+        };
+        let entries = |tries: &Vec<Hostile>| tries.iter().cloned().map(Entry::Hostile).collect::<Vec<_>>();
+        for tries in set.turns.round(workload, &mut set.raw, turn, entries)? {
+            all_hold &= tries.last().is_some_and(Hostile::holds);
+            found.extend(tries);
         }
     }
     print!("{}", hostile::table(&found).text());
+    set.turns.verdict()?;
     match all_hold {
         true => Ok(()),
         false => bail!("honest flows were lost, or memory went beyond 512 MiB"),

@@ -44,7 +44,7 @@ pub fn measure(
             workload,
             raw,
             |peer, _| arena.trial(peer, workload, of(peer.pace())).map(Some),
-            |trial| Entry::Trial(trial.clone()),
+            |trial| [Entry::Trial(trial.clone())],
         )?);
     }
     Ok(trials)

@@ -100,7 +100,7 @@ pub fn in_turn(
             }
             Ok(found)
         };
-        all.extend(turns.round(workload, raw, turn, |one| Entry::Latency(one.clone()))?);
+        all.extend(turns.round(workload, raw, turn, |one| [Entry::Latency(one.clone())])?);
     }
     Ok(all)
 }

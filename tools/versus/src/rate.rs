@@ -162,7 +162,7 @@ pub fn measure(
             workload,
             raw,
             |peer, raw| loss_free(arena, peer, workload, Search { round, ..search }, raw).map(Some),
-            |one| Entry::LossFree(one.clone()),
+            |one| [Entry::LossFree(one.clone())],
         )?);
     }
     Ok(all)
@@ -231,7 +231,7 @@ pub fn losses(
                 workload,
                 raw,
                 |peer, _| arena.trial(peer, workload, asked).map(Some),
-                |trial| Entry::Trial(trial.clone()),
+                |trial| [Entry::Trial(trial.clone())],
             )?);
         }
     }

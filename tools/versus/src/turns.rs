@@ -34,12 +34,12 @@ impl Turns {
     ///
     /// # Errors
     /// Raw data cannot be written.
-    pub fn round<T>(
+    pub fn round<T, E: IntoIterator<Item = Entry>>(
         &mut self,
         workload: &Workload,
         raw: &mut Raw,
         mut turn: impl FnMut(&dyn Peer, &mut Raw) -> anyhow::Result<Option<T>>,
-        entry: impl Fn(&T) -> Entry,
+        entries: impl Fn(&T) -> E,
     ) -> anyhow::Result<Vec<T>> {
         let mut all = Vec::new();
         for peer in self.peers.iter().filter(|p| p.takes(workload)) {
@@ -51,7 +51,7 @@ impl Turns {
             match turn(peer.as_ref(), raw) {
                 Ok(Some(one)) => {
                     self.results.insert(key, true);
-                    raw.write(&entry(&one))?;
+                    entries(&one).into_iter().try_for_each(|entry| raw.write(&entry))?;
                     all.push(one);
                 }
                 Ok(None) => {}
@@ -110,7 +110,7 @@ mod tests {
             tried.push(peer.name());
             if peer.name() == "bad" { Err(failure()) } else { Ok(Some(())) }
         };
-        turns.round(&workloads[0], &mut raw, turn, |()| Entry::Machine(crate::machine::Machine::here())).unwrap();
+        turns.round(&workloads[0], &mut raw, turn, |()| [Entry::Machine(crate::machine::Machine::here())]).unwrap();
         tried
     }
 
