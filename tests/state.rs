@@ -22,7 +22,7 @@ fn decoder() -> Decoder {
 
 /// A decoder that was told what this one learned, by way of a snapshot.
 fn restarted(decoder: &mut Decoder) -> Decoder {
-    decoder.mark_streams();
+    decoder.mark_all_streams();
     let learned: Vec<Learned> = std::iter::from_fn(|| decoder.next_learned()).collect();
     let mut next = self::decoder();
     next.restore(compact(&learned, Timestamp(T0), 3_600_000_000, 1 << 20));
@@ -177,6 +177,27 @@ fn very_many_streams_are_looked_at_by_parts_and_none_is_left_out() {
     // In the end nothing is new.
     noted(&mut decoder);
     assert_eq!(noted(&mut decoder).iter().sum::<usize>(), 0);
+}
+
+#[test]
+fn very_many_streams_of_v9_are_looked_at_by_parts_and_all_of_them_at_the_end() {
+    let mut decoder = Decoder::new(Config { exporters: 50_000, ..Config::default() });
+    decoder.learn();
+    let from = |exporter: u32| SocketAddr::new(std::net::Ipv4Addr::from_bits(0x0a00_0000 | exporter).into(), 2055);
+    for exporter in 0..20_000 {
+        decoder.decode(&head(9, 7).message(&[]), from(exporter), Timestamp(T0 + i64::from(exporter)));
+    }
+    let noted = |decoder: &mut Decoder| std::iter::from_fn(|| decoder.next_learned()).collect::<Vec<_>>();
+    for (n, is_last) in [(8192, false), (8192, false), (20_000 - 2 * 8192, true), (8192, false)] {
+        assert_eq!((decoder.mark_streams(), noted(&mut decoder).len()), (is_last, n));
+    }
+    // A stream of the part that was looked at moves on: at the end it is where it is then.
+    decoder.decode(&head(9, 8).message(&[]), from(3), Timestamp(T0 + 100_000));
+    decoder.mark_all_streams();
+    let learned = noted(&mut decoder);
+    let last = learned.iter().find(|l| l.exporter == from(3)).expect("noted anew");
+    assert_eq!((learned.len(), last.received_at), (20_000, Timestamp(T0 + 100_000)));
+    assert_eq!((decoder.mark_streams(), noted(&mut decoder).len()), (false, 8192), "the next pass begins anew");
 }
 
 #[test]

@@ -376,7 +376,9 @@ impl Collector {
         if !preparation.files.is_empty() {
             decoder_config.rules = preparation.files.tables().exporters.rules();
         }
+        let mut lines = Vec::new();
         for share in shares {
+            lines.push(self.config.messages.map(|messages| messages.session(&decoder_config, &share)));
             let mut decoder = decode::Decoder::new(decoder_config.clone());
             if lessons.is_some() {
                 decoder.learn();
@@ -387,7 +389,7 @@ impl Collector {
         let live = Arc::new(Live::default());
         let prepare = Prepare::new(&preparation, live.clone(), &decoders);
         let mut mirrors = self.mirrors.into_iter();
-        for (index, (receiver, decoder)) in self.receivers.into_iter().zip(decoders).enumerate() {
+        for (index, ((receiver, decoder), lines)) in self.receivers.into_iter().zip(decoders).zip(lines).enumerate() {
             let (back, spare) = bounded(RETURNS);
             returns.push(back);
             let worker = worker::Worker {
@@ -397,7 +399,7 @@ impl Collector {
                 mirror: mirrors.next(),
                 decoder,
                 lessons: lessons.clone(),
-                lines: self.config.messages.map(MessageLines::session),
+                lines,
                 items: (!sink.is_nothing()).then(|| items.clone()),
                 spare,
                 shared: shared.clone(),

@@ -1,8 +1,10 @@
 //! What goes to the writer, and where it writes.
 
 use crate::columns::{Batch, OptionsBatch, Timestamp};
+use crate::decode::{self, Learned};
 use crate::elements::Registry;
 use crate::keep::{self, Store};
+use crate::rows::Session;
 use crate::rows::netflow_json::NetflowJson;
 use crate::sink::{Folder, Format, Writer, options};
 use std::io;
@@ -63,10 +65,17 @@ pub enum MessageLines {
 }
 
 impl MessageLines {
-    pub(super) fn session(self) -> NetflowJson {
-        match self {
-            Self::NetflowJson => NetflowJson::default(),
+    /// With the bounds that a decoder beside it has, told what that one was told of before a restart.
+    pub(super) fn session(self, config: &decode::Config, learned: &[Learned]) -> NetflowJson {
+        let session = Session::with_registry(config.registry.clone()).with_limits(config.templates, config.held);
+        let mut lines = match self {
+            Self::NetflowJson => NetflowJson::new(session),
+        };
+        for one in learned {
+            // Of what is wrong with it the decoder tells.
+            let _ = lines.lines(&one.message, one.exporter, one.received_at.0, |_| {});
         }
+        lines
     }
 }
 

@@ -137,6 +137,47 @@ fn options_records_that_a_stream_has_no_place_for_are_counted() {
     assert_eq!(summary.losses(), [("options records not written (--out a folder keeps them)".into(), 2)]);
 }
 
+/// A v9 message with a template (bytes, packets), or of three records of it.
+fn v9(sequence: u8, template: bool) -> Vec<u8> {
+    let mut bytes = vec![0, 9, 0, 1, 0, 0, 39, 16, 101, 83, 241, 0, 0, 0, 0, sequence, 0, 0, 0, 7];
+    if template {
+        bytes.extend([0, 0, 0, 16, 1, 0, 0, 2, 0, 1, 0, 4, 0, 2, 0, 4]);
+    } else {
+        bytes.extend([1, 0, 0, 28]);
+        bytes.extend([0, 0, 0, 5].repeat(6));
+    }
+    bytes
+}
+
+#[test]
+fn lines_of_messages_know_what_the_decoder_knows() {
+    let folder = std::env::temp_dir().join(format!("flowlane-lines-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    // A datagram a second: the template is above the rate, and the set before it is read by it. Data that come after a
+    // restart are read by it, too.
+    let limited = [v9(0, false), v9(1, true)];
+    for (rate, sent) in [(Some(1), &limited[..]), (None, &[v9(2, false)])] {
+        let mut config = Config { threads: 1, messages: Some(super::MessageLines::NetflowJson), ..config() };
+        config.admission.rate = rate;
+        config.state = Some(folder.clone());
+        let mut collector = Collector::open(config).expect("a free port");
+        collector.load_state().expect("a folder");
+        let to = collector.addresses()[0];
+        let rows = Arc::new(Mutex::new(0));
+        let sink = Counting { rows: rows.clone(), delay: Duration::ZERO, fail: false };
+        let running = collector.start(Box::new(sink)).expect("threads");
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        // From one port: another may be another exporter.
+        sent.iter().for_each(|bytes| assert_eq!(socket.send_to(bytes, to).expect("sent"), bytes.len()));
+        wait("the datagrams", || running.status().datagrams == sent.len() as u64);
+        let (summary, result) = running.join();
+        result.expect("no failure");
+        assert_eq!((summary.stats.records, summary.rows_written, summary.rows_dropped), (3, 3, 0), "{summary}");
+        assert_eq!(*rows.lock().expect("the count"), 3);
+    }
+    std::fs::remove_dir_all(&folder).expect("removed");
+}
+
 #[test]
 fn what_is_mirrored_is_what_came() {
     let targets = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a socket"));

@@ -1,6 +1,6 @@
 //! A receiving thread.
 
-use super::board::{Part, Reporter};
+use super::board::{Part, Reporter, lock};
 use super::gate::{Gate, Verdict};
 use super::gathering::Gathering;
 use super::ledger::ConnectionCounts;
@@ -9,6 +9,7 @@ use super::queue::{Entrance, Refused};
 use super::{Item, Orders, Shared, now, rows_by_exporter};
 use crate::columns::{Batch, Timestamp};
 use crate::decode::{Decoder, Learned, Stats};
+use crate::error::{Error, ErrorKind};
 use crate::net::{self, Mirror, MirrorStats, Receiver};
 use crate::rows::netflow_json::NetflowJson;
 use crossbeam_channel::{Receiver as Inbox, Sender, TrySendError};
@@ -140,19 +141,24 @@ impl Worker {
                             copies.push(packet);
                         }
                         let received = Timestamp(packet.received_at_us);
-                        if verdict == Verdict::Limit {
-                            self.decoder.refuse_records(packet.bytes, packet.source, received);
-                            continue;
-                        }
-                        let outcome = self.decoder.decode(packet.bytes, packet.source, received);
+                        let (bytes, from) = (packet.bytes, packet.source);
+                        let is_limited = verdict == Verdict::Limit;
+                        let outcome = if is_limited {
+                            self.decoder.refuse_records(bytes, from, received)
+                        } else {
+                            self.decoder.decode(bytes, from, received)
+                        };
                         if let Some(lines) = &mut self.lines {
                             // All rows count with the first line.
                             let mut rows = u64::from(outcome.records);
+                            let take = |line: &str| desk.line(line, std::mem::take(&mut rows), from.ip(), received);
+                            let made = if is_limited {
+                                lines.late_lines(bytes, from, received.0, take)
+                            } else {
+                                lines.lines(bytes, from, received.0, take)
+                            };
                             // What is wrong with the message is counted by the decoder.
-                            let _ = lines.lines(packet.bytes, packet.source, packet.received_at_us, |line| {
-                                desk.line(line, std::mem::take(&mut rows), packet.source.ip(), received);
-                            });
-                            desk.no_line(rows, packet.source.ip());
+                            desk.no_line(rows, from.ip(), made.err());
                             self.decoder.flush().into_iter().for_each(|batch| self.decoder.recycle(batch));
                         }
                     }
@@ -171,15 +177,12 @@ impl Worker {
             desk.hand_over(&mut self.decoder, &self.spare, false);
             if ticked.elapsed() >= TICK || deadline.is_some() {
                 ticked = Instant::now();
-                if self.lessons.is_some() && marked.elapsed() >= MARKS {
-                    (marked, counted) = (Instant::now(), Instant::now());
-                    self.decoder.mark_streams();
+                // Where there are very many streams both go on at the next tick.
+                if self.lessons.is_some() && marked.elapsed() >= MARKS && self.decoder.mark_streams() {
+                    marked = Instant::now();
                 }
-                if self.lessons.is_some() && counted.elapsed() >= COUNTS {
-                    // Where there are very many streams it goes on at the next tick.
-                    if self.decoder.mark_counts() {
-                        counted = Instant::now();
-                    }
+                if self.lessons.is_some() && counted.elapsed() >= COUNTS && self.decoder.mark_counts() {
+                    counted = Instant::now();
                 }
                 if let Some(rules) = orders.rules() {
                     self.gate.change(rules);
@@ -203,7 +206,7 @@ impl Worker {
             }
         }
         if let Some(lessons) = &self.lessons {
-            self.decoder.mark_streams();
+            self.decoder.mark_all_streams();
             teach(&mut self.decoder, lessons, &mut unsent, true);
         }
         // At the end the writer is waited for: nothing comes in any more.
@@ -310,11 +313,18 @@ impl Desk {
         }
     }
 
-    /// Rows of a message that has no line.
-    fn no_line(&mut self, rows: u64, exporter: IpAddr) {
+    /// Rows of a message that has no line, though its records could be decoded.
+    fn no_line(&mut self, rows: u64, exporter: IpAddr, error: Option<Error>) {
         if rows > 0 {
+            let why = match error.map(|error| error.kind) {
+                Some(ErrorKind::ExporterLimit) => "too many exporters for the format of the lines",
+                Some(_) => "the message is damaged and has no line",
+                // Its templates came before a restart, or went in favour of others.
+                None => "the message has no line, its templates are not known to the format of the lines",
+            };
             *self.dropped.entry(exporter).or_default() += rows;
             self.shared.dropped_rows.fetch_add(rows, Relaxed);
+            lock(&self.shared.unwritten).add(why, rows);
         }
     }
 
@@ -385,5 +395,33 @@ impl Published {
             counter.fetch_add(new.wrapping_sub(*mine), Relaxed);
             *mine = new;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_without_a_line_are_dropped_by_what_they_lack_it_for() {
+        let shared = Arc::new(Shared::default());
+        let mut desk = Desk {
+            index: 0,
+            items: None,
+            shared: shared.clone(),
+            dropped: HashMap::new(),
+            options_dropped: 0,
+            text: Vec::new(),
+            text_rows: HashMap::new(),
+            text_since: Timestamp(0),
+        };
+        let from = IpAddr::from([192, 0, 2, 1]);
+        desk.no_line(0, from, None);
+        desk.no_line(3, from, None);
+        desk.no_line(2, from, Some(Error::new(ErrorKind::ExporterLimit, 0, 0, 0)));
+        let unwritten = lock(&shared.unwritten);
+        assert_eq!(unwritten.0.iter().map(|u| u.1).collect::<Vec<_>>(), [3, 2]);
+        assert!(unwritten.0[0].0.contains("templates") && unwritten.0[1].0.contains("too many exporters"));
+        assert_eq!((shared.dropped_rows.load(Relaxed), desk.dropped[&from]), (5, 5));
     }
 }

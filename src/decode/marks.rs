@@ -56,7 +56,8 @@ pub(super) struct Marks {
     before: HashMap<(IpAddr, u8, u32), Vec<(u16, Mark)>>,
     // When the last message was received that was noted for the next restart.
     noted: Timestamp,
-    pass: Pass,
+    all: Pass,
+    counts: CountPass,
 }
 
 /// A look at all streams, in several calls where there are many.
@@ -66,6 +67,22 @@ struct Pass {
     next: usize,
     // Streams there were at the last call: where there are fewer they changed their places.
     streams: usize,
+}
+
+impl Pass {
+    /// The places that a call looks at, of so many streams, and whether the pass is over then.
+    fn slice(&mut self, streams: usize) -> (Range<usize>, bool) {
+        let first = if streams < self.streams { 0 } else { self.next };
+        let is_over = first + SLICE >= streams;
+        (self.streams, self.next) = (streams, if is_over { 0 } else { first + SLICE });
+        (first..first + SLICE, is_over)
+    }
+}
+
+/// A look at those that moved.
+#[derive(Debug, Default)]
+struct CountPass {
+    pass: Pass,
     // Messages received later are noted.
     since: Timestamp,
     // `noted` when the pass began.
@@ -76,6 +93,11 @@ struct Pass {
 const SLICE: usize = 8192;
 
 impl Marks {
+    /// Streams changed their places: what is looked at by parts is looked at from the first.
+    pub(super) fn places_changed(&mut self) {
+        (self.all.next, self.counts.pass.next) = (0, 0);
+    }
+
     pub(super) fn insert(&mut self, exporter: &SocketAddr, message: &Message<'_>) {
         let ports = self.before.entry(key(exporter, message)).or_default();
         let mark = Mark::of(message);
@@ -109,28 +131,36 @@ fn key(exporter: &SocketAddr, message: &Message<'_>) -> (IpAddr, u8, u32) {
 
 impl Decoder {
     /// Adds to what was learned where each stream stands: a restart of an exporter while nobody listens is known by it.
-    /// Once a minute will do, and at the end.
-    pub fn mark_streams(&mut self) {
-        self.note_streams(0..usize::MAX, |meta| meta.version >= 9);
+    /// Once a minute will do. Looks at 8,192 streams; whether all are looked at now. Else the next call goes on, which
+    /// should not be long.
+    pub fn mark_streams(&mut self) -> bool {
+        let (places, is_over) = self.marks.all.slice(self.streams.len());
+        self.note_streams(places, |meta| meta.version >= 9);
+        is_over
     }
 
-    /// The same of those streams alone that show a restart by nothing but their number, and were heard of since they were
-    /// noted: it has to be known as it was a moment before the collector was killed. Looks at 8,192 streams; whether all
-    /// are looked at now. Else the next call goes on, which should not be long.
+    /// The same of all streams as they stand now, at the end: however many there are, and wherever
+    /// [`mark_streams`](Self::mark_streams) was.
+    pub fn mark_all_streams(&mut self) {
+        self.marks.all = Pass::default();
+        while !self.mark_streams() {}
+    }
+
+    /// As [`mark_streams`](Self::mark_streams), of those streams alone that show a restart by nothing but their number, and
+    /// were heard of since they were noted: it has to be known as it was a moment before the collector was killed.
     pub fn mark_counts(&mut self) -> bool {
-        let (noted, pass, streams) = (self.marks.noted, &mut self.marks.pass, self.streams.len());
-        if pass.next == 0 || streams < pass.streams {
-            (pass.next, pass.began) = (0, noted);
+        let (noted, counts, streams) = (self.marks.noted, &mut self.marks.counts, self.streams.len());
+        let since = counts.since;
+        let (places, is_over) = counts.pass.slice(streams);
+        let is_first = places.start == 0;
+        if is_first {
+            counts.began = noted;
         }
-        let (first, since) = (pass.next, pass.since);
-        pass.streams = streams;
-        self.note_streams(first..first + SLICE, |meta| meta.version == 10 && meta.received_at > since);
-        let (noted, pass) = (self.marks.noted, &mut self.marks.pass);
-        let is_over = first + SLICE >= streams;
-        pass.next = if is_over { 0 } else { first + SLICE };
+        self.note_streams(places, |meta| meta.version == 10 && meta.received_at > since);
         if is_over {
+            let (noted, counts) = (self.marks.noted, &mut self.marks.counts);
             // What came while the pass lasted, of streams that it had looked at, is for the next one.
-            pass.since = if first == 0 { noted } else { pass.began };
+            counts.since = if is_first { noted } else { counts.began };
         }
         is_over
     }

@@ -9,12 +9,12 @@
 
 use super::message::header_fields;
 use super::record::short_name;
-use super::{Field, Record, Session};
+use super::{Field, Message, Record, Session};
 use crate::elements::{DataType, Registry, v9_name};
 use crate::error::Error;
 use crate::template::{Kind, Template};
 use crate::value::{Value, json_string};
-use crate::wire::Header;
+use crate::wire::{Header, Message as WireMessage};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -69,24 +69,77 @@ impl NetflowJson {
         if flows > 0 || unknown == 0 {
             take(lines);
         }
-        let mut late = message.late().iter().filter(|l| l.tag() != tag && l.kind() == Kind::Data).peekable();
-        while let Some(first) = late.next() {
-            let Some(header) = first.header() else { continue };
-            self.late += 1;
-            lines.clear();
-            entry(lines, first.received_us(), (9, self.late), first.exporter(), header);
-            let mut sets = vec![first.records()];
-            while let Some(set) = late.next_if(|l| l.tag() == first.tag()) {
-                sets.push(set.records());
-            }
-            self::flows(lines, sets.into_iter());
-            lines.push_str("]}}\n");
-            take(lines);
-        }
-        if lines.capacity() > KEPT {
-            *lines = String::new();
-        }
+        late_lines(lines, &mut self.late, &message, tag, take);
+        self.forget_long_lines();
         Ok(())
+    }
+
+    /// As [`lines`](Self::lines), of a message that is refused but for its templates: only the lines of earlier messages
+    /// that they made readable.
+    ///
+    /// # Errors
+    /// As [`lines`](Self::lines).
+    pub fn late_lines(
+        &mut self,
+        bytes: &[u8],
+        exporter: SocketAddr,
+        received_us: i64,
+        take: impl FnMut(&str),
+    ) -> Result<(), Error> {
+        let Some(templates) = templates_alone(bytes)? else { return Ok(()) };
+        self.messages += 1;
+        let tag = self.messages;
+        let message = self.session.parse_received(&templates, exporter, received_us, tag)?;
+        late_lines(&mut self.lines, &mut self.late, &message, tag, take);
+        self.forget_long_lines();
+        Ok(())
+    }
+
+    fn forget_long_lines(&mut self) {
+        if self.lines.capacity() > KEPT {
+            self.lines = String::new();
+        }
+    }
+}
+
+/// A message cut to its sets of templates, where it has any.
+fn templates_alone(bytes: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+    let message = WireMessage::parse(bytes)?;
+    let head = match message.version() {
+        9 => 20,
+        10 => 16,
+        _ => return Ok(None),
+    };
+    let (mut cut, mut count) = (bytes.get(..head).unwrap_or_default().to_vec(), 0u16);
+    for set in message.sets().filter_map(Result::ok).filter(|set| set.id < 256) {
+        count += 1;
+        cut.extend_from_slice(&set.id.to_be_bytes());
+        cut.extend_from_slice(&(set.body.len() as u16).saturating_add(4).to_be_bytes());
+        cut.extend_from_slice(set.body);
+    }
+    // v9 says how many records there are, IPFIX how many bytes.
+    let size = if head == 20 { count } else { u16::try_from(cut.len()).unwrap_or(u16::MAX) };
+    if let Some(place) = cut.get_mut(2..4) {
+        place.copy_from_slice(&size.to_be_bytes());
+    }
+    Ok((count > 0).then_some(cut))
+}
+
+/// The lines of earlier messages of which a message made flows readable.
+fn late_lines(lines: &mut String, n: &mut u64, message: &Message<'_>, tag: u64, mut take: impl FnMut(&str)) {
+    let mut late = message.late().iter().filter(|l| l.tag() != tag && l.kind() == Kind::Data).peekable();
+    while let Some(first) = late.next() {
+        let Some(header) = first.header() else { continue };
+        *n += 1;
+        lines.clear();
+        entry(lines, first.received_us(), (9, *n), first.exporter(), header);
+        let mut sets = vec![first.records()];
+        while let Some(set) = late.next_if(|l| l.tag() == first.tag()) {
+            sets.push(set.records());
+        }
+        flows(lines, sets.into_iter());
+        lines.push_str("]}}\n");
+        take(lines);
     }
 }
 
