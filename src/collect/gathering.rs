@@ -16,8 +16,6 @@ const WORTH: f64 = net::BURST as f64 * 0.75;
 /// As many in a [`WINDOW`] are many: 25,000 a second.
 const MANY: u32 = 250;
 const WINDOW: Duration = Duration::from_millis(10);
-/// A burst with fewer datagrams is a small one: it took all that the socket had. (Trains are not: more of them than a cache holds would cost more.)
-const SMALL: u32 = net::BURST as u32;
 
 /// How datagrams come to one thread.
 pub(super) struct Gathering {
@@ -35,8 +33,8 @@ impl Gathering {
         Self { taken: now, since: now, datagrams: 0, nap: None }
     }
 
-    /// How long to let them gather after a burst of so many, if at all.
-    pub fn nap(&mut self, datagrams: u32, now: Instant) -> Option<Duration> {
+    /// How long to let them gather after a burst of so many, if at all: only where it took all that there were, one by one.
+    pub fn nap(&mut self, datagrams: u32, calm: bool, now: Instant) -> Option<Duration> {
         self.datagrams = self.datagrams.saturating_add(datagrams);
         let window = now - self.since;
         if window >= WINDOW {
@@ -47,7 +45,7 @@ impl Gathering {
             (self.since, self.datagrams) = (now, 0);
         }
         let apart = now - std::mem::replace(&mut self.taken, now);
-        self.nap.filter(|nap| (1..SMALL).contains(&datagrams) && apart < 2 * *nap)
+        self.nap.filter(|nap| datagrams > 0 && calm && apart < 2 * *nap)
     }
 }
 
@@ -61,7 +59,7 @@ mod tests {
         let mut gathering = Gathering::new(now);
         let nap = |_| {
             now += apart;
-            gathering.nap(datagrams, now)
+            gathering.nap(datagrams, datagrams < 64, now)
         };
         let naps: Vec<_> = (0..bursts).map(nap).collect();
         naps[bursts as usize / 2..].iter().flatten().count()
@@ -75,7 +73,7 @@ mod tests {
         assert_eq!(naps(2000, 1, us(50)), 0);
         // What gathered in a nap is followed by the next.
         assert_eq!(naps(2000, 48, us(960)), 1000);
-        // Bursts that are not small, or not close to each other.
+        // Bursts that may have left more behind, or are not close to each other.
         assert_eq!((naps(2000, 64, us(200)), naps(2000, 15, us(1510))), (0, 0));
     }
 
@@ -86,7 +84,7 @@ mod tests {
             let mut gathering = Gathering::new(now);
             let naps = (0..2000).filter_map(|_| {
                 now += Duration::from_micros(apart);
-                gathering.nap(1, now)
+                gathering.nap(1, true, now)
             });
             naps.last()
         };
@@ -100,12 +98,12 @@ mod tests {
         let mut gathering = Gathering::new(now);
         (0..1000).for_each(|_| {
             now += Duration::from_micros(20);
-            gathering.nap(1, now);
+            gathering.nap(1, true, now);
         });
-        assert!(gathering.nap(1, now).is_some());
+        assert!(gathering.nap(1, true, now).is_some() && gathering.nap(30, false, now).is_none());
         now += Duration::from_secs(1);
-        assert_eq!(gathering.nap(1, now), None);
+        assert_eq!(gathering.nap(1, true, now), None);
         now += Duration::from_micros(20);
-        assert_eq!(gathering.nap(1, now), None);
+        assert_eq!(gathering.nap(1, true, now), None);
     }
 }

@@ -127,9 +127,10 @@ impl Worker {
                 deadline = Some(Instant::now() + DRAIN);
             }
             let timeout = if deadline.is_some() { Duration::ZERO } else { TICK };
-            let (empty, datagrams) = match self.receiver.receive(timeout) {
+            let (empty, calm, datagrams) = match self.receiver.receive(timeout) {
                 Ok(burst) => {
-                    let (empty, mut datagrams, began) = (burst.is_empty(), 0, Instant::now());
+                    let (full, messages) = (burst.is_full(), burst.messages());
+                    let (mut datagrams, began) = (0, Instant::now());
                     let mut copies = self.mirror.as_mut().map(Mirror::copies);
                     for packet in burst {
                         datagrams += 1;
@@ -162,7 +163,8 @@ impl Worker {
                             self.decoder.flush().into_iter().for_each(|batch| self.decoder.recycle(batch));
                         }
                     }
-                    (empty, datagrams)
+                    // Trains are gathered enough: more of them than a cache holds would cost more.
+                    (messages == 0, !full && datagrams as usize == messages, datagrams)
                 }
                 Err(e) => {
                     desk.shared.failed.store(true, Relaxed);
@@ -200,7 +202,7 @@ impl Worker {
             if deadline.is_some_and(|at| empty || Instant::now() >= at) {
                 break;
             }
-            let nap = gathering.nap(datagrams, Instant::now());
+            let nap = gathering.nap(datagrams, calm, Instant::now());
             if let (Some(nap), None) = (nap, deadline) {
                 std::thread::sleep(nap);
             }

@@ -88,7 +88,7 @@ impl Receiver {
         Self { ring, ..self }
     }
 
-    /// Takes what a socket has, at most [`BURST`](super::BURST) messages; where none has anything, waits up to
+    /// Takes what a socket has, at most [`BURST`](super::BURST) messages, and as many of long ones (trains) as a cache holds; where none has anything, waits up to
     /// `timeout` for the first (zero: not at all; otherwise a millisecond at least).
     ///
     /// The burst is empty when the time is over, when a signal came, and when all that came was an error of the
@@ -248,9 +248,14 @@ impl Burst<'_> {
         self.ring.filled() == 0
     }
 
-    /// How many messages came: [`BURST`](super::BURST) means that more may be waiting.
+    /// How many messages came: datagrams, and trains of them.
     pub fn messages(&self) -> usize {
         self.ring.filled()
+    }
+
+    /// As many came as were asked for, so more may be waiting: [`BURST`](super::BURST), fewer where messages are long.
+    pub fn is_full(&self) -> bool {
+        self.ring.full()
     }
 }
 

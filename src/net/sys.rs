@@ -26,6 +26,7 @@ pub(super) struct Ring {
     filled: usize,
     // How many messages the next call asks for: as many as the last ones let expect in `CACHED`.
     asked: usize,
+    full: bool,
 }
 
 // SAFETY: the pointers of `headers` and `iovecs` lead only into vectors that the ring owns (see its INVARIANT), so they
@@ -71,7 +72,7 @@ impl Ring {
                 header
             })
             .collect();
-        Self { headers, iovecs, names, controls, payloads, stride, filled: 0, asked: messages }
+        Self { headers, iovecs, names, controls, payloads, stride, filled: 0, asked: messages, full: false }
     }
 
     /// Fills the ring with what the socket has: `recvmmsg`. With `wait` it blocks for the first message as long as
@@ -81,7 +82,7 @@ impl Ring {
             header.msg_hdr.msg_namelen = size_of::<[u32; NAME_WORDS]>() as _;
             header.msg_hdr.msg_controllen = size_of::<[u64; CONTROL_WORDS]>() as _;
         }
-        self.filled = 0;
+        (self.filled, self.full) = (0, false);
         let flags = if wait { libc::MSG_WAITFORONE } else { libc::MSG_DONTWAIT };
         // SAFETY: by the ring's INVARIANT each of the `len` headers points at writable memory of the lengths it gives,
         // owned by `self`, which is borrowed mutably: nothing else reads or writes it during the call.
@@ -89,6 +90,7 @@ impl Ring {
             libc::recvmmsg(socket.as_raw_fd(), self.headers.as_mut_ptr(), self.asked as _, flags as _, ptr::null_mut())
         };
         self.filled = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        self.full = self.filled == self.asked;
         let bytes: usize = self.headers.iter().take(self.filled).map(|header| header.msg_len as usize).sum();
         self.asked = (CACHED * self.filled).checked_div(bytes).unwrap_or(usize::MAX).clamp(1, self.headers.len());
         Ok(self.filled)
@@ -97,6 +99,11 @@ impl Ring {
     /// How many messages the last [`receive`](Self::receive) brought.
     pub fn filled(&self) -> usize {
         self.filled
+    }
+
+    /// Whether the last [`receive`](Self::receive) brought as many as it asked for.
+    pub fn full(&self) -> bool {
+        self.full
     }
 
     /// Message `index` of the last [`receive`](Self::receive), if it brought that many.

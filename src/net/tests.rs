@@ -455,17 +455,18 @@ fn bursts_of_long_messages_are_short() {
             from.send(&vec![7; len]).unwrap();
         }
         let (mut all, begin) = (Vec::new(), Instant::now());
-        while all.iter().sum::<usize>() < count && begin.elapsed() < PATIENCE {
-            all.push(receiver.receive(TICK).unwrap().count());
+        while all.iter().map(|burst: &(bool, usize)| burst.1).sum::<usize>() < count && begin.elapsed() < PATIENCE {
+            let burst = receiver.receive(TICK).unwrap();
+            all.push((burst.is_full(), burst.count()));
         }
         all
     };
     // The first is taken without knowing, and the ones behind it are what a cache holds.
     bursts(1, 60_000);
-    assert_eq!(bursts(3, 60_000), [2, 1]);
+    assert_eq!(bursts(3, 60_000), [(true, 2), (false, 1)]);
     // As soon as they are short again, there are as many as there is room for.
     bursts(1, 100);
-    assert_eq!(bursts(100, 100), [BURST, 100 - BURST]);
+    assert_eq!(bursts(100, 100), [(true, BURST), (false, 100 - BURST)]);
 }
 
 #[test]
