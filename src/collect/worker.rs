@@ -129,7 +129,7 @@ impl Worker {
             let timeout = if deadline.is_some() { Duration::ZERO } else { TICK };
             let (empty, calm, datagrams) = match self.receiver.receive(timeout) {
                 Ok(burst) => {
-                    let (full, messages) = (burst.is_full(), burst.messages());
+                    let (leaves_more, messages) = (burst.leaves_more(), burst.messages());
                     let (mut datagrams, began) = (0, Instant::now());
                     let mut copies = self.mirror.as_mut().map(Mirror::copies);
                     for packet in burst {
@@ -164,7 +164,7 @@ impl Worker {
                         }
                     }
                     // Trains are gathered enough: more of them than a cache holds would cost more.
-                    (messages == 0, !full && datagrams as usize == messages, datagrams)
+                    (messages == 0, !leaves_more && datagrams as usize == messages, datagrams)
                 }
                 Err(e) => {
                     desk.shared.failed.store(true, Relaxed);

@@ -308,9 +308,43 @@ impl VarBuf {
     /// Appends fields of `bytes` by their starts and lengths; false, and nothing is appended, where one is not there or
     /// they are more than the bytes.
     pub(crate) fn append(&mut self, bytes: &[u8], fields: &[(u32, u32)]) -> bool {
+        let before = self.len();
+        let short = self.append_short(bytes, fields);
+        let rest = fields.get(short..).unwrap_or(&[]);
+        let done = rest.is_empty() || self.append_any(bytes, rest);
+        if !done {
+            self.truncate(before);
+        }
+        done
+    }
+
+    /// Appends the first of some fields, as many as are short and not at the end of the bytes: nearly always all. They have room
+    /// without a look at their lengths.
+    fn append_short(&mut self, bytes: &[u8], fields: &[(u32, u32)]) -> usize {
         if self.offsets.is_empty() {
             self.offsets.extend(&0i32.to_ne_bytes());
         }
+        let first = self.data.len();
+        let to = self.data.spare((fields.len() + 1) * CHUNK);
+        let (ends, _) = self.offsets.spare(4 * fields.len()).as_chunks_mut::<4>();
+        let (mut at, mut done) = (0, 0);
+        for (&(start, len), end) in fields.iter().zip(ends) {
+            // Whole chunks: what is copied too much is written over by the next field.
+            let from = bytes.get(start as usize..).and_then(<[u8]>::first_chunk);
+            let chunk = to.get_mut(at..).and_then(<[u8]>::first_chunk_mut);
+            let (Some(from), Some(chunk), true) = (from, chunk, len as usize <= CHUNK) else { break };
+            copy_chunk(from, chunk);
+            at += len as usize;
+            *end = ((first + at) as i32).to_ne_bytes();
+            done += 1;
+        }
+        self.data.advance(at);
+        self.offsets.advance(4 * done);
+        done
+    }
+
+    /// Appends fields of any length.
+    fn append_any(&mut self, bytes: &[u8], fields: &[(u32, u32)]) -> bool {
         let first = self.data.len();
         let total = fields.iter().fold(0usize, |all, &(_, len)| all.saturating_add(len as usize));
         if total > bytes.len() {
@@ -321,7 +355,6 @@ impl VarBuf {
         let mut at = 0;
         for (&(start, len), end) in fields.iter().zip(ends) {
             let (start, len) = (start as usize, len as usize);
-            // Whole chunks: what is copied too much is written over by the next field.
             let from = bytes.get(start..).and_then(<[u8]>::first_chunk);
             if let (Some(from), Some(chunk), true) = (from, to.first_chunk_mut(), len <= CHUNK) {
                 copy_chunk(from, chunk);

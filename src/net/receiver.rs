@@ -25,6 +25,8 @@ pub struct Receiver {
     poll: Poll,
     /// The slot that is asked first, so that a busy socket does not starve the others.
     turn: usize,
+    /// Slots in a row that had nothing, or less than they were asked for.
+    idle: usize,
     stats: Stats,
 }
 
@@ -32,6 +34,8 @@ pub struct Receiver {
 pub(super) struct Slot {
     group: Arc<Sockets>,
     index: usize,
+    /// How many messages the next call asks for: as many as the last ones let expect that a cache holds.
+    asked: usize,
     /// The timeout that the socket has now.
     timeout: Option<Duration>,
     /// The kernel's counter of drops when last read.
@@ -79,7 +83,7 @@ pub struct Packet<'a> {
 impl Receiver {
     pub(super) fn new(slots: Vec<Slot>) -> Self {
         let ring = Ring::new(BURST, ROOM);
-        Self { ring, poll: Poll::new(slots.len()), slots, turn: 0, stats: Stats::default() }
+        Self { ring, poll: Poll::new(slots.len()), slots, turn: 0, idle: 0, stats: Stats::default() }
     }
 
     /// The same with other memory, to see datagrams cut.
@@ -98,7 +102,7 @@ impl Receiver {
     /// Those after which the socket is of no use.
     pub fn receive(&mut self, timeout: Duration) -> io::Result<Burst<'_>> {
         let result = match self.slots.as_mut_slice() {
-            [slot] => slot.receive(&mut self.ring, timeout),
+            [slot] => slot.receive(&mut self.ring, timeout).map(|full| self.idle = usize::from(!full)),
             _ => self.receive_in_turn(timeout),
         };
         if let Err(error) = result {
@@ -115,7 +119,12 @@ impl Receiver {
             self.stats.messages += messages as u64;
             now_us = clock_us();
         }
-        Ok(Burst { ring: &self.ring, stats: &mut self.stats, next: 0, now_us, train: None })
+        // Only all of them in a row say that nothing was left; the next burst begins a new row.
+        let leaves_more = self.idle < self.slots.len();
+        if !leaves_more {
+            self.idle = 0;
+        }
+        Ok(Burst { ring: &self.ring, stats: &mut self.stats, next: 0, now_us, train: None, leaves_more })
     }
 
     /// What has been counted so far. Cheap.
@@ -162,11 +171,12 @@ impl Receiver {
         let begin = self.turn;
         for (offset, slot) in after.iter_mut().chain(before).enumerate() {
             match slot.receive(&mut self.ring, Duration::ZERO) {
-                Ok(()) => {
+                Ok(full) => {
+                    self.idle = if full { 0 } else { self.idle + 1 };
                     self.turn = (begin + offset + 1) % self.slots.len();
                     return Ok(true);
                 }
-                Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
+                Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => self.idle += 1,
                 Err(error) => return Err(error),
             }
         }
@@ -178,7 +188,7 @@ impl Slot {
     /// Socket `index` of `group`.
     pub fn new(group: Arc<Sockets>, index: usize) -> Self {
         let drops = group.refused.get(index).copied().unwrap_or(0);
-        Self { group, index, timeout: None, drops, dropped: 0 }
+        Self { group, index, asked: usize::MAX, timeout: None, drops, dropped: 0 }
     }
 
     fn socket(&self) -> BorrowedFd<'_> {
@@ -187,7 +197,8 @@ impl Slot {
     }
 
     /// One call of the kernel: the socket's own timeout does the waiting.
-    fn receive(&mut self, ring: &mut Ring, timeout: Duration) -> io::Result<()> {
+    /// Says whether as many came as were asked for.
+    fn receive(&mut self, ring: &mut Ring, timeout: Duration) -> io::Result<bool> {
         let wait = !timeout.is_zero();
         if wait && self.timeout != Some(timeout) {
             // Zero would wait for ever, and the kernel cuts to microseconds.
@@ -195,7 +206,9 @@ impl Slot {
             self.group.sockets[self.index].set_read_timeout(Some(at_least))?;
             self.timeout = Some(timeout);
         }
-        ring.receive(self.socket(), wait).map(drop)
+        let full = ring.receive(self.socket(), self.asked, wait)?;
+        self.asked = ring.in_cache();
+        Ok(full)
     }
 }
 
@@ -230,6 +243,7 @@ pub struct Burst<'a> {
     next: usize,
     now_us: i64,
     train: Option<Train<'a>>,
+    leaves_more: bool,
 }
 
 /// What is left of one message of the kernel.
@@ -253,9 +267,10 @@ impl Burst<'_> {
         self.ring.filled()
     }
 
-    /// As many came as were asked for, so more may be waiting: [`BURST`](super::BURST), fewer where messages are long.
-    pub fn is_full(&self) -> bool {
-        self.ring.full()
+    /// More may be waiting: at this socket, from which as many came as were asked for ([`BURST`](super::BURST), fewer where
+    /// messages are long), or at another one, which was not asked since.
+    pub fn leaves_more(&self) -> bool {
+        self.leaves_more
     }
 }
 

@@ -24,9 +24,6 @@ pub(super) struct Ring {
     payloads: Vec<u8>,
     stride: usize,
     filled: usize,
-    // How many messages the next call asks for: as many as the last ones let expect in `CACHED`.
-    asked: usize,
-    full: bool,
 }
 
 // SAFETY: the pointers of `headers` and `iovecs` lead only into vectors that the ring owns (see its INVARIANT), so they
@@ -72,28 +69,26 @@ impl Ring {
                 header
             })
             .collect();
-        Self { headers, iovecs, names, controls, payloads, stride, filled: 0, asked: messages, full: false }
+        Self { headers, iovecs, names, controls, payloads, stride, filled: 0 }
     }
 
-    /// Fills the ring with what the socket has: `recvmmsg`. With `wait` it blocks for the first message as long as
-    /// the socket's own timeout says, and never for the others.
-    pub fn receive(&mut self, socket: BorrowedFd<'_>, wait: bool) -> io::Result<usize> {
+    /// Fills the ring with what the socket has, at most `asked` messages: `recvmmsg`. With `wait` it blocks for the first
+    /// message as long as the socket's own timeout says, and never for the others. Says whether as many came.
+    pub fn receive(&mut self, socket: BorrowedFd<'_>, asked: usize, wait: bool) -> io::Result<bool> {
         for header in self.headers.iter_mut().take(self.filled) {
             header.msg_hdr.msg_namelen = size_of::<[u32; NAME_WORDS]>() as _;
             header.msg_hdr.msg_controllen = size_of::<[u64; CONTROL_WORDS]>() as _;
         }
-        (self.filled, self.full) = (0, false);
+        self.filled = 0;
+        let asked = asked.clamp(1, self.headers.len());
         let flags = if wait { libc::MSG_WAITFORONE } else { libc::MSG_DONTWAIT };
         // SAFETY: by the ring's INVARIANT each of the `len` headers points at writable memory of the lengths it gives,
         // owned by `self`, which is borrowed mutably: nothing else reads or writes it during the call.
         let received = unsafe {
-            libc::recvmmsg(socket.as_raw_fd(), self.headers.as_mut_ptr(), self.asked as _, flags as _, ptr::null_mut())
+            libc::recvmmsg(socket.as_raw_fd(), self.headers.as_mut_ptr(), asked as _, flags as _, ptr::null_mut())
         };
         self.filled = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
-        self.full = self.filled == self.asked;
-        let bytes: usize = self.headers.iter().take(self.filled).map(|header| header.msg_len as usize).sum();
-        self.asked = (CACHED * self.filled).checked_div(bytes).unwrap_or(usize::MAX).clamp(1, self.headers.len());
-        Ok(self.filled)
+        Ok(self.filled == asked)
     }
 
     /// How many messages the last [`receive`](Self::receive) brought.
@@ -101,9 +96,10 @@ impl Ring {
         self.filled
     }
 
-    /// Whether the last [`receive`](Self::receive) brought as many as it asked for.
-    pub fn full(&self) -> bool {
-        self.full
+    /// How many messages like those of the last [`receive`](Self::receive) a burst is to have.
+    pub fn in_cache(&self) -> usize {
+        let bytes: usize = self.headers.iter().take(self.filled).map(|header| header.msg_len as usize).sum();
+        (CACHED * self.filled).checked_div(bytes).unwrap_or(usize::MAX)
     }
 
     /// Message `index` of the last [`receive`](Self::receive), if it brought that many.

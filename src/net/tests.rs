@@ -457,7 +457,7 @@ fn bursts_of_long_messages_are_short() {
         let (mut all, begin) = (Vec::new(), Instant::now());
         while all.iter().map(|burst: &(bool, usize)| burst.1).sum::<usize>() < count && begin.elapsed() < PATIENCE {
             let burst = receiver.receive(TICK).unwrap();
-            all.push((burst.is_full(), burst.count()));
+            all.push((burst.leaves_more(), burst.count()));
         }
         all
     };
@@ -467,6 +467,30 @@ fn bursts_of_long_messages_are_short() {
     // As soon as they are short again, there are as many as there is room for.
     bursts(1, 100);
     assert_eq!(bursts(100, 100), [(true, BURST), (false, 100 - BURST)]);
+}
+
+#[test]
+fn only_a_row_of_sockets_without_more_is_at_rest() {
+    let [quiet, busy] = [(); 2].map(|()| open(LOOPBACK_4, 1, small()));
+    let [few, many] = [&quiet, &busy].map(|group| sender(LOOPBACK_4, group.local_addr().port()));
+    let mut receiver = receivers(vec![quiet, busy]).pop().unwrap();
+    few.send(b"x").unwrap();
+    for _ in 0..2 * BURST + 3 {
+        many.send(b"y").unwrap();
+    }
+    let mut bursts = Vec::new();
+    while bursts.iter().map(|burst: &(usize, bool)| burst.0).sum::<usize>() < 2 * BURST + 4 {
+        let burst = receiver.receive(TICK).unwrap();
+        let leaves_more = burst.leaves_more();
+        bursts.push((burst.count(), leaves_more));
+    }
+    assert_eq!(bursts, [(1, true), (BURST, true), (BURST, true), (3, false)]);
+    // Each burst of long messages makes its own socket's shorter alone.
+    let long = [7; 60_000];
+    few.send(&long).unwrap();
+    assert_eq!(receiver.receive(TICK).unwrap().count(), 1);
+    (0..BURST).for_each(|_| assert_eq!(many.send(b"y").unwrap(), 1));
+    assert_eq!(receiver.receive(TICK).unwrap().count(), BURST);
 }
 
 #[test]

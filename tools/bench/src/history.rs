@@ -156,8 +156,10 @@ fn seconds() -> u64 {
 
 /// The commit that stands here, `-dirty` where something else is changed than the file that runs are kept in.
 fn commit(kept: Option<&Path>) -> String {
-    let commit = says("git", &["describe", "--always", "--exclude=*"]);
-    let changed = says("git", &["diff", "--name-only", "HEAD"]);
+    // Of the checkout that this was built in, wherever it runs.
+    let of = ["-C", env!("CARGO_MANIFEST_DIR")];
+    let commit = says("git", &[&of[..], &["describe", "--always", "--exclude=*"]].concat());
+    let changed = says("git", &[&of[..], &["diff", "--name-only", "HEAD"]].concat());
     let is_kept = |path: &str| kept.is_some_and(|file| file.ends_with(path));
     if changed.lines().all(is_kept) { commit } else { commit + "-dirty" }
 }
