@@ -285,6 +285,80 @@ fn a_disk_that_is_full_or_read_only_costs_the_rows_of_that_time_and_not_the_serv
     assert_eq!(whys.iter().filter_map(|w| w["rows"].as_u64()).sum::<u64>(), count("rows_dropped"), "{summary}");
 }
 
+/// Rows in the files of a folder whose names end so.
+fn rows_in(folder: &Path, format: &str) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let files = entries.map(|e| e.expect("a file").path()).filter(|p| p.is_file());
+    let rows = files.map(|path| {
+        let name = path.display().to_string();
+        assert!(name.ends_with(if format == "netflow-json" { ".gz" } else { format }), "{name} is left");
+        let file = File::open(&path).expect("a file");
+        match format {
+            "arrow" => {
+                let batches = arrow_ipc::reader::FileReader::try_new(file, None).expect("whole");
+                batches.map(|b| b.expect("whole").num_rows()).sum()
+            }
+            "netflow-json" => BufReader::new(flate2::read::GzDecoder::new(file))
+                .lines()
+                .map(|line| line.expect("whole").matches("\"IN_BYTES\":").count())
+                .sum::<usize>(),
+            _ => {
+                let text = std::io::read_to_string(file).expect("text");
+                assert!(text.is_empty() || text.ends_with('\n'), "a torn line in {name}");
+                text.lines().count() - usize::from(format == "csv")
+            }
+        }
+    });
+    rows.sum::<usize>() as u64
+}
+
+#[test]
+fn plain_files_go_on_after_a_disk_that_was_full_too() {
+    std::thread::scope(|scope| {
+        for (format, out) in [("ndjson", ""), ("csv", ""), ("netflow-json", ""), ("arrow", ""), ("csv", "all.csv")] {
+            scope.spawn(move || a_plain_output_on_a_full_disk(format, out));
+        }
+    });
+}
+
+fn a_plain_output_on_a_full_disk(format: &str, out: &str) {
+    let name = format!("flowlane-plain-{format}{out}-{}", std::process::id());
+    // Room for all that is sent before and after.
+    let Some(disk) = Disk::over(&std::env::temp_dir().join(name), "size=24m") else { return };
+    let folder = disk.0.join("flows");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let (child, port) = collect(&folder.join(out), &["--json", "--format", format]);
+    let mut next = 1;
+    send(port, &mut next, Duration::from_millis(80));
+    std::thread::sleep(LAST);
+    let filler = disk.0.join("filler");
+    let mut file = File::create(&filler).expect("a file");
+    while file.write_all(&[0; 1 << 16]).is_ok() {}
+    while file.write_all(&[0; 512]).is_ok() {}
+    drop(file);
+    for _ in 0..4 {
+        send(port, &mut next, Duration::from_millis(80));
+        std::thread::sleep(LAST / 2);
+    }
+    std::fs::remove_file(&filler).expect("removed");
+    std::thread::sleep(LAST / 2);
+    let summary = {
+        send(port, &mut next, Duration::from_millis(80));
+        std::thread::sleep(LAST / 2);
+        stop(child)
+    };
+    let count = |what: &str| summary[what].as_u64().expect("a count");
+    assert_eq!(count("records"), u64::from(next - 1), "{format} {summary}");
+    assert_eq!(count("rows_written") + count("rows_dropped"), count("records"), "{format} {summary}");
+    assert!(count("rows_dropped") > 0, "{format} {summary}");
+    let ended = summary["rows_unwritten"].to_string();
+    assert!(!ended.contains("what was written is in"), "a file that was not ended: {ended}");
+    assert_eq!(rows_in(&folder, format), count("rows_written"), "{format} {summary}");
+    let whys = summary["rows_unwritten"].as_array().expect("a list");
+    assert!(whys.iter().any(|w| w["error"].as_str().is_some_and(|e| e.contains("No space left"))), "{summary}");
+    assert_eq!(whys.iter().filter_map(|w| w["rows"].as_u64()).sum::<u64>(), count("rows_dropped"), "{summary}");
+}
+
 #[test]
 fn a_slow_disk_costs_rows_that_are_counted_and_no_datagram() {
     let folder = Scratch(std::env::temp_dir().join(format!("flowlane-slow-{}", std::process::id())));

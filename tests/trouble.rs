@@ -164,6 +164,53 @@ fn a_folder_that_is_gone_costs_its_rows_alone_and_comes_again() {
 }
 
 #[test]
+fn a_plain_folder_that_is_gone_costs_its_rows_alone_and_comes_again() {
+    let scratch = Scratch::new("plain");
+    let out = scratch.path("flows");
+    let more = ["--out", &out, "--format", "ndjson", "--http", "127.0.0.1:0", "--json"];
+    let collector = running::Collector::start(&more);
+    let line = wait_for(&collector.said, "answering on http://");
+    let url = line.split("answering on ").nth(1).and_then(|l| l.strip_suffix("/metrics")).expect("a URL").to_string();
+    let ask = |path: &str| fetch(&url, path).expect("an answer");
+    let rows = || {
+        let ledger: Value = serde_json::from_str(&ask("/ledger").1).expect("JSON");
+        ["decoded", "written", "dropped"].map(|class| ledger["total"]["rows"][class].as_u64().expect("a count"))
+    };
+    let lines = || {
+        let files = std::fs::read_dir(&out).into_iter().flatten().map(|entry| entry.expect("a file").path());
+        let texts = files.filter(|p| p.is_file()).map(|path| std::fs::read_to_string(path).unwrap_or_default());
+        texts.map(|text| text.lines().count()).sum::<usize>()
+    };
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let send = |n: usize| (0..n).for_each(|_| collector.send(&socket, &flow()));
+    send(10);
+    wait("rows on the disk", || rows() == [10, 10, 0] && lines() == 10);
+
+    // Gone, and it cannot be made again.
+    std::fs::remove_dir_all(&out).expect("removed");
+    std::fs::write(&out, "in the way").expect("written");
+    for n in 1..=3 {
+        send(10);
+        wait("rows that are dropped", || rows() == [10 + 10 * n, 10, 10 * n]);
+    }
+    let (status, why) = ask("/readyz");
+    assert!(status == 503 && why.contains("cannot be written: "), "{status} {why}");
+    wait_for(&collector.said, "cannot write: ");
+
+    // It can again: that is found out without a row.
+    std::fs::remove_file(&out).expect("removed");
+    wait("it is ready", || ask("/readyz").0 == 200);
+    wait_for(&collector.said, "writing again; 30 rows were dropped");
+    send(10);
+    wait("rows again", || rows() == [50, 20, 30]);
+    let (said, printed) = collector.end(STOP);
+    assert!(!said.iter().any(|line| line.contains("cannot write")), "said once a minute: {said:?}");
+    let summary: Value = serde_json::from_str(&printed.concat()).expect("a summary");
+    assert_eq!((&summary["rows_written"], &summary["rows_dropped"]), (&20.into(), &30.into()), "{summary}");
+    assert_eq!((summary["rows_unwritten"][0]["rows"].as_u64(), lines()), (Some(30), 10), "{summary}");
+}
+
+#[test]
 fn who_connects_and_speaks_something_else_is_named() {
     let collector = running::Collector::start(&["--format", "none", "--tcp", "127.0.0.1:0"]);
     let line = wait_for(&collector.said, "over TCP");

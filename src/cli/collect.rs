@@ -2,7 +2,7 @@
 
 use super::addresses::{Listen, address, http_address, listen_or_none, mirror, prefix, spread};
 use super::names::NameArgs;
-use super::output::{Out, Size, Span, file, standard};
+use super::output::{Out, Size, Span, cannot_write, standard};
 use super::service::{self, Reloading};
 use super::{checks, is_broken_pipe, kernel, on_terminal, telling, usage};
 use anyhow::Context;
@@ -420,7 +420,7 @@ fn collect(
     let sink: Box<dyn Sink> = Box::new(match (format, &args.out) {
         (None, _) => Output::none(),
         (Some(format), Out::Standard) => Output::one(Writer::to_stream(format, standard())),
-        (Some(format), Out::File(path)) => Output::one(file(format, path)?),
+        (Some(format), Out::File(path)) => Output::file(format, path).with_context(|| cannot_write(path))?,
         (Some(Format::Parquet), Out::Folder(path)) => {
             let stretch_us = i64::try_from(args.rotate.seconds).unwrap_or(300).saturating_mul(1_000_000);
             let retention = retention(args.keep, args.keep_bytes, args.keep_free);

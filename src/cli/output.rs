@@ -135,9 +135,12 @@ pub fn standard() -> Box<dyn Write + Send> {
 
 /// A writer to a file, with an error that names it.
 pub fn file(format: Format, path: &Path) -> anyhow::Result<Writer> {
-    Writer::to_file(format, path).with_context(|| {
-        format!("cannot write {}; give --out a file in a folder that exists and may be written to", path.display())
-    })
+    Writer::to_file(format, path).with_context(|| cannot_write(path))
+}
+
+/// What to do where a file cannot be begun.
+pub fn cannot_write(path: &Path) -> String {
+    format!("cannot write {}; give --out a file in a folder that exists and may be written to", path.display())
 }
 
 #[cfg(test)]

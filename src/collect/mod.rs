@@ -38,7 +38,7 @@ pub use history::{History, stretch};
 pub use ledger::{
     Account, ConnectionCounts, ExporterAccount, KeepingAccount, Ledger, OptionsAccount, SocketAccount, Watch,
 };
-pub use output::{Item, MessageLines, Output, Sink};
+pub use output::{Item, Lost, MessageLines, Output, Sink};
 pub use prepare::Preparation;
 pub use summary::{ExporterSummary, Summary};
 

@@ -6,7 +6,7 @@ use crate::elements::Registry;
 use crate::keep::{self, Store};
 use crate::rows::Session;
 use crate::rows::netflow_json::NetflowJson;
-use crate::sink::{Folder, Format, Writer, options};
+use crate::sink::{Folder, Format, LastingFile, LostRows, Place, Writer, options};
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
@@ -79,12 +79,21 @@ impl MessageLines {
     }
 }
 
+/// What was taken and is lost after all.
+#[derive(Clone, Debug, Default)]
+pub struct Lost {
+    /// Rows.
+    pub rows: LostRows,
+    /// Options records.
+    pub options: LostRows,
+}
+
 /// Where a collector writes to. One thread calls it.
 pub trait Sink: Send {
     /// Writes what one thread decoded.
     ///
     /// # Errors
-    /// Those of the output; the collector stops at the first.
+    /// Those of the output; the collector stops at the first, but where it [goes on](Self::goes_on).
     fn write(&mut self, item: &Item) -> io::Result<()>;
 
     /// Whether [`write`](Self::write) does something with such an item; what is passed over is counted.
@@ -115,6 +124,12 @@ pub trait Sink: Send {
         Ok(())
     }
 
+    /// Where it notes what was taken and is lost after all, when [`tick`](Self::tick), [`write`](Self::write) or
+    /// [`finish`](Self::finish) fails.
+    fn lost(&self) -> Lost {
+        Lost::default()
+    }
+
     /// Time passed: several times a second.
     ///
     /// # Errors
@@ -137,6 +152,7 @@ pub struct Output {
 enum Kind {
     None,
     One(Writer),
+    File { file: LastingFile, lost: LostRows, takes_messages: bool },
     Folder { flows: Folder, options: Folder },
     Store { flows: Box<Store>, options: Folder },
 }
@@ -150,6 +166,20 @@ impl Output {
     /// One file, or a stream. Options records are not written there, but counted.
     pub fn one(writer: Writer) -> Self {
         Self { kind: Kind::One(writer), registry: Registry::standard().clone() }
+    }
+
+    /// One file. Where it is a plain one, it goes on after errors of the disk.
+    ///
+    /// # Errors
+    /// A file that cannot be written to.
+    pub fn file(format: Format, path: &Path) -> io::Result<Self> {
+        if !Place::is_plain(path) {
+            return Ok(Self::one(Writer::to_file(format, path)?));
+        }
+        let lost = LostRows::default();
+        let file = LastingFile::create(format, path, lost.clone())?;
+        let kind = Kind::File { file, lost, takes_messages: format == Format::NetflowJson };
+        Ok(Self { kind, registry: Registry::standard().clone() })
     }
 
     /// A folder with a file every so many microseconds, and `options/` in it for the second stream.
@@ -179,25 +209,33 @@ impl Sink for Output {
         match (&mut self.kind, item) {
             (Kind::One(writer), Item::Rows { batch, .. }) => writer.write(batch, batch.runs()),
             (Kind::One(writer), Item::Lines { text, .. }) => writer.write_text(text),
+            (Kind::File { file, .. }, Item::Rows { batch, .. }) => file.write(batch, batch.runs()),
+            (Kind::File { file, .. }, Item::Lines { text, by_exporter, .. }) => file.write_text(text, by_exporter),
             (Kind::Folder { flows, .. }, Item::Rows { batch, .. }) => flows.write(batch),
-            (Kind::Folder { flows, .. }, Item::Lines { text, received, .. }) => flows.write_text(text, received.0),
+            (Kind::Folder { flows, .. }, Item::Lines { text, received, by_exporter, .. }) => {
+                flows.write_text(text, received.0, by_exporter)
+            }
             (Kind::Store { flows, .. }, Item::Rows { batch, .. }) => flows.write(batch),
             (Kind::Folder { options: folder, .. } | Kind::Store { options: folder, .. }, Item::Options(records)) => {
                 let mut line = Vec::new();
                 for record in records.iter() {
                     line.clear();
                     options::ndjson(&mut line, &record, &self.registry);
-                    folder.write_text(&line, record.meta.received_at.0)?;
+                    let meta = record.meta;
+                    folder.write_text(&line, meta.received_at.0, &[(meta.exporter.ip(), 1)])?;
                 }
                 Ok(())
             }
-            (Kind::None, _) | (Kind::One(_), Item::Options(_)) | (Kind::Store { .. }, Item::Lines { .. }) => Ok(()),
+            (Kind::None, _)
+            | (Kind::One(_) | Kind::File { .. }, Item::Options(_))
+            | (Kind::Store { .. }, Item::Lines { .. }) => Ok(()),
         }
     }
 
     fn takes(&self, item: &Item) -> bool {
         match &self.kind {
             Kind::One(writer) => writer.takes_messages() || !matches!(item, Item::Options(_)),
+            Kind::File { takes_messages, .. } => *takes_messages || !matches!(item, Item::Options(_)),
             Kind::None | Kind::Folder { .. } | Kind::Store { .. } => true,
         }
     }
@@ -210,13 +248,25 @@ impl Sink for Output {
     }
 
     fn goes_on(&self) -> bool {
-        matches!(self.kind, Kind::Store { .. })
+        matches!(self.kind, Kind::Store { .. } | Kind::Folder { .. } | Kind::File { .. })
     }
 
     fn probe(&mut self) -> io::Result<()> {
-        match &self.kind {
+        match &mut self.kind {
             Kind::Store { flows, .. } => flows.probe(),
-            _ => Ok(()),
+            Kind::Folder { flows, .. } => flows.probe(),
+            // What could not be written waits, and is tried.
+            Kind::File { file, .. } => file.flush(),
+            Kind::None | Kind::One(_) => Ok(()),
+        }
+    }
+
+    fn lost(&self) -> Lost {
+        match &self.kind {
+            Kind::File { lost, .. } => Lost { rows: lost.clone(), ..Lost::default() },
+            Kind::Folder { flows, options } => Lost { rows: flows.lost().clone(), options: options.lost().clone() },
+            Kind::Store { options, .. } => Lost { options: options.lost().clone(), ..Lost::default() },
+            Kind::None | Kind::One(_) => Lost::default(),
         }
     }
 
@@ -228,7 +278,8 @@ impl Sink for Output {
         match &mut self.kind {
             Kind::None => Ok(()),
             Kind::One(writer) => writer.flush(),
-            Kind::Folder { flows, options } => flows.tick(now.0).and_then(|()| options.tick(now.0)),
+            Kind::File { file, .. } => file.flush(),
+            Kind::Folder { flows, options } => flows.tick(now.0).and(options.tick(now.0)),
             Kind::Store { flows, options } => {
                 flows.tick(now.0);
                 options.tick(now.0)
@@ -240,7 +291,8 @@ impl Sink for Output {
         match self.kind {
             Kind::None => Ok(()),
             Kind::One(writer) => writer.finish(),
-            Kind::Folder { flows, options } => flows.finish().and_then(|_| options.finish()).map(drop),
+            Kind::File { file, .. } => file.finish(),
+            Kind::Folder { flows, options } => flows.finish().and(options.finish()).map(drop),
             // What is kept first: both are tried.
             Kind::Store { flows, options } => flows.finish().and(options.finish().map(drop)),
         }

@@ -4,7 +4,7 @@ use super::board::{Board, Kept, lock};
 use super::prepare::Prepare;
 use super::queue::Exit;
 use super::shared::Shared;
-use super::{Item, Sink, now};
+use super::{Item, Lost, Sink, now};
 use crate::columns::{Batch, Run};
 use crossbeam_channel::{RecvTimeoutError, Sender};
 use std::io;
@@ -28,6 +28,7 @@ pub(super) fn write(
     let mut failure: Option<io::Error> = None;
     let (mut ticked, mut tried) = (Instant::now(), Instant::now());
     let mut trouble = Trouble::default();
+    let lost = sink.lost();
     loop {
         let item = match inbox.recv_timeout(Duration::from_millis(200)) {
             Ok(item) => Some(item),
@@ -82,6 +83,9 @@ pub(super) fn write(
             }
         }
         if sink.goes_on() {
+            if let Err(error) = &result {
+                settle(&lost, error, shared, board);
+            }
             trouble.saw(&result, shared);
             continue;
         }
@@ -93,7 +97,26 @@ pub(super) fn write(
     }
     match failure {
         Some(error) => Err(error),
-        None => sink.finish(),
+        None => sink.finish().inspect_err(|error| settle(&lost, error, shared, board)),
+    }
+}
+
+/// Counts as dropped what was counted as written, and is lost after all.
+fn settle(lost: &Lost, error: &io::Error, shared: &Shared, board: &Board) {
+    let (mut rows, mut written) = (0, lock(&board.written));
+    for (exporter, n) in lost.rows.take() {
+        let kept = written.rows.entry(exporter).or_default();
+        kept.written = kept.written.saturating_sub(n);
+        kept.dropped += n;
+        rows += n;
+    }
+    let options: u64 = lost.options.take().into_values().sum();
+    written.options.written = written.options.written.saturating_sub(options);
+    written.options.dropped += options;
+    if rows > 0 {
+        shared.written_rows.fetch_sub(rows, Relaxed);
+        shared.dropped_rows.fetch_add(rows, Relaxed);
+        lock(&shared.unwritten).add(&error.to_string(), rows);
     }
 }
 

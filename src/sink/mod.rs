@@ -6,12 +6,14 @@
 //!       -> Table          for people
 //! Writer                  one of them to a stream, or to a file that appears whole or not at all
 //! Place                   where such a file is until it is whole
-//! Folder                  a Writer for each stretch of time
+//! LastingFile             a Writer to a file that goes on after errors of the disk
+//! Folder                  a LastingFile for each stretch of time
 //! ```
 
 mod expand;
 mod file;
 mod folder;
+mod lasting;
 mod lines;
 pub mod options;
 pub(crate) mod parquet;
@@ -25,6 +27,7 @@ pub(crate) use expand::{dictionary_type, extras_map, map_type, texts_as};
 pub use file::{Format, Writer};
 pub(crate) use file::{io_error, properties};
 pub use folder::Folder;
+pub use lasting::{LastingFile, LostRows};
 pub(crate) use lines::address;
 pub use lines::{Lines, csv_header, header};
 pub use place::Place;

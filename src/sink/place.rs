@@ -77,12 +77,43 @@ impl Place {
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn finish_on_disk(self) -> io::Result<()> {
-        let Some((_, path)) = self.moved.clone() else { return Ok(()) };
+    pub fn finish_on_disk(mut self) -> io::Result<()> {
+        self.end_on_disk()
+    }
+
+    /// The same, that can be tried again.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn end_on_disk(&mut self) -> io::Result<()> {
+        let Some((beside, path)) = &self.moved else { return Ok(()) };
         self.file.sync_all()?;
-        self.finish()?;
+        fs::rename(beside, path)?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder)?.sync_all()
+        let folder = File::open(folder);
+        self.moved = None;
+        folder?.sync_all()
+    }
+
+    /// Whether a path leads to a plain file, or to none: one that can stand under its name when it is whole.
+    pub fn is_plain(path: &Path) -> bool {
+        let is_own = path.to_str().is_some_and(|p| OWN.iter().flatten().any(|own| *own == p));
+        !is_own && fs::metadata(path).map_or(true, |m| m.is_file())
+    }
+
+    /// Whether somebody removed it, or replaced it.
+    pub fn is_gone(&self) -> bool {
+        let same = |a: fs::Metadata, b: fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+        self.moved.as_ref().is_some_and(|(beside, _)| match (fs::symlink_metadata(beside), self.file.metadata()) {
+            (Ok(there), Ok(ours)) => !same(there, ours),
+            (Err(e), _) => matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+            _ => false,
+        })
+    }
+
+    /// What is written so far stays where it is: there.
+    pub fn leave(mut self) -> Option<PathBuf> {
+        self.moved.take().map(|(beside, _)| beside)
     }
 }
 
@@ -95,11 +126,15 @@ impl Drop for Place {
     }
 }
 
+/// The names of standard output, and of standard error.
+const OWN: [[&str; 3]; 2] =
+    [["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"], ["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"]];
+
 /// Standard output and error by their names: opened anew, a file behind them would be written from its start.
 fn own(path: &Path) -> io::Result<Option<File>> {
     let owned = match path.to_str() {
-        Some("/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1") => io::stdout().as_fd().try_clone_to_owned()?,
-        Some("/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2") => io::stderr().as_fd().try_clone_to_owned()?,
+        Some(name) if OWN[0].contains(&name) => io::stdout().as_fd().try_clone_to_owned()?,
+        Some(name) if OWN[1].contains(&name) => io::stderr().as_fd().try_clone_to_owned()?,
         _ => return Ok(None),
     };
     Ok(Some(owned.into()))
