@@ -32,7 +32,7 @@ const WAITING: usize = 1 << 18;
 
 /// Writes rows in one format to a plain file, which appears under its name when it is whole.
 ///
-/// An error loses nothing that was taken: its bytes are in memory, a batch's and [`WAITING`] at most (a columnar file: those of a row
+/// An error loses nothing that was taken: its bytes are in memory, a batch's and 256 KiB at most (a columnar file: those of a row
 /// group), and go to the file where that left off once it can be written again. Until then nothing is taken.
 #[derive(Debug)]
 pub struct LastingFile {
