@@ -1,6 +1,6 @@
 //! `DELTA_BINARY_PACKED`: the differences of neighbours, less the least of their block, in as many bits as they need.
 
-use super::bits::{GROUP, unpack};
+use super::bits::{GROUP, add_up};
 use super::{Error, damaged};
 
 /// Appends `count` numbers; each as its lowest bits.
@@ -44,22 +44,14 @@ pub(super) fn decode<T: Copy>(
             if bytes < (width * here).div_ceil(8) {
                 return Err(damaged("a block beyond its end"));
             }
-            let mut next = |delta: u64| {
-                // One addition waits for the one before.
-                last = last.wrapping_add(least.wrapping_add(delta));
-                number(last)
-            };
-            if width == 0 {
-                to.extend((0..here).map(|_| next(0)));
-                continue;
-            }
             for at in (0..here).step_by(GROUP) {
-                unpack(from.get(at * width / 8..).unwrap_or(&[]), width, &mut group);
+                let packed = from.get(at * width / 8..).unwrap_or(&[]);
+                last = add_up(packed, width, last, least, &mut group);
                 // A whole group has a loop of known length.
                 if here - at >= GROUP {
-                    to.extend(group.iter().map(|delta| next(*delta)));
+                    to.extend_from_slice(&group.map(&number));
                 } else {
-                    to.extend(group.iter().take(here - at).map(|delta| next(*delta)));
+                    to.extend(group.iter().take(here - at).map(|n| number(*n)));
                 }
             }
             from = from.get(bytes..).unwrap_or(&[]);
