@@ -19,9 +19,14 @@ const ASKED: usize = 1000;
 /// Reads the greatest `n` groups by a metric, and the sums of everything: as a [`Top`] that all batches of the scan were added
 /// to. It is to be asked for that metric, and no more than `n` groups.
 pub fn top(scan: &Scan, options: &Options, metric: Metric, n: usize) -> (Top, ScanStats) {
+    top_around(scan, options, metric, n, || {})
+}
+
+/// The same; `between` comes after the first pass, as anything may happen to the files then.
+fn top_around(scan: &Scan, options: &Options, metric: Metric, n: usize, between: impl FnOnce()) -> (Top, ScanStats) {
     let whole = Top::new(options.clone());
     let scan = Scan { columns: whole.columns(), ..scan.clone() };
-    if let Some(found) = ranked(&scan, &whole, metric, n) {
+    if let Some(found) = ranked(&scan, &whole, metric, n, between) {
         return found;
     }
     let mut all = whole.another();
@@ -35,7 +40,7 @@ fn add(top: &mut Top, batch: &RecordBatch, rows: &BooleanBuffer) -> bool {
 }
 
 /// `None` where all sums of all groups are better, or needed: what can be read of a damaged file depends on the columns.
-fn ranked(scan: &Scan, whole: &Top, metric: Metric, n: usize) -> Option<(Top, ScanStats)> {
+fn ranked(scan: &Scan, whole: &Top, metric: Metric, n: usize, between: impl FnOnce()) -> Option<(Top, ScanStats)> {
     if !metric.adds_up() || !(1..=ASKED).contains(&n) || !whole.has_many_groups() || scan.watch.is_stopped() {
         return None;
     }
@@ -48,6 +53,7 @@ fn ranked(scan: &Scan, whole: &Top, metric: Metric, n: usize) -> Option<(Top, Sc
         return None;
     }
     let mut all = ranks.of_greatest(n)?;
+    between();
     let begin = all.another();
     let put = |top: &mut Top, batch: &RecordBatch, rows: &BooleanBuffer| top.add(batch, rows);
     let is_whole = reading.again(&begin.columns(), || begin.another(), put, |part| all.merge(part));
@@ -57,9 +63,10 @@ fn ranked(scan: &Scan, whole: &Top, metric: Metric, n: usize) -> Option<(Top, Sc
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keep;
     use crate::query::dedup::{By, Duplicates};
     use crate::query::filter::Filter;
-    use crate::query::scan::{Input, Watch};
+    use crate::query::scan::{Input, Watch, inputs};
     use arrow_array::types::Float64Type;
     use arrow_array::{
         ArrayRef, BooleanArray, FixedSizeBinaryArray, Int64Array, PrimitiveArray, TimestampMicrosecondArray,
@@ -172,7 +179,8 @@ mod tests {
         let whole = Top::new(options.clone());
         let scan = Scan { columns: whole.columns(), ..scan.clone() };
         let about = format!("{options:?} by {metric:?}, {n}, {:?}", scan.filter);
-        let (mut found, stats) = ranked(&scan, &whole, metric, n).unwrap_or_else(|| panic!("in one pass: {about}"));
+        let (mut found, stats) =
+            ranked(&scan, &whole, metric, n, || {}).unwrap_or_else(|| panic!("in one pass: {about}"));
         let mut expected = whole.another();
         let expected_stats = scan.run(|| whole.another(), add, |part| expected.merge(part));
         assert_eq!(found.finish(metric, n), expected.finish(metric, n), "{about}");
@@ -228,7 +236,7 @@ mod tests {
         let ranked = |options: &Options, metric, n| {
             let whole = Top::new(options.clone());
             let scan = Scan { columns: whole.columns(), ..scan(&inputs, "") };
-            super::ranked(&scan, &whole, metric, n).is_some()
+            super::ranked(&scan, &whole, metric, n, || {}).is_some()
         };
         assert!(ranked(&options, metric, 10));
         assert!(!ranked(&options, Metric::Bpp, 10), "it does not add up");
@@ -242,6 +250,58 @@ mod tests {
         let (top, stats) = top(&scan(&inputs, ""), &options, metric, 10);
         assert_eq!((stats.damaged.len(), stats.files), (1, FILES as usize));
         assert_eq!(top.total().flows > 0, stats.matched > 0);
+    }
+
+    /// A folder with a segment that nobody seals yet, of v5 flows of many sources.
+    fn segment(name: &str) -> Scratch {
+        use crate::columns::Timestamp;
+        use crate::decode::{Config, Decoder};
+        let folder = Scratch(std::env::temp_dir().join(format!("flowlane-passes-{name}-{}", std::process::id())));
+        let of = |name: &str| folder.0.join(name);
+        let options = keep::Options { node: "a".to_string(), small_bytes: 0, ..keep::Options::default() };
+        let mut store = keep::Store::open(&of("live"), options).expect("a store");
+        for message in 0..40u32 {
+            let mut bytes = vec![0, 5, 0, 30];
+            bytes.extend([0; 20]);
+            for flow in message * 30..(message + 1) * 30 {
+                bytes.extend((flow % 500).to_be_bytes());
+                bytes.extend([0; 12]);
+                bytes.extend([1 + flow % 7, 100 + flow * 7919 % 1000].map(u32::to_be_bytes).as_flattened());
+                bytes.extend([0; 24]);
+            }
+            let mut decoder = Decoder::new(Config::default());
+            let received = Timestamp(1_700_000_000_000_000 + i64::from(message));
+            decoder.decode(&bytes, std::net::SocketAddr::from(([192, 0, 2, 1], 2055)), received);
+            decoder.flush().into_iter().for_each(|batch| store.write(&Arc::new(batch)).expect("written"));
+        }
+        let hot = keep::found(&of("live")).expect("a folder").hot.pop().expect("a segment").path;
+        let copy = of("killed").join(hot.strip_prefix(of("live")).expect("a path"));
+        std::fs::create_dir_all(copy.parent().expect("a folder")).expect("a folder");
+        std::fs::copy(hot, copy).expect("copied");
+        folder
+    }
+
+    #[test]
+    fn a_segment_is_read_twice_also_where_it_is_sealed_between() {
+        let folder = segment("hot");
+        let root = folder.0.join("killed");
+        let inputs = inputs(&root).expect("a folder");
+        assert!(matches!(inputs[..], [Input::Hot(_)]));
+        for filter in ["", "packets > 3"] {
+            is_as_one_pass(&scan(&inputs, filter), &options("src_addr"), Metric::Bytes, 10);
+        }
+        let asked = options("src_addr");
+        let (mut expected, stats) = top(&scan(&inputs, "packets > 3"), &asked, Metric::Bytes, 10);
+        assert!(expected.len() > 100 && stats.matched > 300);
+        let mut sealed = false;
+        let (mut found, after) = top_around(&scan(&inputs, "packets > 3"), &asked, Metric::Bytes, 10, || {
+            let options = keep::Options { node: "a".to_string(), small_bytes: 0, ..keep::Options::default() };
+            keep::Store::open(&root, options).expect("a store").finish().expect("sealed");
+            sealed = keep::found(&root).expect("a folder").hot.is_empty();
+        });
+        assert!(sealed && after.damaged.is_empty(), "{after:?}");
+        assert_eq!(found.finish(Metric::Bytes, 10), expected.finish(Metric::Bytes, 10));
+        assert_eq!((found.len(), found.total(), after.matched), (expected.len(), expected.total(), stats.matched));
     }
 
     #[test]
