@@ -80,6 +80,13 @@ impl std::str::FromStr for Anonymiser {
     }
 }
 
+// The key and the addresses are nobody's to see.
+impl std::fmt::Debug for Anonymiser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Anonymiser")
+    }
+}
+
 impl Anonymiser {
     /// By a key of 16 bytes for AES and 16 that the padding is made of.
     pub fn new(key: &[u8; 32]) -> Self {
@@ -128,6 +135,13 @@ impl Anonymiser {
             Ok(IpAddr::V4(address)) => self.v4(address).to_string(),
             Ok(IpAddr::V6(address)) => self.v6(address).to_string(),
             Err(_) => text.to_string(),
+        }
+    }
+
+    /// Texts of columns, of which those of addresses become others.
+    pub fn texts(&self, columns: &[impl AsRef<str>], texts: &mut [String]) {
+        for (text, _) in texts.iter_mut().zip(columns).filter(|(_, column)| Self::is_address(column.as_ref())) {
+            *text = self.text(text);
         }
     }
 

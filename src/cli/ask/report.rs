@@ -1,5 +1,6 @@
 //! `flowlane report`: one HTML page.
 
+use super::anonymous::Anonymous;
 use super::watched::watched;
 use super::{Dedup, FILTERS, From, series, time};
 use crate::cli::output::Span;
@@ -16,6 +17,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// Arguments of `flowlane report`.
@@ -27,6 +29,7 @@ Examples:
   flowlane report --from 2026-11-24 --to 2026-11-24T12:00 'dst port 443'
   flowlane report 'last 1h and src_as = 64496' --out -   a filter may say the time, too
   flowlane report --ledger 8080                          losses as the collector that runs here counts them
+  flowlane report --anonymise @key --out share.html      for others: other addresses, no names of exporters and interfaces
 
 The page needs nothing but a browser: traffic over time, top talkers, ports, protocols, applications, AS, countries, exporters,
 interfaces, and what was lost. A collector keeps what it lost in ledger/ beside its flows, a line a minute.
@@ -84,10 +87,13 @@ pub struct Args {
     /// All numbers as JSON in place of the page
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    anonymous: Anonymous,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let now = Timestamp::from(SystemTime::now()).0;
+    let anonymiser = args.anonymous.anonymiser([])?;
     let mut from = From {
         paths: args.paths.clone(),
         format: None,
@@ -121,6 +127,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         totals: args.totals,
         at: args.at,
         groups: args.groups,
+        anonymiser: anonymiser.map(Arc::new),
     };
     let (report, stats) = watched(&scan.watch, || Report::of(&scan, &about, &options, ledger.as_ref()));
     let text = if args.json { format!("{}\n", report.json()) } else { report.html() };

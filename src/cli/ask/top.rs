@@ -5,7 +5,7 @@ use super::answer::{Answer, Column, Kind};
 use super::draw::{bar, has_blocks};
 use super::{FILTERS, From, columns, counter, kind, metric, say_running, say_unscaled, watched::watched};
 use crate::cli::say;
-use flowlane::query::{self, Anonymiser, Metric, TopOptions, TopRow};
+use flowlane::query::{self, Metric, TopOptions, TopRow};
 use std::process::ExitCode;
 
 /// Arguments of `flowlane top`.
@@ -76,11 +76,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (mut all, stats) = watched(&scan.watch, || query::top(&scan, &options, args.by, args.n));
     let (mut first, others) = all.finish(args.by, args.n);
     if let Some(anonymiser) = &anonymiser {
-        for (texts, _) in &mut first {
-            for (text, _) in texts.iter_mut().zip(&keys).filter(|(_, name)| Anonymiser::is_address(name)) {
-                *text = anonymiser.text(text);
-            }
-        }
+        first.iter_mut().for_each(|(texts, _)| anonymiser.texts(&keys, texts));
     }
     let spare = |metric, spare| if metric == args.by { 0 } else { spare };
     let columns = keys.iter().map(|k| Column::new(k, kind(k))).chain([

@@ -3,6 +3,7 @@
 use super::names::Names;
 use super::panels::{PANELS, View, views};
 use super::{About, Options, count};
+use crate::query::anonymise::Anonymiser;
 use crate::query::scan::{Scan, ScanStats};
 use crate::query::series::{Line, Options as SeriesOptions, Series, Timeline};
 use crate::query::sums::{Metric, Row};
@@ -12,6 +13,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_buffer::BooleanBuffer;
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 
 /// Lines of a chart over time, beside the others.
 const LINES: usize = 6;
@@ -123,13 +125,13 @@ impl Ranked {
         })
     }
 
-    fn json(&self, names: &Names) -> Value {
+    fn json(&self, names: &Names, anonymiser: Option<&Anonymiser>) -> Value {
         let keys = self.view.keys;
         let by = self.by.iter().map(|(metric, groups, others)| {
             let rows = groups.iter().map(|(texts, row)| {
                 let mut sums = sums_of(row);
                 sums.insert("name".into(), json!(names.of(keys, texts)));
-                sums.insert("keys".into(), json!(texts));
+                sums.insert("keys".into(), json!(shown(keys, texts, anonymiser)));
                 Value::from(sums)
             });
             ((*metric).to_string(), json!({ "rows": rows.collect::<Value>(), "others": others.as_ref().map(sums_of) }))
@@ -155,6 +157,7 @@ pub(super) struct Gathered {
     timelines: Vec<(&'static View, Timeline)>,
     /// When the first and the last of the flows were received.
     pub received: Option<(i64, i64)>,
+    anonymiser: Option<Arc<Anonymiser>>,
 }
 
 impl Gathered {
@@ -170,8 +173,12 @@ impl Gathered {
         let stats = scan.run(|| seed.another(), add, |part| sums.merge(part));
         let ranked = views().zip(&mut sums.tops).map(|(view, top)| Ranked::of(view, top, options.n)).collect();
         let total = sums.tops.first().map(total_of).unwrap_or_default();
-        let Sums { mut tops, names, received } = sums;
-        let mut gathered = Self { total, names, ranked, timelines: Vec::new(), received };
+        let Sums { mut tops, mut names, received } = sums;
+        let anonymiser = options.anonymiser.clone();
+        if anonymiser.is_some() {
+            names.leave_identities();
+        }
+        let mut gathered = Self { total, names, ranked, timelines: Vec::new(), received, anonymiser };
         if let Some(found) = received {
             let (from, to) = (about.received.0.unwrap_or(found.0), about.received.1.unwrap_or(found.1));
             gathered.draw_lines(&mut scan, &mut tops, (from.max(found.0), to.min(found.1)), options);
@@ -223,7 +230,8 @@ impl Gathered {
         let panels = PANELS.iter().map(|panel| {
             // Each view takes its own, known or not.
             let own: Vec<&Ranked> = ranked.by_ref().take(panel.views.len()).collect();
-            let views = own.into_iter().filter(|r| r.is_known()).map(|r| r.json(&self.names));
+            let views =
+                own.into_iter().filter(|r| r.is_known()).map(|r| r.json(&self.names, self.anonymiser.as_deref()));
             json!({ "id": panel.id, "title": panel.title, "views": views.collect::<Value>() })
         });
         panels.collect()
@@ -235,7 +243,7 @@ impl Gathered {
         let splits = self.timelines.iter().map(|(view, timeline)| {
             let group = |line: &Line| {
                 let mut points = points_of(line);
-                points.insert("keys".into(), json!(line.keys));
+                points.insert("keys".into(), json!(shown(view.keys, &line.keys, self.anonymiser.as_deref())));
                 points.insert("name".into(), json!(self.names.of(view.keys, &line.keys)));
                 Value::from(points)
             };
@@ -260,6 +268,15 @@ impl Gathered {
             "untimed": first.untimed,
         })
     }
+}
+
+/// The keys of a group, as they are for the reader.
+fn shown(columns: &[&str], texts: &[String], anonymiser: Option<&Anonymiser>) -> Vec<String> {
+    let mut texts = texts.to_vec();
+    if let Some(anonymiser) = anonymiser {
+        anonymiser.texts(columns, &mut texts);
+    }
+    texts
 }
 
 /// How long the intervals of so many microseconds are.

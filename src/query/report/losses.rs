@@ -3,6 +3,7 @@
 use super::Ledger;
 use super::gather::step;
 use crate::keep::ledger::{Counts, LOST};
+use crate::query::anonymise::Anonymiser;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -52,7 +53,7 @@ const CAUSES: &[(&str, &str, &str)] = &[
 ];
 
 /// All of it; `received` is the time of the flows beside it.
-pub(super) fn json(ledger: &Ledger, received: Option<(i64, i64)>) -> Value {
+pub(super) fn json(ledger: &Ledger, received: Option<(i64, i64)>, anonymiser: Option<&Anonymiser>) -> Value {
     let (mut total, mut exporters) = (Counts::new(), BTreeMap::<&str, Counts>::new());
     for stretch in &ledger.stretches {
         add(&mut total, &stretch.total);
@@ -81,10 +82,14 @@ pub(super) fn json(ledger: &Ledger, received: Option<(i64, i64)>) -> Value {
     let mut worst: Vec<_> = exporters.iter().map(|(exporter, counts)| (lost(counts), *exporter, counts)).collect();
     worst.retain(|w| w.0 > 0);
     worst.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(b.1)));
-    let named =
-        worst.iter().take(EXPORTERS).map(|(_, exporter, counts)| json!({ "exporter": exporter, "counts": counts }));
+    let shown = |exporter: &str| anonymiser.map_or_else(|| exporter.to_string(), |a| a.text(exporter));
+    let named = worst
+        .iter()
+        .take(EXPORTERS)
+        .map(|(_, exporter, counts)| json!({ "exporter": shown(exporter), "counts": counts }));
     json!({
-        "source": ledger.source,
+        // It may be an address.
+        "source": if anonymiser.is_some() { "the collector" } else { &ledger.source },
         "from": from,
         "to": to,
         "covered": covered(ledger, received),
@@ -144,7 +149,7 @@ mod tests {
             Stretch { from: n * minute, to: (n + 1) * minute, total, exporters }
         };
         let ledger = Ledger { source: "here".into(), stretches: vec![stretch(0, 3), stretch(1, 0), stretch(3, 4)] };
-        let shown = json(&ledger, Some((0, 4 * minute)));
+        let shown = json(&ledger, Some((0, 4 * minute)), None);
         assert_eq!(shown["causes"][0]["id"], "missing");
         assert_eq!(shown["causes"][0]["values"], json!([3, 0, 0, 4]));
         assert_eq!(shown["causes"].as_array().map(Vec::len), Some(1));

@@ -12,11 +12,13 @@ mod names;
 mod page;
 mod panels;
 
+use super::anonymise::Anonymiser;
 use super::scan::{Scan, ScanStats};
 use super::series::At;
 use crate::keep::ledger::Stretch;
 use gather::Gathered;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// What a report shows, and how.
 #[derive(Clone, Debug)]
@@ -33,6 +35,9 @@ pub struct Options {
     pub at: At,
     /// Groups of each kind that are kept in memory at most; further ones go to a file.
     pub groups: usize,
+    /// What turns addresses into others, where the page is for others: the filter, and names of exporters and interfaces are
+    /// then left out, which would tell who it was.
+    pub anonymiser: Option<Arc<Anonymiser>>,
 }
 
 /// What was asked, for the reader: the scan holds it in another form.
@@ -72,6 +77,7 @@ impl Report {
     /// Reads the flows, twice, and sums them. The statistics are those of the first scan.
     pub fn of(scan: &Scan, about: &About, options: &Options, ledger: Option<&Ledger>) -> (Self, ScanStats) {
         let (gathered, stats) = Gathered::of(scan, about, options);
+        let anonymiser = options.anonymiser.as_deref();
         let place = match options.at {
             At::Spread => "evenly from start to end",
             At::End => "where they end",
@@ -86,7 +92,9 @@ impl Report {
             "version": env!("CARGO_PKG_VERSION"),
             "made": about.now_us,
             "paths": about.paths,
-            "filter": about.filter,
+            "filter": if anonymiser.is_some() { "" } else { &about.filter },
+            "filtered": !about.filter.is_empty(),
+            "anonymised": anonymiser.is_some(),
             "range": {
                 "from": about.received.0,
                 "to": about.received.1,
@@ -111,7 +119,7 @@ impl Report {
             "total": gathered.total(),
             "panels": gathered.panels(),
             "series": gathered.series(),
-            "losses": ledger.map(|l| losses::json(l, gathered.received)),
+            "losses": ledger.map(|l| losses::json(l, gathered.received, anonymiser)),
         });
         (Self { title: options.title.clone(), data }, stats)
     }

@@ -69,6 +69,11 @@ impl Names {
         }
     }
 
+    /// Leaves those that tell who it was: a system's name is everybody's.
+    pub fn leave_identities(&mut self) {
+        self.found.retain(|(kind, _), _| *kind == Kind::System);
+    }
+
     /// A name for the keys of a group.
     pub fn of(&self, columns: &[&str], keys: &[String]) -> Option<String> {
         let found = |kind, keys: &[String]| self.found.get(&(kind, keys.to_vec())).cloned();

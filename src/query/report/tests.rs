@@ -1,9 +1,11 @@
 //! What stands in a report, of files that are made here.
 
 use super::*;
+use crate::keep::ledger::Counts;
 use crate::query::{Filter, Watch, inputs};
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array};
 use parquet::arrow::ArrowWriter;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,6 +34,10 @@ fn folder(name: &str, columns: Vec<(&str, ArrayRef)>) -> Scratch {
 }
 
 fn report(root: &Scratch, ledger: Option<&Ledger>) -> Report {
+    report_for(root, ledger, None)
+}
+
+fn report_for(root: &Scratch, ledger: Option<&Ledger>, anonymiser: Option<Arc<Anonymiser>>) -> Report {
     let scan = Scan {
         inputs: inputs(&root.0).expect("files"),
         filter: Filter::default(),
@@ -46,8 +52,10 @@ fn report(root: &Scratch, ledger: Option<&Ledger>) -> Report {
         totals: false,
         at: At::Spread,
         groups: 1000,
+        anonymiser,
     };
-    Report::of(&scan, &About::default(), &options, ledger).0
+    let about = About { filter: "not host 203.0.113.9".into(), ..About::default() };
+    Report::of(&scan, &about, &options, ledger).0
 }
 
 fn panel<'a>(report: &'a Report, id: &str) -> &'a Value {
@@ -92,6 +100,41 @@ fn names_stand_beside_what_they_name() {
         panel(&report, "as")["views"][0]["by"]["bytes"]["others"],
         json!({"bytes": 4, "packets": 0, "flows": 1})
     );
+}
+
+#[test]
+fn a_report_for_others_tells_no_address_and_no_name() {
+    let root = folder(
+        "others",
+        vec![
+            ("bytes", number(&[10, 20, 30])),
+            ("src_ip4", Arc::new(UInt32Array::from(vec![0xcb00_7101, 0xcb00_7102, 0xcb00_7101]))),
+            ("exporter", text(&["192.0.2.1"; 3])),
+            ("exporter_name", text(&["border"; 3])),
+            ("in_if", Arc::new(UInt32Array::from(vec![1, 2, 1]))),
+            ("in_if_name", text(&["uplink", "lan", "uplink"])),
+            ("src_as", Arc::new(UInt32Array::from(vec![64496; 3]))),
+            ("src_as_name", text(&["EXAMPLE"; 3])),
+        ],
+    );
+    let lost = Counts::from([("missing".to_string(), 3)]);
+    let exporters = BTreeMap::from([("192.0.2.1".to_string(), lost.clone())]);
+    let stretches = vec![Stretch { from: 0, to: 60_000_000, total: lost, exporters }];
+    let ledger = Ledger { source: "the collector at 192.0.2.77".into(), stretches };
+    let anonymiser = Arc::new(Anonymiser::new(b"a key that has just 32 character"));
+    let report = report_for(&root, Some(&ledger), Some(anonymiser.clone()));
+    let data = report.json().to_string();
+    for secret in ["203.0.113.", "192.0.2.", "border", "uplink"] {
+        assert!(!data.contains(secret), "{secret}");
+    }
+    let [host, exporter] = ["203.0.113.1", "192.0.2.1"].map(|address| anonymiser.text(address));
+    let first = |id: &str| panel(&report, id)["views"][0]["by"]["bytes"]["rows"][0].clone();
+    assert_eq!(first("talkers"), json!({"keys": [host], "name": null, "bytes": 40, "packets": 0, "flows": 2}));
+    assert_eq!((&first("exporters")["keys"], &first("as")["name"]), (&json!([exporter]), &json!("EXAMPLE")));
+    assert_eq!(first("interfaces")["keys"], json!([exporter, "1"]));
+    assert_eq!(report.json()["losses"]["exporters"][0]["exporter"], json!(exporter));
+    let lines = report.json()["series"]["splits"].to_string();
+    assert!(lines.contains(&host), "{lines}");
 }
 
 #[test]

@@ -19,6 +19,8 @@ at("about").textContent = from === null
 at("chips").append(
   ...data.paths.map((path) => element("span", { class: "chip" }, `from ${path}`)),
   data.filter ? element("span", { class: "chip strong" }, `filter: ${data.filter}`) : "",
+  data.anonymised && data.filtered ? element("span", { class: "chip strong" }, "filtered") : "",
+  data.anonymised ? element("span", { class: "chip" }, "addresses anonymised") : "",
   data.once ? element("span", { class: "chip" }, "each flow once") : "",
   data.scale ? element("span", { class: "chip" }, "scaled by the sampling rate") : "",
 );
@@ -80,7 +82,8 @@ const close = (focus = true) => {
 const lookCloser = (row, columns, event) => {
   if (row.rest) return;
   opener = document.activeElement;
-  const own = filterOf(row.keys, columns);
+  // Filters see real addresses: a question with others would find nothing.
+  const own = data.anonymised ? null : filterOf(row.keys, columns);
   const command = `flowlane flows ${where} --order ${metric === "packets" ? "packets" : "bytes"} ${shell(question(own))}`;
   const copy = element("button", { type: "button", onclick: async () => {
     try {
@@ -367,8 +370,8 @@ addEventListener("afterprint", () => drawn.forEach((chart) => chart.resize()));
 const { scan } = data;
 at("made").textContent = `Made ${moment(data.made, true)} UTC by flowlane ${data.version} from ${plural(scan.files, "file", "files")}: `
   + `${plural(scan.rows, "row", "rows")} looked at, ${exact(scan.matched)} shown here. Bytes and packets are those of each flow's forward direction; k, M and G are powers of 1000. `
-  + "The same on the command line:";
-at("made").append(element("br"), element("code", {}, `flowlane top src_addr ${where}${data.scale ? " --scale" : ""}${question(null) ? ` ${shell(question(null))}` : ""}`));
+  + (data.anonymised ? "Addresses stand for others, and equal prefixes for equal ones." : "The same on the command line:");
+if (!data.anonymised) at("made").append(element("br"), element("code", {}, `flowlane top src_addr ${where}${data.scale ? " --scale" : ""}${question(null) ? ` ${shell(question(null))}` : ""}`));
 
 drawAll();
 root.dataset.drawn = "yes";
