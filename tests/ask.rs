@@ -168,6 +168,45 @@ fn conversations_hold_every_flow_once() {
 }
 
 #[test]
+fn answers_for_others_have_other_addresses_and_the_same_sums() {
+    let scratch = Scratch::new("others");
+    let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    let key = "a key that has just 32 character";
+    let others: flowlane::query::Anonymiser = key.parse().expect("a key");
+    let questions: [(&[&str], &[&str]); 3] = [
+        (&["series", "--every", "1h", "--group", "src_addr", "-n", "9"], &["src_addr"]),
+        (&["connections", "-n", "0"], &["client_addr", "server_addr"]),
+        (&["top", "addr", "-n", "9"], &["addr"]),
+    ];
+    for (question, addresses) in questions {
+        let ask = |more: &[&str]| {
+            let mut rows = objects(&[question, &["--in", &file], more].concat());
+            rows.sort_by_key(Value::to_string);
+            rows
+        };
+        let (mut real, shown) = (ask(&[]), ask(&["--anonymise", key]));
+        for name in addresses {
+            for row in &mut real {
+                if let Some(address) = row[*name].as_str().map(|a| others.text(a)) {
+                    row[*name] = address.into();
+                }
+            }
+        }
+        real.sort_by_key(Value::to_string);
+        assert!(real.len() > 3, "{question:?}");
+        assert_eq!(real, shown, "{question:?}");
+    }
+    let asked = ["report", "--in", &file, "--json", "--out", "-"];
+    let real: Value = serde_json::from_slice(&flowlane(&asked).stdout).expect("JSON");
+    let shown: Value =
+        serde_json::from_slice(&flowlane(&[&asked[..], &["--anonymise", key]].concat()).stdout).expect("JSON");
+    let first = |report: &Value| {
+        report["panels"][0]["views"][0]["by"]["bytes"]["rows"][0]["keys"][0].as_str().map(String::from)
+    };
+    assert_eq!((shown["total"].clone(), first(&shown)), (real["total"].clone(), first(&real).map(|a| others.text(&a))));
+}
+
+#[test]
 fn a_flow_that_two_exporters_saw_counts_once() {
     let scratch = Scratch::new("dedup");
     // The same traffic, of two probes; in each, flows go in and out.
@@ -458,5 +497,114 @@ fn running_totals_have_a_line_of_their_own() {
     for question in [&["connections", "--in", &file][..], &["analyze", "-f", &file]] {
         let (_, why, _) = said(question);
         assert!(why.contains("running totals") && why.contains("bytes in"), "{why}");
+    }
+}
+
+#[test]
+fn what_is_ordered_is_bounded_by_rows_and_says_so() {
+    let scratch = Scratch::new("rows");
+    let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    let ask = |more: &[&str]| {
+        let (out, why, code) = said(&[&["flows", "--in", &file, "--order", "bytes", "--format", "csv"], more].concat());
+        (out.lines().map(String::from).collect::<Vec<String>>(), why, code)
+    };
+    let (all, why, code) = ask(&["--limit", "0"]);
+    assert!(all.len() > 100 && why.is_empty() && code == Some(0), "{why}");
+    let (some, why, code) = ask(&["--limit", "0", "--rows", "20"]);
+    assert_eq!((&some[..], code), (&all[..21], Some(1)));
+    let flows = all.len() - 1;
+    assert!(why.contains(&format!("greatest 20 of {flows} flows")) && why.contains("--rows"), "{why}");
+    // Fewer are asked for than there is room for: nothing is missing.
+    let (ten, why, code) = ask(&["--limit", "10", "--rows", "20"]);
+    assert_eq!((&ten[..], &*why, code), (&all[..11], "", Some(0)));
+}
+
+#[test]
+fn intervals_are_of_a_length_that_flows_fit_in() {
+    use arrow_array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray};
+    use std::sync::Arc;
+    let scratch = Scratch::new("intervals");
+    // Received within seconds, of up to half an hour; a clock that is wrong by years, in another file, changes nothing.
+    for (name, began) in [("flows.parquet", 0), ("wrong.parquet", -400 * 86_400)] {
+        let second = |n: i64| 1_764_000_000_000_000 + n * 1_000_000;
+        let times = |of: &dyn Fn(i64) -> i64| -> ArrayRef {
+            Arc::new((0..30).map(|n| Some(of(n))).collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
+        };
+        let batch = RecordBatch::try_from_iter([
+            ("time_received", times(&|n| second(1800 + n / 10))),
+            ("flow_start", times(&|n| second(began + n * 60))),
+            ("flow_end", times(&|n| second(began + n * 60 + 30))),
+            ("bytes", Arc::new((0..30).collect::<Int64Array>()) as ArrayRef),
+        ]);
+        let batch = batch.expect("columns");
+        let file = std::fs::File::create(scratch.path(name)).expect("a file");
+        let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
+        writer.write(&batch).expect("rows");
+        writer.close().expect("an end");
+        let step = |more: &[&str]| {
+            let rows = objects(&[&["series", "--in", &scratch.path(""), "--show", "summary"], more].concat());
+            rows[0]["interval_s"].as_i64()
+        };
+        assert_eq!((step(&[]), step(&["--at", "received"])), (Some(30), Some(1)), "{name}");
+    }
+}
+
+#[test]
+fn connections_of_a_folder_come_by_their_time() {
+    let scratch = Scratch::new("by-time");
+    scratch.decoded("softflowd_ipfix_live", "a.parquet");
+    scratch.decoded("softflowd_v9_live", "b.parquet");
+    let rows = objects(&["analyze", "-f", &scratch.path(""), "-p", "1"]);
+    let times: Vec<&str> = rows.iter().filter_map(|r| r["time_received"].as_str()).collect();
+    assert!(times.len() == rows.len() && times.first() < times.last(), "{times:?}");
+    assert!(times.is_sorted(), "{times:?}");
+}
+
+#[test]
+fn a_silent_pipe_ends_with_what_came() {
+    use std::io::Write;
+    let scratch = Scratch::new("silent");
+    let lines = scratch.path("lines.gz");
+    let written = ["decode", &fixture("demo/softflowd_v9"), "--format", "netflow-json", "--out", &lines];
+    assert!(flowlane(&written).status.success());
+    let mut compressed = std::fs::read(&lines).expect("lines");
+    let expected = text(&flowlane(&["analyze", "-f", &lines, "-p", "1"]).stdout);
+    for ends in [true, false] {
+        if !ends {
+            compressed.truncate(compressed.len() / 2);
+        }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_flowlane"));
+        // A file takes more than a pipe that nobody reads.
+        let shown = std::fs::File::create(scratch.path("out")).expect("a file");
+        command.args(["analyze", "-p", "1"]).stdin(Stdio::piped()).stdout(shown).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program");
+        let mut pipe = child.stdin.take().expect("a pipe");
+        pipe.write_all(&compressed).expect("written");
+        // Until it has taken all of it, and listens to the signal.
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        let process = format!("/proc/{}", child.id());
+        let listens = || {
+            let status = std::fs::read_to_string(format!("{process}/status")).unwrap_or_default();
+            let caught = status.lines().find_map(|l| l.strip_prefix("SigCgt:"));
+            caught.and_then(|c| u64::from_str_radix(c.trim(), 16).ok()).is_some_and(|c| c >> 1 & 1 == 1)
+        };
+        while !listens() || rustix::io::ioctl_fionread(&pipe).is_ok_and(|n| n > 0) {
+            assert!(std::time::Instant::now() < deadline, "it does not read");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill").success());
+        while child.try_wait().expect("a process").is_none() {
+            if std::time::Instant::now() > deadline {
+                child.kill().expect("killed");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let output = child.wait_with_output().expect("its output");
+        let out = std::fs::read_to_string(scratch.path("out")).expect("text");
+        let why = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(130), "{why}");
+        assert!(why.contains("stopped") && !why.contains("damaged") && !why.contains("cannot"), "{why}");
+        assert!(if ends { out == expected } else { expected.len() > out.len() && out.len() > 1000 }, "{out}");
+        drop(pipe);
     }
 }

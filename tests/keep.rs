@@ -412,3 +412,58 @@ fn collectors_with_names_of_their_own_share_a_folder_and_one_of_the_same_name_is
         sealed_files(&folder.0).expect("files").0.into_iter().map(|f| f.node).collect();
     assert_eq!(nodes.into_iter().collect::<Vec<_>>(), ["other", "test"]);
 }
+
+#[test]
+fn segments_alone_tell_what_they_are() {
+    let folder = Scratch(std::env::temp_dir().join(format!("flowlane-hot-alone-{}", std::process::id())));
+    let (all, alone) = (folder.0.join("all"), folder.0.join("alone"));
+    let (mut child, port) = collect(&all, &[]);
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let run = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_flowlane")).args(args).output().expect("it runs");
+        (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code())
+    };
+    let text = |path: &Path| path.to_str().expect("text").to_string();
+    let until = Instant::now() + Duration::from_secs(60);
+    // A segment goes when it is sealed: a copy stays, by the same name.
+    let hot = alone.join(".hot/test");
+    let (about, copy) = loop {
+        assert!(Instant::now() < until, "no segment");
+        socket.send_to(&message(1), ("127.0.0.1", port)).expect("sent");
+        std::thread::sleep(Duration::from_millis(50));
+        let _ = std::fs::remove_dir_all(&hot);
+        std::fs::create_dir_all(&hot).expect("a folder");
+        let paths = std::fs::read_dir(all.join(".hot/test")).into_iter().flatten().flatten().map(|e| e.path());
+        let Some(path) = paths.filter(|p| p.extension().is_some_and(|e| e == "arrows")).max() else { continue };
+        let copy = hot.join(path.file_name().expect("a name"));
+        if std::fs::copy(path, &copy).is_err() {
+            continue;
+        }
+        let about: serde_json::Value =
+            serde_json::from_str(&run(&["info", "--json", &text(&alone)]).0).unwrap_or_default();
+        if about["rows"].as_u64().is_some_and(|rows| rows > 0) {
+            break (about, copy);
+        }
+    };
+    assert_eq!((&about["files"], &about["hot_segments"]), (&0.into(), &1.into()), "{about}");
+    assert_eq!(about["schema_versions"], serde_json::json!(["1"]), "{about}");
+    let checked = |path: &Path| -> (serde_json::Value, Option<i32>) {
+        let (out, code) = run(&["verify", "--json", &text(path)]);
+        (serde_json::from_str(&out).expect("one object"), code)
+    };
+    let (segment, code) = checked(&copy);
+    assert_eq!((&segment["state"], &segment["rows"], code), (&"hot".into(), &about["rows"], Some(0)), "{segment}");
+    while sealed_files(&all).is_ok_and(|found| found.0.is_empty()) {
+        assert!(Instant::now() < until, "no file");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    let path = sealed_files(&all).expect("a folder").0.remove(0).path;
+    let (file, code) = checked(&path);
+    assert!(file["state"] == "sealed" && file["rows"].as_u64() > Some(0) && code == Some(0), "{file}");
+    let bytes = std::fs::read(&path).expect("bytes");
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).expect("cut");
+    let (file, code) = checked(&path);
+    assert_eq!((&file["state"], code), (&"damaged".into(), Some(1)), "{file}");
+}

@@ -18,13 +18,14 @@ use std::time::SystemTime;
 Every file is read to its last row. Examples:
   flowlane verify flows              what is wrong, and a sum
   flowlane verify flows --json       one object a file
+  flowlane verify flows.parquet      one file
 
 Exit code 1 where a file is damaged. Segments of a collector that runs, or that was killed, are no damage: the next
 start seals them.")]
 pub struct VerifyArgs {
-    /// The folder
+    /// The folder, or one file
     #[arg(default_value = "flows")]
-    folder: PathBuf,
+    path: PathBuf,
     /// One JSON object a file, on standard output
     #[arg(long)]
     json: bool,
@@ -62,7 +63,7 @@ pub fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let (mut files, mut rows, mut bytes, mut damaged, mut hot) = (0u64, 0u64, 0u64, 0u64, 0u64);
     let mut out = io::stdout().lock();
     let mut result = Ok(());
-    keep::verify(&args.folder, |file| {
+    keep::verify(&args.path, |file| {
         (files, rows, bytes) = (files + 1, rows + file.rows, bytes + file.bytes);
         let path = file.path.display();
         let (state, detail) = match &file.state {
@@ -86,7 +87,7 @@ pub fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
             result = writeln!(out, "{text}");
         }
     })
-    .with_context(|| format!("cannot read the folder {}", args.folder.display()))?;
+    .with_context(|| format!("cannot read {}", args.path.display()))?;
     result?;
     let each = if rows > 0 { format!(", {:.1} bytes a row", bytes as f64 / rows as f64) } else { String::new() };
     say(&format!("{files} files ({hot} hot), {rows} rows, {bytes} bytes{each}, {damaged} damaged"));

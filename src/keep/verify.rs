@@ -36,33 +36,48 @@ pub struct Checked {
     pub state: State,
 }
 
-/// Reads every file of a folder and tells of each.
+/// Reads every file of a folder and tells of each; or one file, sealed or hot.
 ///
 /// # Errors
-/// A folder that cannot be listed. What is wrong with a file is told of it.
+/// A folder that cannot be listed, and what is no file at all. What is wrong with a file is told of it.
 pub fn verify(root: &Path, mut report: impl FnMut(&Checked)) -> io::Result<()> {
+    let about = fs::metadata(root)?;
+    if about.is_file() {
+        let is_hot = root.extension().is_some_and(|e| e == "arrows");
+        let path = root.to_path_buf();
+        report(&if is_hot { hot_file(path) } else { sealed_file(path, about.len()) });
+        return Ok(());
+    }
     fs::read_dir(root)?;
     let Found { sealed, hot, passed_over } = found(root)?;
     for file in sealed {
-        let (rows, state) = match rows_of(&file.path) {
-            Ok(rows) => (rows, State::Sealed),
-            Err(error) => (0, State::Damaged(error)),
-        };
-        report(&Checked { path: file.path, rows, bytes: file.bytes, state });
+        report(&sealed_file(file.path, file.bytes));
     }
     for path in passed_over {
         let bytes = fs::metadata(&path).map_or(0, |m| m.len());
         report(&Checked { path, rows: 0, bytes, state: State::Unfinished });
     }
     for path in hot.into_iter().map(|segment| segment.path) {
-        let bytes = fs::metadata(&path).map_or(0, |m| m.len());
-        let (rows, state) = match segment::read(&path, |_| Ok(())) {
-            Ok(end) => (end.rows, State::Hot { torn: end.torn }),
-            Err(error) => (0, State::Damaged(error.to_string())),
-        };
-        report(&Checked { path, rows, bytes, state });
+        report(&hot_file(path));
     }
     Ok(())
+}
+
+fn sealed_file(path: PathBuf, bytes: u64) -> Checked {
+    let (rows, state) = match rows_of(&path) {
+        Ok(rows) => (rows, State::Sealed),
+        Err(error) => (0, State::Damaged(error)),
+    };
+    Checked { path, rows, bytes, state }
+}
+
+fn hot_file(path: PathBuf) -> Checked {
+    let bytes = fs::metadata(&path).map_or(0, |m| m.len());
+    let (rows, state) = match segment::read(&path, |_| Ok(())) {
+        Ok(end) => (end.rows, State::Hot { torn: end.torn }),
+        Err(error) => (0, State::Damaged(error.to_string())),
+    };
+    Checked { path, rows, bytes, state }
 }
 
 /// Reads all of a Parquet file.

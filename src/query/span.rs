@@ -30,14 +30,32 @@ impl Scan {
         Some((clamp(from), clamp(to)))
     }
 
+    /// The same from when the first flow began to when the last was received, as far as files say so. What began more than
+    /// a day before it was received is rather told by a clock that is wrong, and is not asked.
+    pub fn span_of_flows(&self) -> Option<(i64, i64)> {
+        const DAY: i64 = 86_400_000_000;
+        let (from, to) = self.span()?;
+        let starts = self.inputs.iter().filter_map(|input| match input {
+            Input::Parquet(path) => Some(self.span_in(path, "flow_start")?.0),
+            Input::Arrow(_) | Input::Hot(_) => None,
+        });
+        let sound = starts.filter(|start| *start >= from.saturating_sub(DAY)).min();
+        Some((sound.map_or(from, |start| start.min(from)), to))
+    }
+
     fn span_of(&self, path: &Path) -> Option<(i64, i64)> {
+        self.span_in(path, "time_received")
+    }
+
+    /// The least and the greatest time of a column in the row groups that the filter does not rule out.
+    fn span_in(&self, path: &Path, name: &str) -> Option<(i64, i64)> {
         let metadata = ArrowReaderMetadata::load(&File::open(path).ok()?, Default::default()).ok()?;
-        if !foreign::is_ours(metadata.schema(), ["time_received".to_string()].iter()) {
+        if !foreign::is_ours(metadata.schema(), [name.to_string()].iter()) {
             return None;
         }
         let groups = metadata.metadata().row_groups().iter().filter(|group| may_hold(&self.filter.expr, group));
         let spans = groups.filter_map(|group| {
-            let column = group.columns().iter().find(|c| c.column_path().string() == "time_received")?;
+            let column = group.columns().iter().find(|c| c.column_path().string() == name)?;
             match column.statistics()? {
                 Statistics::Int64(times) => Some((*times.min_opt()?, *times.max_opt()?)),
                 _ => None,

@@ -9,9 +9,12 @@ use anyhow::Context;
 use flowlane::query::{self, Entries, Filter, Flow, FlowsOutcome, Matched, Pairs, Scan, Watch};
 use flowlane::sink::Place;
 use flowlane::sink::text::printable;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -25,7 +28,7 @@ Examples:
   flowlane analyze -f netflow.gz --format csv -o connections.csv
 
 A connection is two flows of opposite direction with the same addresses, ports and protocol at the same time, or one record that
-tells of both. The host that sent more comes first; size and duration are those of what it sent. Times are UTC.")]
+tells of both. Those of a folder come by the time received. The host that sent more comes first; size and duration are those of what it sent. Times are UTC.")]
 pub struct Args {
     /// gzip'ed JSON lines, a Parquet file, or a folder of flows; - is standard input
     #[arg(short, long, value_name = "FILE", default_value = "-")]
@@ -56,6 +59,10 @@ pub struct Args {
 /// Flows that may wait for their counterpart, 150 bytes each.
 const WAITING: usize = 4_000_000;
 
+/// Connections of a folder that wait at least to be shown by their time, 170 bytes each: files of several collectors tell of
+/// the same hour.
+const SORTED: usize = 500_000;
+
 /// Connections whose names are looked up together.
 const PAGE: usize = 500;
 
@@ -83,12 +90,15 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let read = watched(&watch, || read(&args.file, &watch, &mut take));
     result?;
+    report.put_earliest(usize::MAX)?;
     report.page()?;
     if watch.is_stopped() {
         say("flowlane: stopped: these are the connections of what was read");
     }
     let (damaged, empty) = match &read {
         Ok(read) => read.remarks(&args.file, watch.is_stopped()),
+        // Compressed lines that were not awaited have no end.
+        Err(_) if watch.is_stopped() => (false, false),
         Err(error) => {
             say(&format!("flowlane: {}: {error:#}; what was read before is shown", args.file.display()));
             (true, false)
@@ -110,7 +120,7 @@ enum Source {
 
 fn read(path: &Path, watch: &Watch, take: &mut (dyn FnMut(Flow) -> bool + Send)) -> anyhow::Result<Source> {
     if path.as_os_str() == "-" {
-        return Ok(Source::Lines(query::netflow_json(io::stdin().lock(), take)?));
+        return Ok(Source::Lines(query::netflow_json(Patient::stdin(watch)?, take)?));
     }
     let open = || File::open(path).context("cannot be opened");
     let mut magic = [0; 4];
@@ -122,6 +132,33 @@ fn read(path: &Path, watch: &Watch, take: &mut (dyn FnMut(Flow) -> bool + Send))
     let (filter, columns) = (Filter::default(), Vec::new());
     let scan = Scan { inputs, filter, columns, threads: 1, watch: watch.clone() };
     Ok(Source::Files(query::flows(&scan, take)))
+}
+
+/// Standard input, which may say nothing for long: Ctrl-C is its end.
+struct Patient<'a> {
+    from: File,
+    watch: &'a Watch,
+}
+
+impl<'a> Patient<'a> {
+    fn stdin(watch: &'a Watch) -> io::Result<Self> {
+        Ok(Self { from: File::from(io::stdin().as_fd().try_clone_to_owned()?), watch })
+    }
+}
+
+impl Read for Patient<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        // As often as the signal is looked for.
+        let wait = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+        while !self.watch.is_stopped() {
+            match poll(&mut [PollFd::new(&self.from, PollFlags::IN)], Some(&wait)) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return self.from.read(to),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(0)
+    }
 }
 
 impl Source {
@@ -169,6 +206,8 @@ struct Report<'a> {
     names: Names,
     out: Out,
     place: Option<(Place, PathBuf)>,
+    // Not shown yet, so that those of several files come by their time.
+    early: Vec<Matched>,
     page: Vec<Matched>,
     shown: u64,
     skipped: u64,
@@ -191,7 +230,7 @@ impl<'a> Report<'a> {
         if args.packets < 0 {
             return Err(usage("--packets: a number from 0"));
         }
-        Ok(Self { args, names, out, place, page: Vec::new(), shown: 0, skipped: 0 })
+        Ok(Self { args, names, out, place, early: Vec::new(), page: Vec::new(), shown: 0, skipped: 0 })
     }
 
     fn add(&mut self, connection: Matched) -> anyhow::Result<()> {
@@ -199,6 +238,25 @@ impl<'a> Report<'a> {
             self.skipped += 1;
             return Ok(());
         }
+        if !self.args.file.is_dir() {
+            return self.put(connection);
+        }
+        self.early.push(connection);
+        if self.early.len() < 2 * SORTED { Ok(()) } else { self.put_earliest(SORTED) }
+    }
+
+    /// Shows so many of those that wait, by their time.
+    fn put_earliest(&mut self, n: usize) -> anyhow::Result<()> {
+        self.early.sort_by_key(|c| (c.received_us, c.start_us, c.src, c.dst, c.proto));
+        let n = n.min(self.early.len());
+        let rest = self.early.split_off(n);
+        for connection in std::mem::replace(&mut self.early, rest) {
+            self.put(connection)?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, connection: Matched) -> anyhow::Result<()> {
         self.page.push(connection);
         if self.page.len() < PAGE { Ok(()) } else { self.page() }
     }

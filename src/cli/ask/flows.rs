@@ -40,6 +40,9 @@ pub struct Args {
     /// The greatest first, by a column of numbers or times; the rows up to --limit are kept in memory
     #[arg(long, value_name = "COLUMN")]
     order: Option<String>,
+    /// Rows that --order keeps in memory at most, about 500 bytes each: of more, the greatest are shown, which is said
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
+    rows: u32,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -103,30 +106,46 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         return Ok(args.from.end(&scan, &stats));
     };
+    let asked = limit;
+    let limit = limit.min(usize::try_from(args.rows).unwrap_or(usize::MAX));
     // Of equals, whichever thread read them, the same are shown.
     let greatest =
         |a: &(Option<i128>, Vec<String>), b: &(Option<i128>, Vec<String>)| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1));
-    let mut all: Vec<(Option<i128>, Vec<String>)> = Vec::new();
-    let add = |rows: &mut Vec<(Option<i128>, Vec<String>)>, batch: &RecordBatch, chosen: &BooleanBuffer| {
-        rows.extend(chosen.set_indices().map(|row| (query::number(batch, order, row), cells(batch, row))));
-        if rows.len() > limit.saturating_mul(4).max(65_536) {
-            rows.sort_unstable_by(greatest);
-            rows.truncate(limit);
+    // One list for all threads, so that their number does not tell in its memory.
+    let all: Mutex<Vec<(Option<i128>, Vec<String>)>> = Mutex::default();
+    let add = |(): &mut (), batch: &RecordBatch, chosen: &BooleanBuffer| {
+        let rows: Vec<_> =
+            chosen.set_indices().map(|row| (query::number(batch, order, row), cells(batch, row))).collect();
+        let Ok(mut all) = all.lock() else { return false };
+        all.extend(rows);
+        if all.len() > limit.saturating_add((limit / 4).max(65_536)) {
+            all.select_nth_unstable_by(limit, greatest);
+            all.truncate(limit);
         }
         true
     };
-    let stats = watched(&scan.watch, || scan.run(Vec::new, add, |rows| all.extend(rows)));
+    let stats = watched(&scan.watch, || scan.run(|| (), add, drop));
+    let mut all = all.into_inner().map_err(|_| anyhow::anyhow!("a thread failed"))?;
     all.sort_unstable_by(greatest);
     let mut answer = answer;
-    let cut = all.len().saturating_sub(limit);
     for (_, row) in all.into_iter().take(limit) {
         answer.row(row)?;
     }
     answer.finish()?;
-    if args.limit.is_none() && cut > 0 {
-        say(&format!("flowlane: these are the greatest {limit} of {} flows; --limit shows more", stats.matched));
+    let matched = stats.matched;
+    let is_cut = matched > u64::try_from(limit).unwrap_or(u64::MAX);
+    let end = args.from.end(&scan, &stats);
+    if is_cut && limit < asked {
+        say(&format!(
+            "flowlane: these are the greatest {limit} of {matched} flows: --order keeps no more in memory; --rows {matched} \
+             shows all"
+        ));
+        return Ok(if end == ExitCode::SUCCESS { ExitCode::FAILURE } else { end });
     }
-    Ok(args.from.end(&scan, &stats))
+    if args.limit.is_none() && is_cut {
+        say(&format!("flowlane: these are the greatest {limit} of {matched} flows; --limit shows more"));
+    }
+    Ok(end)
 }
 
 /// Flows that are shown where nobody says how many.

@@ -33,6 +33,7 @@ struct About {
     last: Option<i128>,
     exporters: std::collections::BTreeMap<String, u64>,
     versions: std::collections::BTreeMap<String, u64>,
+    schemas: std::collections::BTreeSet<String>,
 }
 
 impl About {
@@ -40,6 +41,7 @@ impl About {
         let least = |a: Option<i128>, b: Option<i128>| a.into_iter().chain(b).min();
         let most = |a: Option<i128>, b: Option<i128>| a.into_iter().chain(b).max();
         self.rows += other.rows;
+        self.schemas.extend(other.schemas);
         (self.first, self.last) = (least(self.first, other.first), most(self.last, other.last));
         for (name, n) in other.exporters {
             *self.exporters.entry(name).or_default() += n;
@@ -91,6 +93,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                         *counts.entry(text).or_default() += 1;
                     }
                 }
+                // Segments say it with their rows, files in their footer.
+                one.schemas.extend(batch.schema_ref().metadata().get(SCHEMA_VERSION).cloned());
                 about.add(one);
                 true
             },
@@ -108,6 +112,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         String::from_utf8(text).unwrap_or_default()
     };
     let each = if all.rows > 0 { bytes as f64 / all.rows as f64 } else { 0.0 };
+    schemas.append(&mut all.schemas);
     let schemas: Vec<String> = schemas.into_iter().collect();
     let mut out = io::stdout().lock();
     if args.json {
@@ -142,10 +147,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(from.end(&scan, &stats))
 }
 
+/// Where it is said which schema rows were written with.
+const SCHEMA_VERSION: &str = "flowlane.schema_version";
+
 /// What a file says of the schema it was written with.
 fn schema_version(path: &std::path::Path) -> Option<String> {
     use parquet::file::reader::{FileReader, SerializedFileReader};
     let reader = SerializedFileReader::new(std::fs::File::open(path).ok()?).ok()?;
     let about = reader.metadata().file_metadata().key_value_metadata()?;
-    about.iter().find(|kv| kv.key == "flowlane.schema_version")?.value.clone()
+    about.iter().find(|kv| kv.key == SCHEMA_VERSION)?.value.clone()
 }

@@ -7,7 +7,7 @@ use super::{FILTERS, From, columns, counter, kind, metric, say_running, say_unsc
 use crate::cli::output::Span;
 use crate::cli::say;
 use clap::ValueEnum;
-use flowlane::query::{self, Anonymiser, At, Line, Metric, Scan, SeriesOptions, Timeline};
+use flowlane::query::{self, At, Line, Metric, Scan, SeriesOptions, Timeline};
 use std::process::ExitCode;
 
 /// Arguments of `flowlane series`.
@@ -77,9 +77,11 @@ pub(super) fn place(text: &str) -> Result<At, String> {
 /// Intervals that people read easily, seconds.
 const STEPS: [i64; 17] = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200];
 
-/// An interval of which there are about 60 in the time of the scan.
-fn step(scan: &Scan) -> i64 {
-    let seconds = scan.span().map_or(0, |(from, to)| to.saturating_sub(from) / 1_000_000);
+/// An interval of which there are about 60 in the time of the scan: of flows that count where they were, they may have begun
+/// long before what there is was received.
+fn step(scan: &Scan, at: At) -> i64 {
+    let span = if at == At::Received { scan.span() } else { scan.span_of_flows() };
+    let seconds = span.map_or(0, |(from, to)| to.saturating_sub(from) / 1_000_000);
     let days = || (seconds / 60 / 86_400 + 1) * 86_400;
     STEPS.into_iter().find(|step| seconds / step <= 60).unwrap_or_else(days)
 }
@@ -88,7 +90,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let group = columns(&args.group, true)?;
     let anonymiser = args.anonymous.anonymiser(&group)?;
     let scan = args.from.scan(&args.filter, Vec::new())?;
-    let seconds = args.every.map_or_else(|| step(&scan), |every| i64::try_from(every.seconds).unwrap_or(i64::MAX));
+    let seconds =
+        args.every.map_or_else(|| step(&scan, args.at), |every| i64::try_from(every.seconds).unwrap_or(i64::MAX));
     let options = SeriesOptions {
         interval_us: seconds.saturating_mul(1_000_000),
         at: args.at,
@@ -100,11 +103,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let (mut timeline, stats) = watched(&scan.watch, || query::series(&scan, &options, args.by, args.n, args.groups));
     if let Some(anonymiser) = &anonymiser {
-        for line in &mut timeline.groups {
-            for (text, _) in line.keys.iter_mut().zip(&group).filter(|(_, name)| Anonymiser::is_address(name)) {
-                *text = anonymiser.text(text);
-            }
-        }
+        timeline.groups.iter_mut().for_each(|line| anonymiser.texts(&group, &mut line.keys));
     }
     // A file takes one table.
     let both = args.from.is_read_by_people();
