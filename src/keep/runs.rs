@@ -1,6 +1,6 @@
 //! What the rows of a message share, in a hot segment: one entry a message.
 
-use super::segment::SEGMENT;
+use super::segment::{SEGMENT, SINCE};
 use crate::columns::{ColumnType, Run, RunMeta};
 use crate::sink::schema::SCHEMA;
 use crate::sink::{address, dictionary_type, io_error, map_type, texts_as};
@@ -118,9 +118,17 @@ impl Rows {
         self.batch.schema_ref()
     }
 
-    /// A column of the stream, by its place in the schema.
-    pub(super) fn column(&self, at: usize) -> &ArrayRef {
-        self.batch.column(at)
+    /// A column of the stream, by its place in the schema; times as such.
+    pub(super) fn column(&self, at: usize) -> ArrayRef {
+        let array = self.batch.column(at);
+        let since = self.schema().field(at).metadata().get(SINCE).and_then(|since| since.parse::<i64>().ok());
+        match (since, array.as_primitive_opt::<UInt32Type>()) {
+            (Some(since), Some(after)) => {
+                let time = |after: u32| since.wrapping_add(i64::from(after));
+                Arc::new(after.unary::<_, TimestampMicrosecondType>(time).with_timezone("UTC"))
+            }
+            _ => array.clone(),
+        }
     }
 
     /// What runs share, by name.
@@ -138,7 +146,7 @@ impl Rows {
             let own = self.schema().column_with_name(column.name);
             let array: ArrayRef = match (own, self.shared.column_by_name(column.name)) {
                 (Some((at, _)), _) if column.dictionary => texts_as(&dictionary_type(), self.batch.column(at).clone()),
-                (Some((at, _)), _) => widened(column.data_type, self.batch.column(at)),
+                (Some((at, _)), _) => widened(column.data_type, &self.column(at)),
                 (None, Some(texts)) if column.name == "exporter" => {
                     Arc::new(DictionaryArray::<Int32Type>::try_new(places.clone(), texts.clone()).map_err(io_error)?)
                 }
@@ -175,6 +183,7 @@ fn widened(wanted: ColumnType, array: &ArrayRef) -> ArrayRef {
         (ColumnType::I64, DataType::UInt8) => widen::<UInt8Type, Int64Type>(array),
         (ColumnType::I64, DataType::UInt16) => widen::<UInt16Type, Int64Type>(array),
         (ColumnType::I64, DataType::UInt32) => widen::<UInt32Type, Int64Type>(array),
+        (ColumnType::U16, DataType::UInt8) => widen::<UInt8Type, UInt16Type>(array),
         (ColumnType::U32 | ColumnType::Ip4, DataType::UInt8) => widen::<UInt8Type, UInt32Type>(array),
         (ColumnType::U32 | ColumnType::Ip4, DataType::UInt16) => widen::<UInt16Type, UInt32Type>(array),
         _ => array.clone(),

@@ -245,7 +245,7 @@ impl Open {
         let once = [n as u32];
         let source = |(column, field): (&Column, &FieldRef)| match column {
             Column::Nowhere => Source::Absent,
-            Column::Own(at) if is_all => Source::Rows(rows.column(*at).clone()),
+            Column::Own(at) if is_all => Source::Rows(rows.column(*at)),
             Column::Own(at) => Source::Rows(rows.column(*at).slice(hour.rows.start, n)),
             Column::Shared => match rows.shared(field.name()) {
                 Some(shared) => Source::Runs(shared.slice(hour.runs.start, hour.runs.len()), lengths),

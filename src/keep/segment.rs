@@ -11,11 +11,12 @@ use super::runs::{RUN, TOTAL, runs_of};
 use super::spare::{self, END};
 use super::sum;
 use crate::columns::arrow::array;
+use crate::columns::gather::{Loop, widest};
 use crate::columns::schema::SCHEMA_VERSION;
-use crate::columns::{AlignedBuf, Batch, Layout};
+use crate::columns::{AlignedBuf, Batch, ColumnType, Layout};
 use crate::sink::{EXTRA_COLUMNS, extras_map, io_error};
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Int64Type, UInt8Type, UInt16Type, UInt32Type};
+use arrow_array::types::{Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type};
 use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, PrimitiveArray, RecordBatch};
 use arrow_buffer::Buffer;
 use arrow_ipc::convert::try_fb_to_schema;
@@ -28,6 +29,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
+use std::ops::BitOr;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,12 +40,21 @@ pub(super) struct Segment {
     pub(super) path: PathBuf,
     pub(super) rows: u64,
     file: Growing,
+    // What its times count from.
+    since: Option<i64>,
     // Those of batches that were written.
     shapes: Vec<Shape>,
 }
 
 /// The key of a stream's metadata that says which segment it is of.
 pub(super) const SEGMENT: &str = "flowlane.segment";
+
+/// The key of a field's metadata that says what its times, in 32 bits, count from: microseconds.
+pub(super) const SINCE: &str = "flowlane.since";
+
+/// That is so long before the first message of the segment: flows are told of when they end, or after half an hour. The 32 bits
+/// reach another half hour behind it.
+const BEFORE_US: i64 = 40 * 60 * 1_000_000;
 
 /// What ends a stream.
 const EOS: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
@@ -58,7 +69,7 @@ impl Segment {
             Some((file, bytes)) => Growing::over(file, bytes),
             None => Growing::new(OpenOptions::new().write(true).create_new(true).open(&path)?),
         };
-        Ok(Self { id, path, rows: 0, file, shapes: Vec::new() })
+        Ok(Self { id, path, rows: 0, file, since: None, shapes: Vec::new() })
     }
 
     /// Whether somebody removed it.
@@ -73,7 +84,9 @@ impl Segment {
 
     /// Appends a batch as a stream. After an error the file ends with the last whole stream.
     pub(super) fn append(&mut self, batch: &Arc<Batch>) -> io::Result<()> {
-        let columns = Columns::of(batch).map_err(io_error)?;
+        let received = batch.runs().first().map_or(0, |run| run.meta.received_at.0);
+        let since = *self.since.get_or_insert(received.wrapping_sub(BEFORE_US));
+        let columns = Columns::of(batch, since).map_err(io_error)?;
         let is_known = |shape: &Shape| Arc::ptr_eq(&shape.layout, batch.layout()) && columns.are_like(&shape.columns);
         let at = match self.shapes.iter().position(is_known) {
             Some(at) => at,
@@ -81,7 +94,7 @@ impl Segment {
                 if self.shapes.len() >= SHAPES {
                     self.shapes.clear();
                 }
-                self.shapes.push(Shape::new(batch, &columns, self.id).map_err(io_error)?);
+                self.shapes.push(Shape::new(batch, &columns, self.id, since).map_err(io_error)?);
                 self.shapes.len() - 1
             }
         };
@@ -110,7 +123,7 @@ struct Shape {
 }
 
 impl Shape {
-    fn new(batch: &Arc<Batch>, columns: &Columns, segment: i64) -> Result<Self, ArrowError> {
+    fn new(batch: &Arc<Batch>, columns: &Columns, segment: i64, since: i64) -> Result<Self, ArrowError> {
         let field = |(place, array): (&Place, &ArrayRef)| {
             let kind = array.data_type().clone();
             let column = match place {
@@ -120,7 +133,10 @@ impl Shape {
             };
             let Some(def) = column.map(|column| column.def) else { return Field::new("", kind, true) };
             let key = def.extra_key.as_ref().map(|key| ("flowlane.element".to_string(), key.to_string()));
-            Field::new(&*def.name, kind, def.nullable).with_metadata(key.into_iter().collect::<HashMap<_, _>>())
+            let is_cut = def.data_type == ColumnType::Timestamp && kind == DataType::UInt32;
+            let since = is_cut.then(|| (SINCE.to_string(), since.to_string()));
+            let about: HashMap<_, _> = key.into_iter().chain(since).collect();
+            Field::new(&*def.name, kind, def.nullable).with_metadata(about)
         };
         let fields: Vec<Field> = columns.places.iter().zip(&columns.arrays).map(field).collect();
         let about = [
@@ -158,7 +174,7 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(batch: &Arc<Batch>) -> Result<Self, ArrowError> {
+    fn of(batch: &Arc<Batch>, since: i64) -> Result<Self, ArrowError> {
         let (mut places, mut arrays) = (Vec::new(), Vec::new());
         let (mut extras, mut more) = (0, Vec::new());
         for (index, column) in batch.columns().enumerate() {
@@ -170,7 +186,7 @@ impl Columns {
                 }
             }
             let array = array(batch, index, column)?;
-            let array = if column.def.extra_key.is_none() { narrow(array) } else { array };
+            let array = if column.def.extra_key.is_none() { narrow(array, since) } else { array };
             // A column that no row has is left out, like those that the layout lacks.
             if column.def.nullable && array.null_count() == array.len() {
                 continue;
@@ -193,33 +209,75 @@ impl Columns {
     }
 }
 
-/// Numbers in as few bytes as all of them fit.
-fn narrow(array: ArrayRef) -> ArrayRef {
+/// Numbers in as few bytes as all of them fit; times as what they are after `since`.
+fn narrow(array: ArrayRef, since: i64) -> ArrayRef {
     if let Some(wide) = array.as_primitive_opt::<Int64Type>() {
-        let all = wide.values().iter().fold(0, |all, n| all | n.cast_unsigned());
-        return match all {
+        return match widest(Bits(wide.values(), |n: i64| n)).cast_unsigned() {
             0..=0xff => narrowed::<_, UInt8Type>(wide, |n| n as u8),
             0x100..=0xffff => narrowed::<_, UInt16Type>(wide, |n| n as u16),
             0x1_0000..=0xffff_ffff => narrowed::<_, UInt32Type>(wide, |n| n as u32),
             _ => array,
         };
     }
+    if let Some(wide) = array.as_primitive_opt::<TimestampMicrosecondType>() {
+        let after = |time: i64| time.wrapping_sub(since).cast_unsigned();
+        return match widest(Bits(wide.values(), after)) {
+            0..=0xffff_ffff => narrowed::<_, UInt32Type>(wide, |time| after(time) as u32),
+            _ => array,
+        };
+    }
     if let Some(wide) = array.as_primitive_opt::<UInt32Type>() {
-        return match wide.values().iter().fold(0, |all, n| all | n) {
+        return match widest(Bits(wide.values(), |n| n)) {
             0..=0xff => narrowed::<_, UInt8Type>(wide, |n| n as u8),
             0x100..=0xffff => narrowed::<_, UInt16Type>(wide, |n| n as u16),
+            _ => array,
+        };
+    }
+    if let Some(wide) = array.as_primitive_opt::<UInt16Type>() {
+        return match widest(Bits(wide.values(), |n| n)) {
+            0..=0xff => narrowed::<_, UInt8Type>(wide, |n| n as u8),
             _ => array,
         };
     }
     array
 }
 
+/// The bits that any of some numbers has.
+struct Bits<'a, W, F>(&'a [W], F);
+
+impl<W: Copy, N: BitOr<Output = N> + Default, F: Fn(W) -> N> Loop for Bits<'_, W, F> {
+    type Result = N;
+
+    #[inline(always)]
+    fn run(self) -> N {
+        self.0.iter().fold(N::default(), |all, n| all | (self.1)(*n))
+    }
+}
+
 fn narrowed<W: ArrowPrimitiveType, N: ArrowPrimitiveType>(
     wide: &PrimitiveArray<W>,
     cut: impl Fn(W::Native) -> N::Native,
 ) -> ArrayRef {
-    let values: Vec<N::Native> = wide.values().iter().map(|n| cut(*n)).collect();
+    let mut values = vec![N::Native::default(); wide.len()];
+    widest(Cut { from: wide.values(), to: &mut values, cut });
     Arc::new(PrimitiveArray::<N>::new(values.into(), wide.nulls().cloned()))
+}
+
+struct Cut<'a, W, N, F> {
+    from: &'a [W],
+    to: &'a mut [N],
+    cut: F,
+}
+
+impl<W: Copy, N, F: Fn(W) -> N> Loop for Cut<'_, W, N, F> {
+    type Result = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (slot, n) in self.to.iter_mut().zip(self.from) {
+            *slot = (self.cut)(*n);
+        }
+    }
 }
 
 /// How a segment ends.

@@ -2,6 +2,10 @@ use super::layout::{HOUR_US, hot_folder, segments};
 use super::*;
 use crate::columns::{Batch, Timestamp};
 use crate::decode::{Config, Decoder};
+use arrow_array::cast::AsArray;
+use arrow_array::types::TimestampMicrosecondType;
+use arrow_schema::{DataType, Schema};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -492,4 +496,51 @@ fn numbers_in_fewer_bytes_are_read_as_they_were() {
     assert_eq!(sources(&scratch.0), expected);
     store.finish().expect("sealed");
     assert_eq!(sources(&scratch.0), expected);
+}
+
+/// A batch of a v5 flow that began so long before its message, which was received at the hour.
+fn begun(ago_ms: u32) -> Arc<Batch> {
+    let uptime = 100_000_000u32;
+    let mut bytes = vec![0; 24 + 48];
+    bytes[1] = 5;
+    bytes[3] = 1;
+    bytes[4..8].copy_from_slice(&uptime.to_be_bytes());
+    bytes[8..12].copy_from_slice(&((HOUR / 1_000_000) as u32).to_be_bytes());
+    bytes[48..52].copy_from_slice(&(uptime - ago_ms).to_be_bytes());
+    bytes[52..56].copy_from_slice(&uptime.to_be_bytes());
+    let mut decoder = Decoder::new(Config::default());
+    decoder.decode(&bytes, SocketAddr::from(([192, 0, 2, 1], 2055)), Timestamp(HOUR));
+    Arc::new(decoder.flush().pop().expect("a batch"))
+}
+
+#[test]
+fn times_in_half_the_bytes_are_read_as_they_were() {
+    let scratch = Scratch::new("times");
+    let mut store = Store::open(&scratch.0, options("a")).expect("a store");
+    // From the second but last on they are before what the others count from.
+    let ago: [u32; 5] = [0, 1_000, 39 * 60_000, 41 * 60_000, 20 * 3_600_000];
+    ago.iter().for_each(|ago| store.write(&begun(*ago)).expect("written"));
+    let (_, path) = segments(&hot_folder(&scratch.0, "a")).expect("segments").pop().expect("one");
+    let kinds = segment::Contents::of(&path).expect("a segment").schemas;
+    let narrow =
+        |schema: &Arc<Schema>| schema.field_with_name("flow_start").is_ok_and(|f| *f.data_type() == DataType::UInt32);
+    assert_eq!(kinds.iter().map(narrow).collect::<Vec<_>>(), [true, false]);
+    let expected: Vec<i64> = ago.iter().map(|ago| HOUR - i64::from(*ago) * 1000).collect();
+    let starts = |batch: &RecordBatch| {
+        let starts = batch.column_by_name("flow_start").expect("a column").clone();
+        starts.as_primitive::<TimestampMicrosecondType>().values().to_vec()
+    };
+    let mut hot = Vec::new();
+    read_segment(&path, |batch| {
+        hot.extend(starts(&batch));
+        Ok(())
+    })
+    .expect("read");
+    assert_eq!(hot, expected);
+    store.finish().expect("sealed");
+    let sealed = sealed_files(&scratch.0).expect("files").0.pop().expect("one").path;
+    let file = fs::File::open(sealed).expect("a file");
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("Parquet").build().expect("a reader");
+    let read: Vec<i64> = reader.flat_map(|batch| starts(&batch.expect("rows"))).collect();
+    assert_eq!(read, expected);
 }

@@ -4,6 +4,7 @@ use zerocopy::IntoBytes;
 
 /// Numbers that are packed at once: so many of any width end on a whole byte.
 pub(super) const GROUP: usize = 32;
+const PAIRS: usize = GROUP / 2;
 
 /// Bits that the greatest of some numbers needs.
 #[inline]
@@ -12,10 +13,14 @@ pub(super) fn width(greatest: u32) -> u8 {
 }
 
 /// Appends 32 numbers of at most `width` bits: `4 * width` bytes.
-#[inline]
+///
+/// Two of them become one first, in vectors where the caller has some; then half as many are left to be put together.
+#[inline(always)]
 pub(super) fn pack(out: &mut Vec<u8>, numbers: &[u32; GROUP], width: u8) {
     if let Some(pack) = PACK.get(usize::from(width)) {
-        pack(out, numbers);
+        let two: [u64; PAIRS] = zerocopy::transmute!(*numbers);
+        let first_low = |two: u64| if cfg!(target_endian = "big") { two.rotate_left(32) } else { two };
+        pack(out, &two.map(first_low).map(|two| two & u64::from(u32::MAX) | two >> 32 << width));
     }
 }
 
@@ -49,30 +54,30 @@ pub(super) fn pack_wide(out: &mut Vec<u8>, numbers: &[u64; GROUP], width: u8) {
     }
 }
 
-/// One function a width, whose shifts and places are constants.
-fn pack_of<const WIDTH: usize>(out: &mut Vec<u8>, numbers: &[u32; GROUP]) {
-    let mut words = [0u32; GROUP];
+/// One function a width, whose shifts and places are constants: numbers of twice as many bits, half as many.
+fn pack_of<const WIDTH: usize>(out: &mut Vec<u8>, pairs: &[u64; PAIRS]) {
+    let mut words = [0u64; PAIRS];
     macro_rules! put {
         ($($i:literal)*) => { $({
-            let (word, shift) = ($i * WIDTH / 32, $i * WIDTH % 32);
+            let (word, shift) = ($i * 2 * WIDTH / 64, $i * 2 * WIDTH % 64);
             if WIDTH > 0 {
-                words[word] |= numbers[$i] << shift;
+                words[word] |= pairs[$i] << shift;
             }
-            if shift + WIDTH > 32 {
-                words[word + 1] |= numbers[$i] >> (32 - shift);
+            if shift + 2 * WIDTH > 64 {
+                words[word + 1] |= pairs[$i] >> (64 - shift);
             }
         })* };
     }
-    put!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
+    put!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
     if cfg!(target_endian = "big") {
         words.iter_mut().for_each(|word| *word = word.to_le());
     }
-    if let Some(words) = words.get(..WIDTH) {
-        out.extend_from_slice(words.as_bytes());
+    if let Some(bytes) = words.as_bytes().get(..4 * WIDTH) {
+        out.extend_from_slice(bytes);
     }
 }
 
-type Pack = fn(&mut Vec<u8>, &[u32; GROUP]);
+type Pack = fn(&mut Vec<u8>, &[u64; PAIRS]);
 
 macro_rules! widths {
     ($($width:literal)*) => { [$(pack_of::<$width>),*] };

@@ -18,16 +18,22 @@ pub(super) trait Number: Copy + PartialEq + Default {
 
     /// Appends a block; `before` is the number before its first.
     fn block(out: &mut Vec<u8>, before: Self, numbers: &[Self; BLOCK]);
+
+    /// The same, of numbers none of which are 2^31 or more apart: 32 bits of each are enough.
+    fn near_block(out: &mut Vec<u8>, before: Self, numbers: &[Self; BLOCK]);
 }
 
-/// Appends all numbers.
-pub(super) fn encode<T: Number>(out: &mut Vec<u8>, numbers: &[T]) {
-    widest(Encode { out, numbers });
+/// Appends all numbers, which stand between these, if that is known.
+pub(super) fn encode<T: Number>(out: &mut Vec<u8>, numbers: &[T], bounds: Option<(T, T)>) {
+    let far = |(least, most): (T, T)| most.signed().wrapping_sub(least.signed()).cast_unsigned() >> 31;
+    let is_near = bounds.is_some_and(|bounds| far(bounds) == 0);
+    widest(Encode { out, numbers, is_near });
 }
 
 struct Encode<'a, T> {
     out: &'a mut Vec<u8>,
     numbers: &'a [T],
+    is_near: bool,
 }
 
 impl<T: Number> Loop for Encode<'_, T> {
@@ -35,12 +41,15 @@ impl<T: Number> Loop for Encode<'_, T> {
 
     #[inline(always)]
     fn run(self) {
-        all(self.out, self.numbers);
+        match self.is_near {
+            true => all::<T, true>(self.out, self.numbers),
+            false => all::<T, false>(self.out, self.numbers),
+        }
     }
 }
 
 #[inline(always)]
-fn all<T: Number>(out: &mut Vec<u8>, numbers: &[T]) {
+fn all<T: Number, const NEAR: bool>(out: &mut Vec<u8>, numbers: &[T]) {
     let first = numbers.first().copied().unwrap_or_default();
     for n in [BLOCK, PARTS, numbers.len()] {
         varint(out, n as u64);
@@ -49,7 +58,7 @@ fn all<T: Number>(out: &mut Vec<u8>, numbers: &[T]) {
     let (mut before, rest) = (first, numbers.get(1..).unwrap_or(&[]));
     let (blocks, rest) = rest.as_chunks::<BLOCK>();
     for block in blocks {
-        T::block(out, before, block);
+        one::<T, NEAR>(out, before, block);
         before = block[BLOCK - 1];
     }
     if let Some(&last) = rest.last() {
@@ -57,9 +66,15 @@ fn all<T: Number>(out: &mut Vec<u8>, numbers: &[T]) {
         let mut block = [last; BLOCK];
         block.iter_mut().zip(rest).for_each(|(slot, n)| *slot = *n);
         let start = out.len();
-        T::block(out, before, &block);
+        one::<T, NEAR>(out, before, &block);
         cut(out, start, rest.len());
     }
+}
+
+/// A function given as an argument would not be made of vectors.
+#[inline(always)]
+fn one<T: Number, const NEAR: bool>(out: &mut Vec<u8>, before: T, numbers: &[T; BLOCK]) {
+    if NEAR { T::near_block(out, before, numbers) } else { T::block(out, before, numbers) }
 }
 
 /// Takes away the parts of a last block that no number stands in.
@@ -85,6 +100,11 @@ impl Number for u32 {
             differences[i] = numbers[i].wrapping_sub(numbers[i - 1]).cast_signed();
         }
         narrow(out, &differences);
+    }
+
+    #[inline(always)]
+    fn near_block(out: &mut Vec<u8>, before: Self, numbers: &[Self; BLOCK]) {
+        Self::block(out, before, numbers);
     }
 }
 
@@ -112,6 +132,11 @@ impl Number for i64 {
         let widths = |part: &[u64; GROUP]| (u64::BITS - part.iter().fold(0, |all, n| all | n).leading_zeros()) as u8;
         out.extend(parts.iter().map(widths));
         parts.iter().for_each(|part| pack_wide(out, part, widths(part)));
+    }
+
+    #[inline(always)]
+    fn near_block(out: &mut Vec<u8>, before: Self, numbers: &[Self; BLOCK]) {
+        u32::block(out, before as u32, &numbers.map(|n| n as u32));
     }
 }
 
@@ -158,5 +183,10 @@ impl Number for u64 {
     #[inline(always)]
     fn block(out: &mut Vec<u8>, before: Self, numbers: &[Self; BLOCK]) {
         i64::block(out, before.cast_signed(), &numbers.map(u64::cast_signed));
+    }
+
+    #[inline(always)]
+    fn near_block(out: &mut Vec<u8>, before: Self, numbers: &[Self; BLOCK]) {
+        u32::block(out, before as u32, &numbers.map(|n| n as u32));
     }
 }

@@ -12,6 +12,7 @@ use arrow_schema::DataType;
 use parquet::basic::Encoding;
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnDescPtr;
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::mem::take;
@@ -39,8 +40,7 @@ pub(super) struct Integers<T> {
     values: Vec<T>,
     runs: Vec<(T, u32)>,
     // Those of runs.
-    dictionary: Vec<T>,
-    places: HashMap<T, u32, foldhash::fast::FixedState>,
+    dictionary: Dictionary<T>,
     bounds: Option<(T, T)>,
 }
 
@@ -52,8 +52,7 @@ impl<T: Integer> Integers<T> {
             levels: Levels::default(),
             values: Vec::new(),
             runs: Vec::new(),
-            dictionary: Vec::new(),
-            places: HashMap::default(),
+            dictionary: Dictionary::default(),
             bounds: None,
         }
     }
@@ -68,7 +67,8 @@ impl<T: Integer> Integers<T> {
             self.levels.clear();
             return self.chunk.absent(rows);
         }
-        let mut body = Vec::with_capacity((rows - nulls) * size_of::<T>() / 2 + 64);
+        // More than any page takes: growing costs a copy.
+        let mut body = Vec::with_capacity((rows - nulls) * size_of::<T>() + rows / 4 + 256);
         if self.nullable {
             self.levels.encode(&mut body);
         }
@@ -84,7 +84,7 @@ impl<T: Integer> Integers<T> {
             self.runs(&mut body);
             Encoding::RLE_DICTIONARY
         } else {
-            delta::encode(&mut body, &self.values);
+            delta::encode(&mut body, &self.values, bounds);
             self.values.clear();
             Encoding::DELTA_BINARY_PACKED
         };
@@ -96,25 +96,72 @@ impl<T: Integer> Integers<T> {
         self.chunk.page(&body, encoding, rows, nulls, bounds)
     }
 
+    /// Rows of one value, after others of runs.
+    fn one_run(&mut self, value: T, rows: usize) -> Result<()> {
+        let mut left = rows;
+        while left > 0 {
+            let n = left.min(PAGE_ROWS - self.levels.rows.min(PAGE_ROWS - 1));
+            self.levels.present(n);
+            match self.runs.last_mut() {
+                Some(last) if last.0 == value => last.1 += n as u32,
+                _ => self.runs.push((value, n as u32)),
+            }
+            if self.levels.rows >= PAGE_ROWS {
+                self.flush()?;
+            }
+            left -= n;
+        }
+        Ok(())
+    }
+
     /// The runs of a page, as places in the dictionary.
     fn runs(&mut self, body: &mut Vec<u8>) {
         let mut runs = take(&mut self.runs);
-        let places: Vec<(u32, u32)> = runs
-            .iter()
-            .map(|&(value, rows)| {
-                let dictionary = &mut self.dictionary;
-                let place = *self.places.entry(value).or_insert_with(|| {
-                    dictionary.push(value);
-                    dictionary.len() as u32 - 1
-                });
-                (place, rows)
-            })
-            .collect();
-        let width = hybrid::key_width(self.dictionary.len());
+        let places: Vec<(u32, u32)> = runs.iter().map(|&(value, rows)| (self.dictionary.place(value), rows)).collect();
+        let width = hybrid::key_width(self.dictionary.values.len());
         body.push(width);
         places.iter().for_each(|&(place, rows)| hybrid::run(body, place, rows, width));
         runs.clear();
         self.runs = runs;
+    }
+}
+
+/// Values that stand in a dictionary.
+struct Dictionary<T> {
+    values: Vec<T>,
+    // From the first on that is less than one before it: most are times and sequences, which grow.
+    places: Option<HashMap<T, u32, foldhash::fast::FixedState>>,
+}
+
+impl<T> Default for Dictionary<T> {
+    fn default() -> Self {
+        Self { values: Vec::new(), places: None }
+    }
+}
+
+impl<T: Integer> Dictionary<T> {
+    fn place(&mut self, value: T) -> u32 {
+        let next = self.values.len() as u32;
+        let place = match &mut self.places {
+            Some(places) => *places.entry(value).or_insert(next),
+            None => match self.values.last().map(|last| value.cmp(last)) {
+                None | Some(Ordering::Greater) => next,
+                Some(Ordering::Equal) => next - 1,
+                Some(Ordering::Less) => match self.values.binary_search(&value) {
+                    Ok(place) => place as u32,
+                    Err(_) => {
+                        let mut places: HashMap<_, _, _> = self.values.iter().copied().zip(0..).collect();
+                        places.insert(value, next);
+                        self.places = Some(places);
+                        next
+                    }
+                },
+            },
+        };
+        if place == next {
+            self.values.push(value);
+        }
+        place
     }
 }
 
@@ -162,6 +209,11 @@ impl<T: Integer> Column for Integers<T> {
             return Err(foreign(array));
         }
         let is_rows = !self.values.is_empty();
+        if let (Some(&value), false) = (values.first(), is_rows)
+            && values.iter().all(|other| *other == value)
+        {
+            return self.one_run(value, total);
+        }
         for (&value, &n) in values.iter().zip(rows) {
             self.levels.present(n as usize);
             match self.runs.last_mut() {
@@ -185,14 +237,15 @@ impl<T: Integer> Column for Integers<T> {
     }
 
     fn bytes(&self) -> usize {
-        self.chunk.bytes() + (self.values.len() + self.dictionary.len() * 3) * size_of::<T>()
+        self.chunk.bytes() + (self.values.len() + self.dictionary.values.len() * 3) * size_of::<T>()
     }
 
     fn finish(mut self: Box<Self>) -> Result<Finished> {
         self.flush()?;
-        let mut dictionary = Vec::with_capacity(self.dictionary.len() * size_of::<T>());
-        self.dictionary.iter().for_each(|n| dictionary.extend_from_slice(n.plain().as_ref()));
-        let dictionary = (!self.dictionary.is_empty()).then_some((dictionary, self.dictionary.len()));
+        let values = &self.dictionary.values;
+        let mut dictionary = Vec::with_capacity(values.len() * size_of::<T>());
+        values.iter().for_each(|n| dictionary.extend_from_slice(n.plain().as_ref()));
+        let dictionary = (!values.is_empty()).then_some((dictionary, values.len()));
         let bounds = self.bounds;
         self.chunk.finish(dictionary, |nulls| bounds.map(|(least, most)| T::statistics(least, most, nulls)))
     }
@@ -201,6 +254,29 @@ impl<T: Integer> Column for Integers<T> {
 fn expand<T: Copy>(values: &mut Vec<T>, runs: &mut Vec<(T, u32)>) {
     for (value, n) in runs.drain(..) {
         values.extend(std::iter::repeat_n(value, n as usize));
+    }
+}
+
+/// Appends numbers that take fewer bytes.
+fn widen<N: Copy, T: From<N> + Default + Copy>(values: &mut Vec<T>, numbers: &[N]) {
+    let from = values.len();
+    values.resize(from + numbers.len(), T::default());
+    widest(Widen { from: numbers, to: values.get_mut(from..).unwrap_or(&mut []) });
+}
+
+struct Widen<'a, N, T> {
+    from: &'a [N],
+    to: &'a mut [T],
+}
+
+impl<N: Copy, T: From<N>> Loop for Widen<'_, N, T> {
+    type Result = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (slot, n) in self.to.iter_mut().zip(self.from) {
+            *slot = T::from(*n);
+        }
     }
 }
 
@@ -222,18 +298,14 @@ impl<T: Ord + Copy> Loop for Bounds<'_, T> {
 
 #[inline(always)]
 fn side_by_side<T: Ord + Copy>(values: &[T]) -> Option<(T, T)> {
-    const SIDE: usize = 16;
     let first = *values.first()?;
-    let (mut least, mut most) = ([first; SIDE], [first; SIDE]);
-    let (chunks, rest) = values.as_chunks::<SIDE>();
-    for chunk in chunks {
-        for i in 0..SIDE {
-            least[i] = least[i].min(chunk[i]);
-            most[i] = most[i].max(chunk[i]);
-        }
+    // Two plain folds in one loop: that becomes vectors, several at a time; arrays of so many leasts do not.
+    let (mut least, mut most) = (first, first);
+    for &n in values {
+        least = least.min(n);
+        most = most.max(n);
     }
-    let all = |values: &[T; SIDE], pick: fn(T, T) -> T| values.iter().chain(rest).copied().fold(values[0], pick);
-    Some((all(&least, T::min), all(&most, T::max)))
+    Some((least, most))
 }
 
 fn bounds<T: Ord + Copy>(mut values: impl Iterator<Item = T>) -> Option<(T, T)> {
@@ -252,11 +324,9 @@ impl Integer for u32 {
 
     fn extend(values: &mut Vec<Self>, array: &ArrayRef, from: usize, to: usize) -> bool {
         match array.data_type() {
-            DataType::UInt8 => {
-                values.extend(array.as_primitive::<UInt8Type>().values()[from..to].iter().map(|n| u32::from(*n)))
-            }
+            DataType::UInt8 => widen(values, &array.as_primitive::<UInt8Type>().values()[from..to]),
             DataType::UInt16 => {
-                values.extend(array.as_primitive::<UInt16Type>().values()[from..to].iter().map(|n| u32::from(*n)));
+                widen(values, &array.as_primitive::<UInt16Type>().values()[from..to]);
             }
             DataType::UInt32 => values.extend_from_slice(&array.as_primitive::<UInt32Type>().values()[from..to]),
             _ => return false,
@@ -277,13 +347,13 @@ impl Integer for i64 {
     fn extend(values: &mut Vec<Self>, array: &ArrayRef, from: usize, to: usize) -> bool {
         match array.data_type() {
             DataType::UInt8 => {
-                values.extend(array.as_primitive::<UInt8Type>().values()[from..to].iter().map(|n| i64::from(*n)));
+                widen(values, &array.as_primitive::<UInt8Type>().values()[from..to]);
             }
             DataType::UInt16 => {
-                values.extend(array.as_primitive::<UInt16Type>().values()[from..to].iter().map(|n| i64::from(*n)));
+                widen(values, &array.as_primitive::<UInt16Type>().values()[from..to]);
             }
             DataType::UInt32 => {
-                values.extend(array.as_primitive::<UInt32Type>().values()[from..to].iter().map(|n| i64::from(*n)));
+                widen(values, &array.as_primitive::<UInt32Type>().values()[from..to]);
             }
             DataType::Int64 => values.extend_from_slice(&array.as_primitive::<Int64Type>().values()[from..to]),
             DataType::Timestamp(..) => match array.as_primitive_opt::<TimestampMicrosecondType>() {
