@@ -248,8 +248,11 @@ fn a_disk_that_is_full_or_read_only_costs_the_rows_of_that_time_and_not_the_serv
     while file.write_all(&[0; 1 << 16]).is_ok() {}
     while file.write_all(&[0; 512]).is_ok() {}
     drop(file);
-    // More than the room that the segment asked for ahead.
-    send(port, &mut next, Duration::from_millis(2000));
+    // Several times what the room that the segment asked for ahead holds, however long it takes.
+    let enough = next + 120_000;
+    while next < enough {
+        send(port, &mut next, Duration::from_millis(100));
+    }
     std::thread::sleep(LAST);
     // Room again.
     std::fs::remove_file(&filler).expect("removed");
