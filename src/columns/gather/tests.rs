@@ -227,6 +227,30 @@ fn records_that_end_at_the_end_of_memory() {
     }
 }
 
+/// Fields that no number holds, as bytes, at each offset of records at the end of memory.
+fn bytes_of<const N: usize>(page: &Page) {
+    for stride in [N, N + 1, 31, 40] {
+        for n in 0..=70usize {
+            let (records, starts) = (page.end(n * stride), starts(n, stride));
+            for rel in 0..=stride - N {
+                let (mut strided, mut listed) = (vec![[0; N]; n], vec![[0; N]; n]);
+                scalar::bytes(Strided::new(records, stride), rel, &mut strided);
+                scalar::bytes(Listed { bytes: records, starts: &starts }, rel, &mut listed);
+                let expected: Vec<&[u8]> = starts.iter().map(|&at| &records[at as usize + rel..][..N]).collect();
+                assert!(strided.iter().eq(&expected) && listed.iter().eq(&expected), "{N} of {stride} at {rel}, {n}");
+            }
+        }
+    }
+}
+
+#[test]
+fn bytes_that_are_no_numbers() {
+    let page = Page::new();
+    bytes_of::<6>(&page);
+    bytes_of::<12>(&page);
+    bytes_of::<16>(&page);
+}
+
 #[test]
 fn starts_in_any_order_and_past_the_end() {
     let bytes = noise(400);
