@@ -83,7 +83,7 @@ struct Args {
     #[arg(long, value_name = "RATE", value_parser = values::rate, conflicts_with = "datagrams_per_second",
         help_heading = "How fast")]
     rate: Option<Pace>,
-    /// Datagrams a second
+    /// Datagrams a second, counted before loss and duplication
     #[arg(long, value_name = "RATE", value_parser = values::datagrams, help_heading = "How fast")]
     datagrams_per_second: Option<Pace>,
     /// Datagrams back to back before the next wait [default: few]
@@ -98,12 +98,13 @@ struct Args {
     /// Hand the kernel trains of datagrams of equal length (UDP_SEGMENT): faster
     #[arg(long, help_heading = "How fast")]
     gso: bool,
-    /// Sending threads
+    /// Sending threads, each with exporters and troubles of its own: what is lost depends on how many there are
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024),
         help_heading = "How fast")]
     threads: u32,
 
-    /// Number so many messages and do not send them, like 1% or 0.01; a receiver must count the gaps
+    /// Number so many messages and do not send them, like 1% or 0.01; a receiver must count the gaps. With reordering and duplication
+    /// at most 100% together
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = values::share, help_heading = "Trouble")]
     loss: f64,
     /// Send so many messages after their successor
