@@ -134,25 +134,13 @@ impl AlignedBuf {
 /// Bytes of a short field that are copied at once.
 const CHUNK: usize = 32;
 
-/// In registers: the compiler would make it one with [`copy`], a call.
+/// In registers: as slices they would be copied by a call.
 #[inline(always)]
 fn copy_chunk(from: &[u8; CHUNK], to: &mut [u8; CHUNK]) {
     let halves = (from.as_chunks::<16>().0, to.as_chunks_mut::<16>().0);
     if let ([low, high], [first, second]) = halves {
         let (low, high) = (u128::from_ne_bytes(*low), u128::from_ne_bytes(*high));
         (*first, *second) = (low.to_ne_bytes(), high.to_ne_bytes());
-    }
-}
-
-/// False where there are no `len` bytes on either side.
-#[cold]
-fn copy(from: &[u8], start: usize, to: &mut [u8], len: usize) -> bool {
-    match (from.get(start..).and_then(|from| from.get(..len)), to.get_mut(..len)) {
-        (Some(from), Some(to)) => {
-            to.copy_from_slice(from);
-            true
-        }
-        _ => false,
     }
 }
 
@@ -308,10 +296,18 @@ impl VarBuf {
     /// Appends fields of `bytes` by their starts and lengths; false, and nothing is appended, where one is not there or
     /// they are more than the bytes.
     pub(crate) fn append(&mut self, bytes: &[u8], fields: &[(u32, u32)]) -> bool {
-        let before = self.len();
-        let short = self.append_short(bytes, fields);
-        let rest = fields.get(short..).unwrap_or(&[]);
-        let done = rest.is_empty() || self.append_any(bytes, rest);
+        let (before, most) = (self.len(), self.data.len() + bytes.len());
+        let mut rest = fields;
+        loop {
+            rest = self.append_short(bytes, rest);
+            let Some((&(start, len), others)) = rest.split_first() else { break };
+            // A long one, or one near the end of the bytes.
+            let field = bytes.get(start as usize..).and_then(|from| from.get(..len as usize));
+            let Some(field) = field.filter(|_| self.data.len() <= most) else { break };
+            self.push(field);
+            rest = others;
+        }
+        let done = rest.is_empty() && self.data.len() <= most;
         if !done {
             self.truncate(before);
         }
@@ -319,8 +315,8 @@ impl VarBuf {
     }
 
     /// Appends the first of some fields, as many as are short and not at the end of the bytes: nearly always all. They have room
-    /// without a look at their lengths.
-    fn append_short(&mut self, bytes: &[u8], fields: &[(u32, u32)]) -> usize {
+    /// without a look at their lengths. Gives the others.
+    fn append_short<'f>(&mut self, bytes: &[u8], fields: &'f [(u32, u32)]) -> &'f [(u32, u32)] {
         if self.offsets.is_empty() {
             self.offsets.extend(&0i32.to_ne_bytes());
         }
@@ -340,35 +336,7 @@ impl VarBuf {
         }
         self.data.advance(at);
         self.offsets.advance(4 * done);
-        done
-    }
-
-    /// Appends fields of any length.
-    fn append_any(&mut self, bytes: &[u8], fields: &[(u32, u32)]) -> bool {
-        let first = self.data.len();
-        let total = fields.iter().fold(0usize, |all, &(_, len)| all.saturating_add(len as usize));
-        if total > bytes.len() {
-            return false;
-        }
-        let mut to = self.data.spare(total + CHUNK);
-        let (ends, _) = self.offsets.spare(4 * fields.len()).as_chunks_mut::<4>();
-        let mut at = 0;
-        for (&(start, len), end) in fields.iter().zip(ends) {
-            let (start, len) = (start as usize, len as usize);
-            let from = bytes.get(start..).and_then(<[u8]>::first_chunk);
-            if let (Some(from), Some(chunk), true) = (from, to.first_chunk_mut(), len <= CHUNK) {
-                copy_chunk(from, chunk);
-            } else if !copy(bytes, start, to, len) {
-                return false;
-            }
-            let Some((_, rest)) = to.split_at_mut_checked(len) else { return false };
-            to = rest;
-            at += len;
-            *end = ((first + at) as i32).to_ne_bytes();
-        }
-        self.data.advance(at);
-        self.offsets.advance(4 * fields.len());
-        true
+        fields.get(done..).unwrap_or(&[])
     }
 
     /// Whether the values from `first` on are ASCII without a NUL.

@@ -92,8 +92,9 @@ impl Receiver {
         Self { ring, ..self }
     }
 
-    /// Takes what a socket has, at most [`BURST`](super::BURST) messages, and as many of long ones (trains) as a cache holds; where none has anything, waits up to
-    /// `timeout` for the first (zero: not at all; otherwise a millisecond at least).
+    /// Takes what a socket has, at most [`BURST`](super::BURST) messages, and of long ones (trains) as many as a cache
+    /// holds; where none has anything, waits up to `timeout` for the first (zero: not at all; otherwise a millisecond at
+    /// least).
     ///
     /// The burst is empty when the time is over, when a signal came, and when all that came was an error of the
     /// network's: the caller looks at its clock and its stop flag, and calls again.
@@ -102,7 +103,11 @@ impl Receiver {
     /// Those after which the socket is of no use.
     pub fn receive(&mut self, timeout: Duration) -> io::Result<Burst<'_>> {
         let result = match self.slots.as_mut_slice() {
-            [slot] => slot.receive(&mut self.ring, timeout).map(|full| self.idle = usize::from(!full)),
+            [slot] => {
+                let full = slot.receive(&mut self.ring, timeout);
+                self.idle = usize::from(!matches!(full, Ok(true)));
+                full.map(drop)
+            }
             _ => self.receive_in_turn(timeout),
         };
         if let Err(error) = result {
@@ -163,6 +168,7 @@ impl Receiver {
             return Ok(());
         }
         self.poll.wait(self.slots.iter().map(Slot::socket), timeout)?;
+        self.idle = 0;
         self.ask_each().map(drop)
     }
 
@@ -196,8 +202,7 @@ impl Slot {
         self.group.sockets[self.index].as_fd()
     }
 
-    /// One call of the kernel: the socket's own timeout does the waiting.
-    /// Says whether as many came as were asked for.
+    /// One call of the kernel: the socket's own timeout does the waiting. Says whether as many came as were asked for.
     fn receive(&mut self, ring: &mut Ring, timeout: Duration) -> io::Result<bool> {
         let wait = !timeout.is_zero();
         if wait && self.timeout != Some(timeout) {

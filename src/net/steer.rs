@@ -227,3 +227,136 @@ impl Program {
 /// Drops every datagram: what each socket of a group starts with, until all of them are bound.
 pub(super) const CLOSED: [socket2::SockFilter; 1] =
     [socket2::SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0)];
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::net::owner;
+    use std::collections::{BTreeMap, HashSet};
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    /// Runs a classic BPF program of the operations that steering uses over an IP header and a payload.
+    fn interpret(program: &[libc::sock_filter], header: &[u8], payload: &[u8]) -> u32 {
+        let (mut a, mut x, mut stored, mut at) = (0u32, 0u32, 0u32, 0);
+        // The headers, or the payload: None past its end.
+        let load = |k: u32, len: usize| {
+            let offset = k.wrapping_sub(libc::SKF_NET_OFF as u32) as usize;
+            let (bytes, from) = if k.cast_signed() < 0 { (header, offset) } else { (payload, k as usize) };
+            let bytes = bytes.get(from..from + len)?;
+            Some(bytes.iter().fold(0u32, |value, byte| value << 8 | u32::from(*byte)))
+        };
+        loop {
+            let op = &program[at];
+            at += 1;
+            let loaded = match op.code {
+                0x30 => load(op.k, 1),
+                0x20 => load(op.k, 4),
+                0x28 => load(op.k, 2),
+                0x48 => load(op.k.wrapping_add(x), 2),
+                0xb1 => load(op.k, 1),
+                _ => Some(0),
+            };
+            let Some(loaded) = loaded else { return 0 };
+            match op.code {
+                0x30 | 0x20 | 0x28 | 0x48 => a = loaded,
+                0xb1 => x = (loaded & 15) * 4,
+                0x02 => stored = a,
+                0x60 => a = stored,
+                0x24 => a = a.wrapping_mul(op.k),
+                0x74 => a >>= op.k,
+                0x94 => a %= op.k,
+                0xac => a ^= x,
+                0x07 => x = a,
+                0x05 => at += op.k as usize,
+                0x15 => at += usize::from(if a == op.k { op.jt } else { op.jf }),
+                0x16 => return a,
+                code => panic!("unexpected operation {code:#x}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_program_is_the_owner_function() {
+        let mut seed = 0x1234_5678_9abc_def0_u128;
+        for n in [2usize, 3, 7, 8, 64, 1000] {
+            let program = Steer::default().program(n as u32);
+            for _ in 0..200 {
+                seed = seed.wrapping_mul(0x2360_ed05_1fc6_5da4_4385_df64_9fcc_f645).wrapping_add(1);
+                let v4 = Ipv4Addr::from_bits((seed >> 64) as u32);
+                let mut header = [0u8; 40];
+                header[0] = 0x45;
+                header[12..16].copy_from_slice(&v4.octets());
+                assert_eq!(interpret(&program, &header, &[]) as usize, owner(v4.into(), n));
+                assert_eq!(owner(v4.to_ipv6_mapped().into(), n), owner(v4.into(), n));
+                let v6 = Ipv6Addr::from_bits(seed.rotate_left(17) & !(0xffff << 80));
+                header[0] = 0x60;
+                header[8..24].copy_from_slice(&v6.octets());
+                assert_eq!(interpret(&program, &header, &[]) as usize, owner(v6.into(), n));
+                assert!(owner(v6.into(), n) < n);
+            }
+        }
+    }
+
+    /// Spreads two addresses of each family, by a field and by the port.
+    pub fn spreading() -> Steer {
+        let sources = ["127.0.9.1", "127.0.9.2", "2001:db8::1", "::1"].map(|text| text.parse::<IpAddr>().unwrap());
+        let by = |i: usize| if i.is_multiple_of(2) { SpreadBy::Payload } else { SpreadBy::Port };
+        Steer {
+            spread: sources.into_iter().enumerate().map(|(i, source)| Spread { source, by: by(i) }).collect(),
+            keys: vec![
+                PayloadKey { tag: 9, offset: 16, is_wide: true },
+                PayloadKey { tag: 5, offset: 20, is_wide: false },
+            ],
+        }
+    }
+
+    #[test]
+    fn the_program_spreads_as_the_owner_function_does() {
+        let steer = spreading();
+        for n in [2usize, 5, 64] {
+            let program = steer.program(n as u32);
+            let mut used = BTreeMap::<(IpAddr, u8), HashSet<usize>>::new();
+            for last in ["127.0.9.1", "127.0.9.2", "127.0.9.3", "2001:db8::1", "::1", "::2"] {
+                let ip: IpAddr = last.parse().unwrap();
+                for i in 0..64u16 {
+                    for tag in [5u8, 9, 10] {
+                        let mut payload = vec![0, tag];
+                        payload.resize(30, 1);
+                        payload[18..20].copy_from_slice(&i.to_be_bytes());
+                        payload[20..22].copy_from_slice(&i.to_be_bytes());
+                        let port = 40_000 + i;
+                        // With options in an IPv4 header the ports stand later.
+                        for options in [0usize, 12] {
+                            let mut header = vec![0u8; 60];
+                            match ip {
+                                IpAddr::V4(v4) => {
+                                    header[0] = 0x45 + (options / 4) as u8;
+                                    header[12..16].copy_from_slice(&v4.octets());
+                                    header[20 + options..22 + options].copy_from_slice(&port.to_be_bytes());
+                                }
+                                IpAddr::V6(v6) => {
+                                    header[0] = 0x60;
+                                    header[8..24].copy_from_slice(&v6.octets());
+                                    header[40..42].copy_from_slice(&port.to_be_bytes());
+                                }
+                            }
+                            for len in [30, 21, 19, 2, 1, 0] {
+                                let payload = &payload[..len];
+                                let owner = steer.owner(SocketAddr::new(ip, port), payload, n);
+                                assert_eq!(interpret(&program, &header, payload) as usize, owner, "{ip} {payload:?}");
+                                if len == 30 {
+                                    used.entry((ip, tag)).or_default().insert(owner);
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            for ((ip, tag), sockets) in used {
+                let by = steer.spread.iter().find(|spread| spread.source == ip).map(|spread| spread.by);
+                let spread = by == Some(SpreadBy::Port) || by == Some(SpreadBy::Payload) && tag != 10;
+                assert_eq!(sockets.len() > 1, spread, "{ip} {tag}");
+            }
+        }
+    }
+}

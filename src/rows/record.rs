@@ -1,6 +1,7 @@
 //! Records and their fields, borrowed from the bytes of a set.
 
 use super::List;
+use crate::columns::gather::text;
 use crate::elements::{DataType, Element, Registry, v9_name, v9_scope_name};
 use crate::error::{Error, ErrorKind};
 use crate::template::{FieldSpec, Template, VARIABLE};
@@ -390,7 +391,7 @@ impl<'m> Field<'m> {
             Read::Number => Value::Unsigned(self.number()),
             Read::Ipv4 if let Some(&bytes) = self.tail.first_chunk::<4>() => Value::Ipv4(bytes.into()),
             Read::Ipv6 if let Some(&bytes) = self.tail.first_chunk::<16>() => Value::Ipv6(bytes.into()),
-            Read::Text if let Some(text) = ascii(self.tail, self.len) => Value::Text(text),
+            Read::Text if let Some(text) = text::ascii(self.tail, self.len) => Value::Text(text),
             Read::Milliseconds if self.number() <= i64::MAX as u64 / 1000 => {
                 Value::DateTime(self.number().cast_signed() * 1000)
             }
@@ -421,23 +422,6 @@ impl<'m> Field<'m> {
     pub fn name(&self) -> FieldName<'m> {
         FieldName(*self)
     }
-}
-
-/// A short text of ASCII without a NUL at its end, the first bytes of some: what nearly every name is. Anything else may be
-/// text all the same.
-#[inline(always)]
-fn ascii(tail: &[u8], len: usize) -> Option<&str> {
-    let bytes = tail.get(..len)?;
-    let word = u128::from_le_bytes(*tail.first_chunk::<16>()?);
-    if !(1..=16).contains(&len) {
-        return None;
-    }
-    // What is after the text is shifted out.
-    let ours = word << (128 - 8 * len);
-    let plain = ours & 0x8080_8080_8080_8080_8080_8080_8080_8080 == 0 && ours >> 120 != 0;
-    #[expect(unsafe_code, reason = "the check of std is a call, and walks byte by byte")]
-    // SAFETY: the bytes are those of `ours`, none of which is above 127.
-    plain.then(|| unsafe { std::str::from_utf8_unchecked(bytes) })
 }
 
 /// A value of the rarer types.

@@ -15,6 +15,7 @@ pub(crate) mod places;
 pub mod scalar;
 #[cfg(test)]
 mod tests;
+pub(crate) mod text;
 pub(crate) mod times;
 pub(crate) mod window;
 #[cfg(target_arch = "x86_64")]

@@ -244,11 +244,10 @@ impl Bench {
         Ok(sent)
     }
 
-    /// The highest of the rates up to which nothing is lost, two times of three each: what else runs on the machine may take its
-    /// turn in one.
+    /// The highest of the rates up to which nothing is lost, twice in a row each.
     fn loss_free(&self, receiver: Receiver, rates: &[u32], seconds: f64) -> Option<u32> {
-        let whole = |rate| self.run(receiver, rate, seconds, true).is_ok_and(|run| run.received == run.sent);
-        let holds = |rate| (0..3).filter(|_| whole(rate)).take(2).count() == 2;
+        let holds =
+            |rate| (0..2).all(|_| self.run(receiver, rate, seconds, true).is_ok_and(|run| run.received == run.sent));
         rates.iter().copied().take_while(|&rate| holds(rate)).last()
     }
 
