@@ -42,6 +42,10 @@ impl Tri {
 
     /// Of a column: what `hit` says where it has a value, unknown elsewhere.
     fn of_column(array: &dyn Array, hit: impl Fn(usize) -> bool) -> Self {
+        // A column of the other family, as often as not: nothing is asked row by row.
+        if array.null_count() == array.len() {
+            return Self::unknown(array.len());
+        }
         Self::known(array, BooleanBuffer::collect_bool(array.len(), hit))
     }
 
