@@ -62,7 +62,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::Release};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Instant, SystemTime};
-use writer::{rows_by_exporter, write};
+use writer::write;
 
 /// How a collector is set up.
 #[derive(Clone, Debug)]

@@ -5,10 +5,9 @@ use super::prepare::Prepare;
 use super::queue::Exit;
 use super::shared::Shared;
 use super::{Item, Lost, Sink, now};
-use crate::columns::{Batch, Run};
+use crate::columns::{Batch, rows_by_exporter};
 use crossbeam_channel::{RecvTimeoutError, Sender};
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -138,25 +137,6 @@ fn account(item: &Item, is_taken: bool, is_written: bool, board: &Board) {
                 (true, false) => written.options.dropped += n,
             }
         }
-    }
-}
-
-/// Adds up the rows of each exporter; messages that follow each other are mostly one exporter's.
-pub(super) fn rows_by_exporter(runs: &[Run], mut add: impl FnMut(IpAddr, u64)) {
-    let mut sum: Option<(IpAddr, u64)> = None;
-    for run in runs {
-        let (exporter, rows) = (run.meta.exporter.ip(), u64::from(run.rows));
-        match &mut sum {
-            Some(sum) if sum.0 == exporter => sum.1 += rows,
-            _ => {
-                if let Some((exporter, rows)) = sum.replace((exporter, rows)) {
-                    add(exporter, rows);
-                }
-            }
-        }
-    }
-    if let Some((exporter, rows)) = sum {
-        add(exporter, rows);
     }
 }
 

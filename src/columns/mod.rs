@@ -25,4 +25,6 @@ pub use buffer::{AlignedBuf, Bitmap, VarBuf};
 pub(crate) use layout::extra_column_name;
 pub use layout::{ColumnDef, ColumnType, Family, Layout};
 pub use options::{OptionsBatch, OptionsRecord};
+#[cfg(feature = "collect")]
+pub(crate) use run::rows_by_exporter;
 pub use run::{Run, RunMeta, SamplingSource, TimeSource, Timestamp};

@@ -141,6 +141,26 @@ pub struct Run {
     pub meta: RunMeta,
 }
 
+/// Adds up the rows of each exporter; messages that follow each other are mostly one exporter's.
+#[cfg(feature = "collect")]
+pub(crate) fn rows_by_exporter(runs: &[Run], mut add: impl FnMut(IpAddr, u64)) {
+    let mut sum: Option<(IpAddr, u64)> = None;
+    for run in runs {
+        let (exporter, rows) = (run.meta.exporter.ip(), u64::from(run.rows));
+        match &mut sum {
+            Some(sum) if sum.0 == exporter => sum.1 += rows,
+            _ => {
+                if let Some((exporter, rows)) = sum.replace((exporter, rows)) {
+                    add(exporter, rows);
+                }
+            }
+        }
+    }
+    if let Some((exporter, rows)) = sum {
+        add(exporter, rows);
+    }
+}
+
 /// Runs in the order of their rows.
 ///
 /// Those that were forgotten keep their memory: a new one is copied into it from where it stands, without a stop on the
