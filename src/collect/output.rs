@@ -6,7 +6,7 @@ use crate::elements::Registry;
 use crate::keep::{self, Store};
 use crate::rows::Session;
 use crate::rows::netflow_json::NetflowJson;
-use crate::sink::{Folder, Format, LastingFile, LostRows, Place, Writer, options};
+use crate::sink::{Folder, Format, LastingFile, Line, LostRows, Place, Writer, options};
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
@@ -217,14 +217,14 @@ impl Sink for Output {
             }
             (Kind::Store { flows, .. }, Item::Rows { batch, .. }) => flows.write(batch),
             (Kind::Folder { options: folder, .. } | Kind::Store { options: folder, .. }, Item::Options(records)) => {
-                let mut line = Vec::new();
+                let (mut text, mut lines) = (Vec::new(), Vec::with_capacity(records.len()));
                 for record in records.iter() {
-                    line.clear();
-                    options::ndjson(&mut line, &record, &self.registry);
-                    let meta = record.meta;
-                    folder.write_text(&line, meta.received_at.0, &[(meta.exporter.ip(), 1)])?;
+                    let (start, meta) = (text.len(), record.meta);
+                    options::ndjson(&mut text, &record, &self.registry);
+                    let (received_us, exporter) = (meta.received_at.0, meta.exporter.ip());
+                    lines.push(Line { received_us, exporter, bytes: text.len() - start });
                 }
-                Ok(())
+                folder.write_lines(&text, &lines)
             }
             (Kind::None, _)
             | (Kind::One(_) | Kind::File { .. }, Item::Options(_))
@@ -292,9 +292,9 @@ impl Sink for Output {
             Kind::None => Ok(()),
             Kind::One(writer) => writer.finish(),
             Kind::File { file, .. } => file.finish(),
-            Kind::Folder { flows, options } => flows.finish().and(options.finish()).map(drop),
+            Kind::Folder { flows, options } => flows.finish().and(options.finish()),
             // What is kept first: both are tried.
-            Kind::Store { flows, options } => flows.finish().and(options.finish().map(drop)),
+            Kind::Store { flows, options } => flows.finish().and(options.finish()),
         }
     }
 }

@@ -10,6 +10,7 @@ use super::spare;
 use crate::columns::Batch;
 use crate::net;
 use crate::sink::parquet::Memory;
+use crate::sink::{PROBE, probe};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use std::collections::VecDeque;
 use std::fs::{self, File, TryLockError};
@@ -89,8 +90,6 @@ const RETRY: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// How nice sealing is to those that receive and write: what waits to be sealed is safe on the disk, however long that takes.
 const NICE: i32 = 19;
-/// Bytes that a disk must have room for to be tried again.
-const PROBE: usize = 1 << 18;
 /// Segments that wait to be sealed when a second thread helps: one that writes can be faster than one that seals.
 const BEHIND: usize = 2;
 
@@ -213,9 +212,7 @@ impl Store {
     /// Those of the file system.
     pub fn probe(&self) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
-        let path = self.folder.join("probe");
-        let written = fs::write(&path, vec![0; PROBE]);
-        written.and(fs::remove_file(&path))
+        probe(&self.folder.join("probe"), PROBE)
     }
 
     /// Begins a new segment where the time of the one before is over.

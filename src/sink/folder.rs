@@ -2,9 +2,10 @@
 
 use super::file::Format;
 use super::lasting::{LastingFile, LostRows};
+use super::place::{PROBE, probe};
 use super::text;
-use crate::columns::{Batch, Run};
-use std::collections::BTreeMap;
+use crate::columns::{Batch, Run, rows_by_exporter};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -16,8 +17,6 @@ const HOUR_US: i64 = 3_600_000_000;
 const GRACE_US: i64 = 3_000_000;
 /// Files open at once, at most: rows that were held for long come with old times.
 const OPEN_FILES: usize = 8;
-/// Bytes that a disk must have room for to be tried again.
-const PROBE: usize = 1 << 18;
 
 /// Writes rows into files that are cut by the time received: `<start in UTC>.<extension>`.
 ///
@@ -30,8 +29,19 @@ pub struct Folder {
     // Those whose time is over and that could not be ended yet.
     ending: Vec<LastingFile>,
     lost: LostRows,
-    files: u64,
-    rows: u64,
+    // Why rows are lost of which others were taken together with them, until it is said.
+    torn: Option<io::Error>,
+}
+
+/// One of the lines that are written together: a row.
+#[derive(Clone, Copy, Debug)]
+pub struct Line {
+    /// When it was received, microseconds since 1970.
+    pub received_us: i64,
+    /// Whose it is.
+    pub exporter: IpAddr,
+    /// Its length, with what ends it.
+    pub bytes: usize,
 }
 
 impl Folder {
@@ -41,9 +51,7 @@ impl Folder {
     /// Those of the file system, and a folder that cannot be written to: said before there is anything to write.
     pub fn open(path: &Path, format: Format, stretch_us: i64) -> io::Result<Self> {
         fs::create_dir_all(path)?;
-        let probe = path.join(format!(".probe-{}.tmp", std::process::id()));
-        fs::write(&probe, b"")?;
-        fs::remove_file(&probe)?;
+        probe(&probe_of(path), 0)?;
         let stretch_us = stretch_us.max(1_000_000);
         Ok(Self {
             path: path.to_path_buf(),
@@ -52,8 +60,7 @@ impl Folder {
             open: BTreeMap::new(),
             ending: Vec::new(),
             lost: LostRows::default(),
-            files: 0,
-            rows: 0,
+            torn: None,
         })
     }
 
@@ -67,23 +74,16 @@ impl Folder {
     /// # Errors
     /// Those of the file system: none of the rows are taken then.
     pub fn write(&mut self, batch: &Arc<Batch>) -> io::Result<()> {
-        self.settle()?;
         let mut parts = Vec::new();
         let mut runs = batch.runs();
         while let Some(first) = runs.first() {
             let start = self.start_of(first.meta.received_at.0);
             let n = runs.iter().take_while(|r| self.start_of(r.meta.received_at.0) == start).count();
             let (these, rest) = runs.split_at(n);
-            // All before the first row is written.
-            self.at(start)?;
-            parts.push((start, these));
+            parts.push((start, Part::Runs(batch, these)));
             runs = rest;
         }
-        for (start, runs) in parts {
-            self.at(start)?.write(batch, runs)?;
-            self.rows += rows_of(runs);
-        }
-        Ok(())
+        self.write_parts(&parts)
     }
 
     /// Writes lines made elsewhere to the file of a time: so many rows of each exporter.
@@ -91,9 +91,24 @@ impl Folder {
     /// # Errors
     /// As [`write`](Self::write).
     pub fn write_text(&mut self, lines: &[u8], received_us: i64, rows: &[(IpAddr, u64)]) -> io::Result<()> {
-        self.settle()?;
-        let start = self.start_of(received_us);
-        self.at(start)?.write_text(lines, rows)
+        self.write_parts(&[(self.start_of(received_us), Part::Text(lines, rows.to_vec()))])
+    }
+
+    /// Writes lines made elsewhere, each to the file of its time: `text` is all of them, one behind the other.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_lines(&mut self, text: &[u8], lines: &[Line]) -> io::Result<()> {
+        let (mut parts, mut text) = (Vec::new(), text);
+        for these in lines.chunk_by(|a, b| self.start_of(a.received_us) == self.start_of(b.received_us)) {
+            let Some(first) = these.first() else { continue };
+            let bytes = these.iter().map(|line| line.bytes).sum::<usize>().min(text.len());
+            let (of_these, rest) = text.split_at(bytes);
+            let rows = these.iter().map(|line| (line.exporter, 1)).collect();
+            parts.push((self.start_of(first.received_us), Part::Text(of_these, rows)));
+            text = rest;
+        }
+        self.write_parts(&parts)
     }
 
     /// Tries whether the folder takes rows, with a file that goes again.
@@ -102,9 +117,7 @@ impl Folder {
     /// Those of the file system.
     pub fn probe(&self) -> io::Result<()> {
         fs::create_dir_all(&self.path)?;
-        let path = self.path.join(format!(".probe-{}.tmp", std::process::id()));
-        let written = fs::write(&path, vec![0; PROBE]);
-        written.and(fs::remove_file(&path))
+        probe(&probe_of(&self.path), PROBE)
     }
 
     /// Writes what waits, and finishes the files whose time is over.
@@ -116,26 +129,21 @@ impl Folder {
         while let Some(entry) = self.open.first_entry().filter(|e| *e.key() < limit) {
             self.ending.push(entry.remove());
         }
-        let mut result = self.end_those_over();
+        let mut result = self.torn.take().map_or(Ok(()), Err).and(self.end_those_over());
         for file in self.open.values_mut() {
             result = result.and(file.flush());
         }
         result
     }
 
-    /// Finishes all files; the number of files and of rows that were written.
+    /// Finishes all files.
     ///
     /// # Errors
     /// Those of the file system. What was written stays then, in a file that has not its name yet.
-    pub fn finish(mut self) -> io::Result<(u64, u64)> {
+    pub fn finish(mut self) -> io::Result<()> {
         self.ending.extend(std::mem::take(&mut self.open).into_values());
-        let mut result = Ok(());
-        for file in self.ending.drain(..) {
-            let ended = file.finish();
-            self.files += u64::from(ended.is_ok());
-            result = result.and(ended);
-        }
-        result.map(|()| (self.files, self.rows))
+        let torn = self.torn.take().map_or(Ok(()), Err);
+        self.ending.drain(..).fold(torn, |result, file| result.and(file.finish()))
     }
 
     /// Writes what could not be written before: until that is done nothing is taken.
@@ -146,10 +154,9 @@ impl Folder {
 
     /// Ends the files whose time is over; the others wait for those that cannot be.
     fn end_those_over(&mut self) -> io::Result<()> {
-        let (mut result, files) = (Ok(()), &mut self.files);
+        let mut result = Ok(());
         self.ending.retain_mut(|file| {
             let ended = file.end();
-            *files += u64::from(ended.is_ok());
             let is_ended = ended.is_ok();
             result = std::mem::replace(&mut result, Ok(())).and(ended);
             !is_ended
@@ -166,14 +173,60 @@ impl Folder {
         base + (us - base).div_euclid(step) * step
     }
 
+    /// Takes all parts, or none and says why.
+    ///
+    /// Where more files are needed than may be open, the later ones are opened when rows were taken already: if that fails,
+    /// what is left is lost, and the next [`tick`](Self::tick) says so.
+    fn write_parts(&mut self, parts: &[(i64, Part<'_>)]) -> io::Result<()> {
+        self.settle()?;
+        let mut rest = parts;
+        let Err(error) = self.write_while_it_goes(&mut rest) else { return Ok(()) };
+        if rest.len() == parts.len() {
+            return Err(error);
+        }
+        rest.iter().for_each(|(_, part)| part.rows(|exporter, rows| self.lost.add(exporter, rows)));
+        self.torn.get_or_insert(error);
+        Ok(())
+    }
+
+    /// Takes parts from `rest` as they are written.
+    fn write_while_it_goes(&mut self, rest: &mut &[(i64, Part<'_>)]) -> io::Result<()> {
+        while !rest.is_empty() {
+            // All that may be open together, before the first row is written.
+            let mut wanted = BTreeSet::new();
+            let fits = |wanted: &mut BTreeSet<i64>, start| {
+                wanted.contains(&start) || wanted.len() < OPEN_FILES && wanted.insert(start)
+            };
+            let n = rest.iter().take_while(|(start, _)| fits(&mut wanted, *start)).count();
+            self.make_room(&wanted)?;
+            for start in wanted {
+                self.at(start)?.ready()?;
+            }
+            for _ in 0..n {
+                let Some(((start, part), later)) = rest.split_first() else { break };
+                let file = self.at(*start)?;
+                match part {
+                    Part::Runs(batch, runs) => file.write(batch, runs)?,
+                    Part::Text(lines, rows) => file.write_text(lines, rows)?,
+                }
+                *rest = later;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the oldest files that are not wanted, until those that are can be open with the others.
+    fn make_room(&mut self, wanted: &BTreeSet<i64>) -> io::Result<()> {
+        let new = wanted.iter().filter(|start| !self.open.contains_key(start)).count();
+        while self.open.len() + new > OPEN_FILES {
+            let Some(oldest) = self.open.keys().copied().find(|start| !wanted.contains(start)) else { break };
+            self.ending.extend(self.open.remove(&oldest));
+        }
+        self.end_those_over()
+    }
+
     fn at(&mut self, start: i64) -> io::Result<&mut LastingFile> {
         if !self.open.contains_key(&start) {
-            if self.open.len() >= OPEN_FILES
-                && let Some((_, oldest)) = self.open.pop_first()
-            {
-                self.ending.push(oldest);
-                self.end_those_over()?;
-            }
             // A folder that was removed comes again.
             fs::create_dir_all(&self.path)?;
             let path = self.free_name(start);
@@ -198,6 +251,22 @@ impl Folder {
     }
 }
 
-fn rows_of(runs: &[Run]) -> u64 {
-    runs.iter().map(|r| u64::from(r.rows)).sum()
+/// What is written to try a folder: where that ends too early, a reader passes over it.
+fn probe_of(folder: &Path) -> PathBuf {
+    folder.join(format!(".probe-{}.tmp", std::process::id()))
+}
+
+/// Rows of one file.
+enum Part<'a> {
+    Runs(&'a Arc<Batch>, &'a [Run]),
+    Text(&'a [u8], Vec<(IpAddr, u64)>),
+}
+
+impl Part<'_> {
+    fn rows(&self, mut add: impl FnMut(IpAddr, u64)) {
+        match self {
+            Self::Runs(_, runs) => rows_by_exporter(runs, add),
+            Self::Text(_, rows) => rows.iter().for_each(|&(exporter, rows)| add(exporter, rows)),
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::file::{Format, Writer};
 use super::place::Place;
-use crate::columns::{Batch, Run};
+use crate::columns::{Batch, Run, rows_by_exporter};
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
@@ -21,9 +21,12 @@ impl LostRows {
         take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn add(&self, rows: &mut HashMap<IpAddr, u64>) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.drain().for_each(|(exporter, n)| *all.entry(exporter).or_default() += n);
+    pub(super) fn add(&self, exporter: IpAddr, rows: u64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(exporter).or_default() += rows;
+    }
+
+    fn add_all(&self, rows: &mut HashMap<IpAddr, u64>) {
+        rows.drain().for_each(|(exporter, n)| self.add(exporter, n));
     }
 }
 
@@ -75,13 +78,8 @@ impl LastingFile {
     /// # Errors
     /// Those of the file system: none of these rows are taken then.
     pub fn write(&mut self, batch: &Arc<Batch>, runs: &[Run]) -> io::Result<()> {
-        self.ready()?;
-        if let Some(writer) = self.open.as_mut().and_then(|open| open.writer.as_mut()) {
-            writer.write(batch, runs)?;
-        }
-        for run in runs {
-            *self.at_risk.entry(run.meta.exporter.ip()).or_default() += u64::from(run.rows);
-        }
+        self.ready()?.write(batch, runs)?;
+        rows_by_exporter(runs, |exporter, n| *self.at_risk.entry(exporter).or_default() += n);
         self.written();
         Ok(())
     }
@@ -91,10 +89,7 @@ impl LastingFile {
     /// # Errors
     /// As [`write`](Self::write).
     pub fn write_text(&mut self, lines: &[u8], rows: &[(IpAddr, u64)]) -> io::Result<()> {
-        self.ready()?;
-        if let Some(writer) = self.open.as_mut().and_then(|open| open.writer.as_mut()) {
-            writer.write_text(lines)?;
-        }
+        self.ready()?.write_text(lines)?;
         rows.iter().for_each(|(exporter, n)| *self.at_risk.entry(*exporter).or_default() += n);
         self.written();
         Ok(())
@@ -130,12 +125,15 @@ impl LastingFile {
     /// Ends the file, which then stands under its name, on the disk; can be tried again.
     ///
     /// # Errors
-    /// As [`flush`](Self::flush).
+    /// As [`flush`](Self::flush). Where its last bytes cannot be made the file goes, and what was taken is lost.
     pub fn end(&mut self) -> io::Result<()> {
         self.flush()?;
         let Some(open) = &mut self.open else { return Ok(()) };
-        if let Some(writer) = open.writer.take() {
-            writer.finish()?;
+        if let Some(Err(error)) = open.writer.take().map(Writer::finish) {
+            // What there is of it has no end, and is no file.
+            self.lost.add_all(&mut self.at_risk);
+            (self.open, self.is_stuck) = (None, false);
+            return Err(error);
         }
         let result = open.drain().and_then(|()| open.place.end_on_disk());
         self.is_stuck = result.is_err();
@@ -149,17 +147,20 @@ impl LastingFile {
     /// As [`end`](Self::end), for the last time.
     ///
     /// # Errors
-    /// Those of the file system. What is written stays beside the file's name then, and rows that are not are lost.
+    /// Those of the file system. What is written stays beside the file then, under a name of its own, and rows that are not are lost.
     pub fn finish(mut self) -> io::Result<()> {
         let Err(error) = self.end() else { return Ok(()) };
-        self.lost.add(&mut self.at_risk);
+        self.lost.add_all(&mut self.at_risk);
         let left = self.open.take().and_then(|open| open.place.leave());
         let left = left.map_or(String::new(), |path| format!("; what was written is in {}", path.display()));
         Err(io::Error::new(error.kind(), format!("{error}{left}")))
     }
 
-    /// Before rows are taken.
-    fn ready(&mut self) -> io::Result<()> {
+    /// Before rows are taken: what takes them.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub(super) fn ready(&mut self) -> io::Result<&mut Writer> {
         self.look()?;
         self.flush_stuck()?;
         if self.open.is_none() {
@@ -169,7 +170,8 @@ impl LastingFile {
             }
             self.open = Some(Open::create(self.format, &self.path)?);
         }
-        Ok(())
+        let writer = self.open.as_mut().and_then(|open| open.writer.as_mut());
+        writer.ok_or_else(|| io::Error::other(format!("{} is not ended yet", self.path.display())))
     }
 
     /// After rows were taken: that they cannot be written is said by what comes next.
@@ -188,7 +190,7 @@ impl LastingFile {
         if self.at_risk.is_empty() {
             return Ok(());
         }
-        self.lost.add(&mut self.at_risk);
+        self.lost.add_all(&mut self.at_risk);
         Err(io::Error::new(ErrorKind::NotFound, format!("{} was removed while it was written", self.path.display())))
     }
 }
@@ -298,6 +300,51 @@ mod tests {
         file.write_text(b"{\"f\":6}\n", &[(from, 1)]).expect("a new one");
         file.end().expect("written");
         assert_eq!(fs::read_to_string(&path).expect("text"), "{\"f\":6}\n");
+        fs::remove_dir_all(&folder).expect("removed");
+    }
+
+    #[test]
+    fn what_is_left_outlives_the_next_file_of_its_name() {
+        let folder = std::env::temp_dir().join(format!("flowlane-left-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).expect("a folder");
+        let (path, from) = (folder.join("lines.ndjson"), IpAddr::from([192, 0, 2, 1]));
+        for (name, text) in [("lines.ndjson.partial", "{\"a\":1}\n"), ("lines.ndjson.partial-2", "{\"b\":2}\n")] {
+            let mut file = LastingFile::create(Format::Ndjson, &path, LostRows::default()).expect("a file");
+            file.write_text(text.as_bytes(), &[(from, 1)]).expect("taken");
+            file.flush().expect("written");
+            file.write_text(b"{\"c\":3}\n", &[(from, 1)]).expect("taken");
+            file.open.as_mut().expect("open").file =
+                Box::new(Full(Arc::default(), fs::File::create(folder.join("full")).expect("a file")));
+            let error = file.finish().expect_err("full").to_string();
+            let left = folder.join(name);
+            assert!(error.ends_with(&format!("what was written is in {}", left.display())), "{error}");
+            assert_eq!(fs::read_to_string(&left).expect("text"), text);
+        }
+        let file = LastingFile::create(Format::Ndjson, &path, LostRows::default()).expect("a file");
+        file.finish().expect("empty");
+        assert_eq!(fs::read_to_string(folder.join("lines.ndjson.partial")).expect("text"), "{\"a\":1}\n");
+        fs::remove_dir_all(&folder).expect("removed");
+    }
+
+    #[test]
+    fn a_file_without_its_end_gets_no_name() {
+        let folder = std::env::temp_dir().join(format!("flowlane-no-end-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        let (path, from, lost) = (folder.join("lines.gz"), IpAddr::from([192, 0, 2, 1]), LostRows::default());
+        fs::create_dir_all(&folder).expect("a folder");
+        let mut file = LastingFile::create(Format::NetflowJson, &path, lost.clone()).expect("a file");
+        let none = Full(Arc::default(), fs::File::create(folder.join("full")).expect("a file"));
+        file.open.as_mut().expect("open").writer = Some(Writer::to_stream(Format::NetflowJson, Box::new(none)));
+        file.write_text(b"{}\n", &[(from, 3)]).expect("taken");
+        assert_eq!(file.end().expect_err("no end").kind(), ErrorKind::StorageFull);
+        assert_eq!(lost.take().get(&from), Some(&3));
+        file.end().expect("nothing is left of it");
+        assert!(!path.exists(), "it has no end");
+        // While one is being ended, no rows go to it.
+        file.ready().expect("a new one");
+        file.open.as_mut().expect("open").writer = None;
+        assert!(file.write_text(b"{}\n", &[(from, 1)]).is_err(), "taken, and nowhere");
         fs::remove_dir_all(&folder).expect("removed");
     }
 }

@@ -26,11 +26,12 @@ pub use expand::{EXTRA_COLUMNS, FileSchema};
 pub(crate) use expand::{dictionary_type, extras_map, map_type, texts_as};
 pub use file::{Format, Writer};
 pub(crate) use file::{io_error, properties};
-pub use folder::Folder;
+pub use folder::{Folder, Line};
 pub use lasting::{LastingFile, LostRows};
 pub(crate) use lines::address;
 pub use lines::{Lines, csv_header, header};
 pub use place::Place;
+pub(crate) use place::{PROBE, probe};
 
 #[cfg(test)]
 mod tests;

@@ -13,8 +13,17 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct Place {
     file: File,
+    moved: Option<Moved>,
+}
+
+/// A file that has not its name yet.
+#[derive(Debug)]
+struct Moved {
     // The name until it is whole, and its own.
-    moved: Option<(PathBuf, PathBuf)>,
+    beside: PathBuf,
+    path: PathBuf,
+    // The file's device and number there.
+    is: (u64, u64),
 }
 
 impl Place {
@@ -44,10 +53,10 @@ impl Place {
             }
             (Err(e), _) => return Err(e),
         };
-        let place = Self { file, moved: Some((beside.clone(), path)) };
+        let ours = file.metadata()?;
+        let place = Self { file, moved: Some(Moved { beside: beside.clone(), path, is: (ours.dev(), ours.ino()) }) };
         if let Some(there) = there {
             // First the owner: giving it takes some bits of the mode.
-            let ours = place.file.metadata()?;
             if (ours.uid(), ours.gid()) != (there.uid(), there.gid()) {
                 let _ = chown(&beside, Some(there.uid()), Some(there.gid()));
             }
@@ -69,7 +78,7 @@ impl Place {
     /// # Errors
     /// Those of the file system.
     pub fn finish(mut self) -> io::Result<()> {
-        let Some((beside, path)) = self.moved.take() else { return Ok(()) };
+        let Some(Moved { beside, path, .. }) = self.moved.take() else { return Ok(()) };
         fs::rename(&beside, &path).inspect_err(|_| drop(fs::remove_file(&beside)))
     }
 
@@ -86,13 +95,18 @@ impl Place {
     /// # Errors
     /// Those of the file system.
     pub fn end_on_disk(&mut self) -> io::Result<()> {
-        let Some((beside, path)) = &self.moved else { return Ok(()) };
+        let Some(Moved { beside, path, .. }) = &self.moved else { return self.sync_as_it_is() };
         self.file.sync_all()?;
         fs::rename(beside, path)?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let folder = File::open(folder);
         self.moved = None;
         folder?.sync_all()
+    }
+
+    /// What is written under its own name may be no file, and has no disk then.
+    fn sync_as_it_is(&self) -> io::Result<()> {
+        if self.file.metadata()?.is_file() { self.file.sync_all() } else { Ok(()) }
     }
 
     /// Whether a path leads to a plain file, or to none: one that can stand under its name when it is whole.
@@ -103,27 +117,45 @@ impl Place {
 
     /// Whether somebody removed it, or replaced it.
     pub fn is_gone(&self) -> bool {
-        let same = |a: fs::Metadata, b: fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-        self.moved.as_ref().is_some_and(|(beside, _)| match (fs::symlink_metadata(beside), self.file.metadata()) {
-            (Ok(there), Ok(ours)) => !same(there, ours),
-            (Err(e), _) => matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
-            _ => false,
+        self.moved.as_ref().is_some_and(|moved| match fs::symlink_metadata(&moved.beside) {
+            Ok(there) => (there.dev(), there.ino()) != moved.is,
+            Err(e) => matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
         })
     }
 
-    /// What is written so far stays where it is: there.
+    /// What is written so far stays, under a name that the next file of this one's name leaves alone: that name.
     pub fn leave(mut self) -> Option<PathBuf> {
-        self.moved.take().map(|(beside, _)| beside)
+        let Moved { beside, path, .. } = self.moved.take()?;
+        let name = |end: &str| {
+            let mut name = path.file_name().unwrap_or_default().to_os_string();
+            name.push(end);
+            path.with_file_name(name)
+        };
+        let (mut left, mut n) = (name(".partial"), 2);
+        while fs::symlink_metadata(&left).is_ok() {
+            left = name(&format!(".partial-{n}"));
+            n += 1;
+        }
+        Some(if fs::rename(&beside, &left).is_ok() { left } else { beside })
     }
 }
 
 impl Drop for Place {
     /// What was not finished does not stay.
     fn drop(&mut self) {
-        if let Some((beside, _)) = &self.moved {
-            let _ = fs::remove_file(beside);
+        if let Some(moved) = &self.moved {
+            let _ = fs::remove_file(&moved.beside);
         }
     }
+}
+
+/// Bytes that a disk must have room for to be tried again.
+pub(crate) const PROBE: usize = 1 << 18;
+
+/// Tries whether a file of so many bytes can be written, which goes again.
+pub(crate) fn probe(path: &Path, bytes: usize) -> io::Result<()> {
+    let written = fs::write(path, vec![0; bytes]);
+    written.and(fs::remove_file(path))
 }
 
 /// The names of standard output, and of standard error.

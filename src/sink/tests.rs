@@ -1,6 +1,6 @@
 //! Batches for the tests of all sinks.
 
-use super::{FileSchema, Folder, Format, Writer};
+use super::{FileSchema, Folder, Format, Line, Writer};
 use crate::columns::{Batch, Timestamp};
 use crate::decode::{Config, Decoder};
 use arrow_array::cast::AsArray;
@@ -66,6 +66,10 @@ impl Scratch {
             entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
+    }
+
+    fn lines(&self, name: &str) -> usize {
+        std::fs::read_to_string(self.0.join(name)).expect("text").lines().count()
     }
 }
 
@@ -198,9 +202,57 @@ fn a_folder_is_cut_by_the_time_received() {
     assert_eq!(scratch.names(), [".20231114T220500Z.ndjson.tmp", "20231114T220000Z.ndjson"]);
     // What comes after its file was finished goes to another.
     folder.write(&batch).expect("written");
-    assert_eq!(folder.finish().expect("finished"), (3, 6));
+    folder.finish().expect("finished");
     let names = ["20231114T220000Z-2.ndjson", "20231114T220000Z.ndjson", "20231114T220500Z.ndjson"];
     assert_eq!(scratch.names(), names);
+    assert_eq!(names.map(|name| scratch.lines(name)), [2, 2, 2]);
+}
+
+/// A batch of one row for each of so many stretches of a minute.
+fn minutes(n: i64) -> Arc<Batch> {
+    let mut decoder = Decoder::new(Config { batch_age_us: 3_600_000_000, ..Config::default() });
+    let exporter = "203.0.113.9:2055".parse().expect("an address");
+    for minute in 0..n {
+        decoder.decode(&v5_datagram(), exporter, Timestamp(TEN_PAST_TEN + minute * 60_000_000));
+    }
+    Arc::new(decoder.flush().pop().expect("one layout"))
+}
+
+const TEN_PAST_TEN: i64 = 1_699_999_800_000_000;
+
+#[test]
+fn a_batch_over_more_stretches_than_may_be_open_leaves_no_empty_file() {
+    let scratch = Scratch::new("stretches");
+    let mut folder = Folder::open(&scratch.0, Format::Ndjson, 60_000_000).expect("a folder");
+    folder.write(&minutes(10)).expect("written");
+    folder.finish().expect("finished");
+    let names: Vec<String> = (10..20).map(|minute| format!("20231114T22{minute}00Z.ndjson")).collect();
+    assert_eq!(scratch.names(), names);
+    assert!(names.iter().all(|name| scratch.lines(name) == 1));
+}
+
+#[test]
+fn a_stretch_that_cannot_be_opened_after_rows_were_taken_is_told_of() {
+    let scratch = Scratch::new("torn");
+    let mut folder = Folder::open(&scratch.0, Format::Ndjson, 60_000_000).expect("a folder");
+    // The name that the ninth file has until it is whole is a folder's.
+    let in_the_way = scratch.0.join(".20231114T221800Z.ndjson.tmp");
+    std::fs::create_dir(&in_the_way).expect("a folder");
+    folder.write(&minutes(10)).expect("taken as far as it goes");
+    assert_eq!(folder.lost().take().into_values().sum::<u64>(), 2, "the two rows that are left");
+    assert!(folder.tick(0).is_err(), "and it is said");
+    folder.tick(0).expect("once");
+    drop(folder);
+    // Of one that needs no more than may be open, nothing is taken.
+    let mut folder = Folder::open(&scratch.0, Format::Ndjson, 60_000_000).expect("a folder");
+    let exporter = "203.0.113.9".parse().expect("an address");
+    let line = |minute: i64| Line { received_us: TEN_PAST_TEN + minute * 60_000_000, exporter, bytes: 3 };
+    assert!(folder.write_lines(b"{}\n{}\n", &[line(7), line(8)]).is_err());
+    std::fs::remove_dir(&in_the_way).expect("removed");
+    folder.write_lines(b"{}\n{}\n{}\n", &[line(7), line(7), line(8)]).expect("taken");
+    folder.finish().expect("finished");
+    assert_eq!(scratch.lines("20231114T221700Z.ndjson"), 2, "a line of what was not taken");
+    assert_eq!(scratch.lines("20231114T221800Z.ndjson"), 1);
 }
 
 #[test]
