@@ -308,22 +308,11 @@ impl Scan {
         take: &mut dyn FnMut(Looked) -> bool,
     ) -> Result<(), String> {
         match work {
-            Work::Hot(path) => {
-                let mut more = true;
-                let read = keep::read_segment(path, |batch| {
-                    if more {
-                        let (holds, unknown) = self.filter.rows(&batch);
-                        more = take(Looked { rows: batch.num_rows(), unknown, at: None, found: Some((batch, holds)) });
-                    }
-                    Ok(())
-                });
-                match read {
-                    // Sealed since the folder was listed: its rows are in files now.
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => self.sealed_since(path, columns, take),
-                    Err(e) => Err(e.to_string()),
-                    Ok(()) => Ok(()),
-                }
-            }
+            Work::Hot(path) => match self.segment(path, take) {
+                // Sealed since the folder was listed: its rows are in files now.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => self.sealed_since(path, columns, take),
+                read => read.map_err(|e| e.to_string()),
+            },
             Work::Arrow(path) => {
                 let needed = self.filter.columns();
                 let needed = |name: &str| needed.iter().chain(columns).any(|c| c == name);
@@ -352,11 +341,28 @@ impl Scan {
         known: Option<&[Stretch]>,
         take: &mut dyn FnMut(&RecordBatch, &BooleanBuffer) -> bool,
     ) -> Result<(), String> {
+        let mut again = |looked: Looked| looked.found.is_none_or(|(batch, holds)| take(&batch, &holds));
         match (work, known) {
             (Work::Group(group), Some(known)) => group.read_again(columns, known, take),
-            (Work::Hot(path), _) if !path.exists() => Err("it is sealed now".to_string()),
-            _ => self.part(work, columns, &mut |looked| looked.found.is_none_or(|(batch, holds)| take(&batch, &holds))),
+            // Its rows are in files now, in another order.
+            (Work::Hot(path), _) => self.segment(path, &mut again).map_err(|e| match e.kind() {
+                io::ErrorKind::NotFound => "it is sealed now".to_string(),
+                _ => e.to_string(),
+            }),
+            _ => self.part(work, columns, &mut again),
         }
+    }
+
+    /// Gives the rows of a segment.
+    fn segment(&self, path: &Path, take: &mut dyn FnMut(Looked) -> bool) -> io::Result<()> {
+        let mut more = true;
+        keep::read_segment(path, |batch| {
+            if more {
+                let (holds, unknown) = self.filter.rows(&batch);
+                more = take(Looked { rows: batch.num_rows(), unknown, at: None, found: Some((batch, holds)) });
+            }
+            Ok(())
+        })
     }
 }
 
