@@ -61,6 +61,14 @@ const WRONG: &[Case] = &[
     ("exporters = \"no-labels.toml\"", &["--exporters", "no-labels.toml"], "no-labels.toml: No such file"),
     ("elements = \"no-elements.csv\"", &["--elements", "no-elements.csv"], "cannot read no-elements.csv: No such file"),
     ("format = \"xml\"", &["--format", "xml"], "[possible values: parquet, arrow, ndjson, csv, netflow-json, none]"),
+    ("format = \"csv\"\nkeep = \"30d\"", &["--format", "csv", "--keep", "30d"], "or choose --format parquet"),
+    (
+        "format = \"none\"\nkeep-free = \"50G\"",
+        &["--format", "none", "--keep-free", "50G"],
+        "or choose --format parquet",
+    ),
+    ("out = \"x.parquet\"\nkeep = \"30d\"", &["--out", "x.parquet", "--keep", "30d"], "or give --out a folder"),
+    ("out = \"-\"\nkeep-bytes = \"1G\"", &["--out", "-", "--keep-bytes", "1G"], "or give --out a folder"),
     ("out = \"\"", &["--out", ""], "accepted are a folder, a file, or - for standard output"),
 ];
 
@@ -73,7 +81,8 @@ fn each_is_named_with_its_line_and_refused_in_the_same_words() {
         assert_eq!(checked.status.code(), Some(2), "{setting}: {}", said(&checked));
         let checked = said(&checked);
         assert_eq!(checked.lines().count(), 1, "{setting}: {checked}");
-        let what = checked.strip_prefix(&format!("{file}:3: ")).expect("its line").trim_end();
+        let line = 2 + setting.lines().count();
+        let what = checked.strip_prefix(&format!("{file}:{line}: ")).expect("its line").trim_end();
         assert!(what.contains(words), "{setting}: {what}");
         let refused = flowlane(&[&["collect"], *flags].concat(), &scratch.0);
         assert!(!refused.status.success(), "{setting}");
@@ -97,6 +106,27 @@ fn all_that_is_wrong_is_named_at_once() {
     // What is right is said to be.
     let right = flowlane(&["check-config", &scratch.file("right.toml", "listen = 2055\nnode = \"a_b\"\n")], &scratch.0);
     assert!(right.status.success(), "{}", said(&right));
+}
+
+#[test]
+fn a_file_of_settings_is_a_file() {
+    let scratch = Scratch::new("pipe");
+    let pipe = Command::new("mkfifo").arg(scratch.0.join("pipe")).status().expect("the program");
+    assert!(pipe.success());
+    for args in [["check-config", "pipe"].as_slice(), &["collect", "--config", "pipe"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_flowlane"));
+        let child = command.args(args).current_dir(&scratch.0).stderr(std::process::Stdio::piped()).spawn();
+        let mut child = child.expect("the program");
+        for _ in 0..100 {
+            if child.try_wait().expect("a child").is_some() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        let _ = child.kill();
+        let line = said(&child.wait_with_output().expect("what it said"));
+        assert!(line.starts_with("flowlane: cannot read pipe: ") && line.contains("a pipe"), "{args:?}: {line}");
+    }
 }
 
 #[test]

@@ -59,11 +59,20 @@ pub fn settings(args: &Args) -> Vec<Wrong> {
     if args.names.filter().is_some() && matches!(asked, CollectFormat::NetflowJson | CollectFormat::None) {
         say("where", "--where chooses rows, which --format netflow-json and none do not write");
     }
-    let is_kept = (asked.of_sink(), &args.out);
-    if matches!(is_kept, (Some(format), Out::Folder(_)) if format != Format::Parquet) {
-        let all = [("keep", args.keep.is_some()), ("keep-bytes", args.keep_bytes.is_some())];
-        for (flag, _) in all.into_iter().chain([("keep-free", args.keep_free.is_some())]).filter(|f| f.1) {
-            say(flag, &format!("--{flag} removes Parquet files only; leave it out, or choose --format parquet"));
+    let instead = match (asked.of_sink(), &args.out) {
+        (Some(Format::Parquet), Out::Folder(_)) => None,
+        (Some(Format::Parquet), _) => Some("of a folder only; leave it out, or give --out a folder"),
+        (_, Out::Folder(_)) => Some("only; leave it out, or choose --format parquet"),
+        _ => Some("of a folder only; leave it out, or give --out a folder and choose --format parquet"),
+    };
+    if let Some(instead) = instead {
+        let all = [
+            ("keep", args.keep.is_some()),
+            ("keep-bytes", args.keep_bytes.is_some()),
+            ("keep-free", args.keep_free.is_some()),
+        ];
+        for (flag, _) in all.into_iter().filter(|f| f.1) {
+            say(flag, &format!("--{flag} removes Parquet files {instead}"));
         }
     }
     wrong

@@ -3,8 +3,7 @@
 //! A key of the file is the long name of a flag, so that there is one list of settings, with one text for each. What
 //! the command line says counts before the environment, and that before the file.
 
-use super::{checks, say, sentence, usage};
-use anyhow::Context;
+use super::{checks, read_text, say, sentence, usage};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, Command, FromArgMatches};
@@ -67,8 +66,11 @@ impl Settings {
 /// # Errors
 /// As [`expand`], and what the parser says to it.
 pub fn collect_settings(cli: &Command) -> anyhow::Result<(super::collect::Args, Settings)> {
-    let args = expand(std::env::args_os().collect(), cli)?;
-    let matches = cli.clone().try_get_matches_from(args).map_err(|error| usage(super::one_line(&error.to_string())))?;
+    settings_of(expand(std::env::args_os().collect(), cli)?, cli)
+}
+
+fn settings_of(args: Vec<OsString>, cli: &Command) -> anyhow::Result<(super::collect::Args, Settings)> {
+    let matches = cli.clone().try_get_matches_from(args).map_err(|error| usage(sentence(&error)))?;
     let given = matches.subcommand_matches("collect").ok_or_else(|| usage("this is no `flowlane collect`"))?;
     let mut said = BTreeMap::new();
     for arg in flags(cli) {
@@ -298,7 +300,7 @@ pub fn print(_: &ConfigArgs, cli: &Command) -> anyhow::Result<ExitCode> {
 }
 
 pub fn run_check(args: &CheckArgs, cli: &Command) -> anyhow::Result<ExitCode> {
-    let text = std::fs::read_to_string(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
+    let text = read_text(&args.file)?;
     let (settings, mut wrong) = check(&text, cli);
     let right: Vec<&Setting> = settings.iter().filter(|s| !wrong.iter().any(|w| w.0 == s.line)).collect();
     wrong.extend(check_together(&right, cli));
@@ -376,5 +378,13 @@ mod tests {
         let (settings, wrong) = check(&open, &cli());
         assert_eq!(wrong, []);
         assert!(settings.len() > 5 && settings.iter().any(|s| s.flag == "listen"));
+    }
+
+    #[test]
+    fn what_the_parser_refuses_is_one_sentence() {
+        let args = ["flowlane", "collect", "--queue", "much"].map(OsString::from).to_vec();
+        let error = settings_of(args, &cli()).err().expect("no size").to_string();
+        assert!(error.starts_with("invalid value 'much' for '--queue <SIZE>'"), "{error}");
+        assert!(!error.contains("For more information"), "{error}");
     }
 }
