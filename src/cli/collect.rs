@@ -158,7 +158,7 @@ pub struct Args {
     /// Elements to add or override: lines of `pen,id,name,type`
     #[arg(long, value_name = "FILE")]
     pub(super) elements: Option<PathBuf>,
-    /// Answer over HTTP: /metrics for Prometheus, /healthz, /readyz, and JSON at /exporters, /templates and /ledger. A port
+    /// Answer over HTTP: /metrics for Prometheus, /healthz, /readyz, and JSON at /exporters, /templates, /connections and /ledger. A port
     /// alone is one of this machine (127.0.0.1). Nothing there asks for a password
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = http_address)]
     http: Option<SocketAddr>,

@@ -34,8 +34,9 @@ struct Known {
 /// Addresses that are remembered, of each family.
 const KNOWN: usize = 1 << 18;
 
-/// Columns of a flow that name who it was without being an address; whoever shares flows leaves them out.
-const IDENTITIES: [&str; 12] = [
+/// Columns of a flow that name who or where it was without being an address; whoever shares flows leaves them out. The numbers
+/// of autonomous systems stay, and so do their names and countries.
+const IDENTITIES: [&str; 16] = [
     "src_mac",
     "dst_mac",
     "user_name",
@@ -47,6 +48,10 @@ const IDENTITIES: [&str; 12] = [
     "sampler_name",
     "src_net",
     "dst_net",
+    "src_site",
+    "dst_site",
+    "src_city",
+    "dst_city",
     "extras",
 ];
 
@@ -302,6 +307,8 @@ mod tests {
             ("exporter", Arc::new(exporter)),
             ("next_hop6", Arc::new(v6)),
             ("user_name", Arc::new(StringArray::from(vec!["alice", "bob"]))),
+            ("src_site", Arc::new(StringArray::from(vec!["Basel", "Genf"]))),
+            ("dst_city", Arc::new(StringArray::from(vec!["Basel", "Genf"]))),
             ("x_some", Arc::new(StringArray::from(vec!["alice", "bob"]))),
         ];
         let fields: Vec<Field> = columns.iter().map(|(n, a)| Field::new(*n, a.data_type().clone(), true)).collect();
