@@ -107,7 +107,7 @@ pub struct SealedFile {
 
 impl SealedFile {
     /// Whether all rows of a segment are in sealed files because this one is there.
-    fn ends(&self, node: &str, segment: i64) -> bool {
+    pub(super) fn ends(&self, node: &str, segment: i64) -> bool {
         let is_last = self.part == 0 || self.last > self.segment;
         is_last && self.node == node && (self.segment..=self.last).contains(&segment)
     }

@@ -67,21 +67,29 @@ pub(super) fn seal(root: &Path, node: &str, id: i64, path: &Path, memory: &mut M
     }
     let mut files: Vec<Open> = files.into_values().collect();
     fault::step("written");
-    // The first is the last to get its name: until then readers take the segment.
+    // The first is the last to get its name, when those of the others are on the disk: until then readers take the segment.
     files.sort_by_key(|file| std::cmp::Reverse(file.number));
-    for file in &mut files {
-        file.put()?;
+    if let Some((first, others)) = files.split_last_mut() {
+        put(others)?;
+        put(std::slice::from_mut(first))?;
+    }
+    for file in &files {
         sealed.bytes += fs::metadata(&file.path)?.len();
         sealed.files += 1;
-    }
-    let folders: BTreeSet<&Path> = files.iter().filter_map(|f| f.path.parent()).collect();
-    for folder in folders {
-        File::open(folder)?.sync_all()?;
     }
     fault::step("named");
     spare::retire(path, used)?;
     fault::step("removed");
     Ok(sealed)
+}
+
+/// Gives files their names, so that these outlive the machine.
+fn put(files: &mut [Open]) -> io::Result<()> {
+    for file in &mut *files {
+        fs::rename(&file.temporary, &file.path)?;
+    }
+    let folders: BTreeSet<&Path> = files.iter().filter_map(|f| f.path.parent()).collect();
+    folders.into_iter().try_for_each(|folder| File::open(folder)?.sync_all())
 }
 
 fn changed() -> io::Error {
@@ -266,11 +274,6 @@ impl Open {
         let (file, memory) = out.finish()?;
         file.finish()?;
         Ok(memory)
-    }
-
-    /// Gives it its name.
-    fn put(&mut self) -> io::Result<()> {
-        fs::rename(&self.temporary, &self.path)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::compact::{compact, remove_covered};
 use super::fault;
-use super::layout::{HOUR_US, hot_folder, listing, node, segments};
+use super::layout::{HOUR_US, SealedFile, hot_folder, listing, node, segments};
 use super::retention::Retention;
 use super::seal::seal;
 use super::segment::Segment;
@@ -138,7 +138,12 @@ impl Store {
                 fs::remove_file(path)?;
             }
         }
-        let left = segments(&folder)?;
+        let (sealed, left) = partition_sealed(segments(&folder)?, &found.sealed, &options.node);
+        for ((_, path), folder) in sealed {
+            // The name of what has its rows is on the disk before it goes.
+            File::open(folder)?.sync_all()?;
+            fs::remove_file(path)?;
+        }
         let sealed = found.sealed.iter().filter(|f| f.node == options.node).map(|f| f.last);
         let ids = left.iter().map(|s| s.0).chain(sealed);
         let last_id = ids.max().unwrap_or(0);
@@ -280,6 +285,26 @@ impl Store {
         let hour = us.div_euclid(HOUR_US) * HOUR_US;
         hour + (us - hour).div_euclid(step) * step
     }
+}
+
+/// A segment with its number.
+type Numbered = (i64, PathBuf);
+
+/// Segments whose rows are in sealed files, each with the folder of the one that says so, and the others. The former are never sealed again:
+/// after the machine stopped such a file may have the rows of another segment, that wrote over it.
+fn partition_sealed(
+    segments: Vec<Numbered>,
+    sealed: &[SealedFile],
+    node: &str,
+) -> (Vec<(Numbered, PathBuf)>, Vec<Numbered>) {
+    let (mut done, mut left) = (Vec::new(), Vec::new());
+    for segment in segments {
+        match sealed.iter().find(|file| file.ends(node, segment.0)).and_then(|file| file.path.parent()) {
+            Some(folder) => done.push((segment, folder.to_path_buf())),
+            None => left.push(segment),
+        }
+    }
+    (done, left)
 }
 
 /// The thread that seals.

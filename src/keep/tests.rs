@@ -458,6 +458,35 @@ fn a_file_that_is_written_over_has_the_new_rows_alone() {
 }
 
 #[test]
+fn a_sealed_segment_that_was_written_over_is_not_sealed_again() {
+    let scratch = Scratch::new("sealed-over");
+    let mut segment = |first: u32| {
+        let mut store = Store::open(&scratch.0, options("a")).expect("a store");
+        let hot = hot_folder(&scratch.0, "a");
+        let mut written = [first, first + 100].map(|first| {
+            store.write(&batch(first, 30, HOUR)).expect("written");
+            fs::read(&segments(&hot).expect("segments")[0].1).expect("its bytes")
+        });
+        let path = segments(&hot).expect("segments").remove(0).1;
+        store.finish().expect("sealed");
+        written.iter_mut().for_each(|bytes| bytes.truncate(bytes.len() - spare::END.len()));
+        (path, written)
+    };
+    let (path, [half, whole]) = segment(0);
+    let (_, [_, other]) = segment(1000);
+    let expected = sources(&scratch.0);
+    assert_eq!(expected.len(), 120);
+    // As a machine that stopped before the file's other name was on the disk may leave it.
+    for mixed in [&other[..], &[&half[..], &other].concat(), &[&whole[..], &other].concat()] {
+        fs::write(&path, mixed).expect("a segment");
+        assert_eq!(sources(&scratch.0), expected, "as readers find it");
+        Store::open(&scratch.0, options("a")).expect("a store").finish().expect("nothing to seal");
+        assert_eq!(sources(&scratch.0), expected);
+        assert!(!path.exists());
+    }
+}
+
+#[test]
 fn a_file_that_is_read_is_not_written_over() {
     let scratch = Scratch::new("read");
     let path = scratch.0.join("17.arrows");
