@@ -124,17 +124,69 @@ fn options_records_that_a_stream_has_no_place_for_are_counted() {
     let to = collector.addresses()[0];
     let output = Output::one(Writer::to_stream(Format::Ndjson, Box::new(io::sink())));
     let running = collector.start(Box::new(output)).expect("threads");
-    // v9: an options template (scope interface, 34) and two records of it.
-    let mut bytes = vec![0, 9, 0, 3, 0, 0, 39, 16, 101, 83, 241, 0, 0, 0, 0, 0, 0, 0, 0, 7];
-    bytes.extend([0, 1, 0, 18, 1, 44, 0, 4, 0, 4, 0, 2, 0, 4, 0, 34, 0, 4]);
-    bytes.extend([1, 44, 0, 20, 0, 0, 0, 1, 0, 0, 0, 100, 0, 0, 0, 2, 0, 0, 0, 100]);
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    socket.send_to(&bytes, to).expect("sent");
+    socket.send_to(&options_of_v9(), to).expect("sent");
     wait("the datagram", || running.status().datagrams == 1);
     let (summary, result) = running.join();
     result.expect("no failure");
     assert_eq!((summary.stats.options_records, summary.options_passed_over), (2, 2));
     assert_eq!(summary.losses(), [("options records not written (--out a folder keeps them)".into(), 2)]);
+}
+
+/// Cannot write rows; how often it was tried whether it can again.
+struct Troubled(Arc<Mutex<u64>>);
+
+impl Sink for Troubled {
+    fn write(&mut self, item: &Item) -> io::Result<()> {
+        if item.rows() > 0 { Err(io::Error::other("the disk is full")) } else { Ok(()) }
+    }
+
+    fn goes_on(&self) -> bool {
+        true
+    }
+
+    fn probe(&mut self) -> io::Result<()> {
+        *self.0.lock().expect("the count") += 1;
+        Ok(())
+    }
+
+    fn tick(&mut self, _: Timestamp) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn options_records_alone_do_not_put_off_the_next_try() {
+    let mut config = config();
+    config.threads = 1;
+    config.decoder.batch_age_us = 1000;
+    let collector = Collector::open(config).expect("a free port");
+    let to = collector.addresses()[0];
+    let tries = Arc::new(Mutex::new(0));
+    let running = collector.start(Box::new(Troubled(tries.clone()))).expect("threads");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket.send_to(&v5(0, 30), to).expect("sent");
+    let options = options_of_v9();
+    wait("a try", || {
+        socket.send_to(&options, to).expect("sent");
+        std::thread::sleep(Duration::from_millis(100));
+        *tries.lock().expect("the count") > 0
+    });
+    let (summary, result) = running.join();
+    result.expect("no failure");
+    assert_eq!(summary.rows_dropped, 30);
+}
+
+/// A v9 message of an options template (scope interface, 34) and two records of it.
+fn options_of_v9() -> Vec<u8> {
+    let mut bytes = vec![0, 9, 0, 3, 0, 0, 39, 16, 101, 83, 241, 0, 0, 0, 0, 0, 0, 0, 0, 7];
+    bytes.extend([0, 1, 0, 18, 1, 44, 0, 4, 0, 4, 0, 2, 0, 4, 0, 34, 0, 4]);
+    bytes.extend([1, 44, 0, 20, 0, 0, 0, 1, 0, 0, 0, 100, 0, 0, 0, 2, 0, 0, 0, 100]);
+    bytes
 }
 
 /// A v9 message with a template (bytes, packets), or of three records of it.

@@ -60,7 +60,9 @@ pub(super) fn write(
             } else if rows > 0 {
                 trouble.is_over(shared);
             }
-            tried = Instant::now();
+            if rows > 0 {
+                tried = Instant::now();
+            }
             if let Item::Rows { from, batch } = item
                 && let (Some(back), Some(batch)) = (returns.get(from), Arc::into_inner(batch))
             {
