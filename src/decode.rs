@@ -540,7 +540,6 @@ impl Decoder {
         let idle = |last: i64| now_us.saturating_sub(last) > IDLE_US;
         exporters.forget(idle);
         self.streams.retain(|s| !idle(s.last_us) && exporters.at(s.exporter).is_some());
-        self.marks.places_changed();
         exporters.free_ended();
     }
 }

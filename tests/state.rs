@@ -201,6 +201,32 @@ fn very_many_streams_of_v9_are_looked_at_by_parts_and_all_of_them_at_the_end() {
 }
 
 #[test]
+fn streams_that_change_their_places_between_two_looks_are_not_left_out() {
+    let mut decoder = Decoder::new(Config { exporters: 50_000, ..Config::default() });
+    decoder.learn();
+    let from = |exporter: u32| SocketAddr::new(std::net::Ipv4Addr::from_bits(0x0a00_0000 | exporter).into(), 2055);
+    let add = |decoder: &mut Decoder, exporters: std::ops::Range<u32>| {
+        for exporter in exporters {
+            decoder.decode(&head(9, 7).message(&[]), from(exporter), Timestamp(T0));
+        }
+    };
+    // Connections first.
+    let sessions: Vec<_> = (0..6000).map(|_| decoder.open_session()).collect();
+    for session in &sessions {
+        decoder.decode_in(*session, &head(10, 0).message(&[]), exporter(), Timestamp(T0));
+    }
+    add(&mut decoder, 0..10_000);
+    assert!(!decoder.mark_streams());
+    // They end, and more streams come than went.
+    sessions.into_iter().for_each(|session| decoder.end_session(session));
+    add(&mut decoder, 10_000..20_000);
+    while !decoder.mark_streams() {}
+    let noted: std::collections::HashSet<_> =
+        std::iter::from_fn(|| decoder.next_learned()).map(|learned| learned.exporter).collect();
+    assert_eq!((0..20_000).filter(|n| !noted.contains(&from(*n))).count(), 0);
+}
+
+#[test]
 fn a_set_that_does_not_fit_waits_for_its_template() {
     let mut first = decoder();
     send(&mut first, &head(10, 1).message(&[head(10, 0).template(256, &V4)]));

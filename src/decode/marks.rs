@@ -4,6 +4,7 @@
 //! and RFC 7011 section 8 have it tell its templates first of all.
 
 use super::learned::Learned;
+use super::stream::Streams;
 use super::{Decoder, Timestamp};
 use crate::columns::RunMeta;
 use crate::wire::Message;
@@ -65,16 +66,16 @@ pub(super) struct Marks {
 struct Pass {
     // The stream to go on with; 0 where the next call begins a pass.
     next: usize,
-    // Streams there were at the last call: where there are fewer they changed their places.
-    streams: usize,
+    // That of the streams at the last call: where it differs they changed their places.
+    moved: u64,
 }
 
 impl Pass {
-    /// The places that a call looks at, of so many streams, and whether the pass is over then.
-    fn slice(&mut self, streams: usize) -> (Range<usize>, bool) {
-        let first = if streams < self.streams { 0 } else { self.next };
-        let is_over = first + SLICE >= streams;
-        (self.streams, self.next) = (streams, if is_over { 0 } else { first + SLICE });
+    /// The places that a call looks at, and whether the pass is over then.
+    fn slice(&mut self, streams: &Streams) -> (Range<usize>, bool) {
+        let first = if streams.moved() == self.moved { self.next } else { 0 };
+        let is_over = first + SLICE >= streams.len();
+        (self.moved, self.next) = (streams.moved(), if is_over { 0 } else { first + SLICE });
         (first..first + SLICE, is_over)
     }
 }
@@ -93,11 +94,6 @@ struct CountPass {
 const SLICE: usize = 8192;
 
 impl Marks {
-    /// Streams changed their places: what is looked at by parts is looked at from the first.
-    pub(super) fn places_changed(&mut self) {
-        (self.all.next, self.counts.pass.next) = (0, 0);
-    }
-
     pub(super) fn insert(&mut self, exporter: &SocketAddr, message: &Message<'_>) {
         let ports = self.before.entry(key(exporter, message)).or_default();
         let mark = Mark::of(message);
@@ -134,7 +130,7 @@ impl Decoder {
     /// Once a minute will do. Looks at 8,192 streams; whether all are looked at now. Else the next call goes on, which
     /// should not be long.
     pub fn mark_streams(&mut self) -> bool {
-        let (places, is_over) = self.marks.all.slice(self.streams.len());
+        let (places, is_over) = self.marks.all.slice(&self.streams);
         self.note_streams(places, |meta| meta.version >= 9);
         is_over
     }
@@ -149,9 +145,9 @@ impl Decoder {
     /// As [`mark_streams`](Self::mark_streams), of those streams alone that show a restart by nothing but their number, and
     /// were heard of since they were noted: it has to be known as it was a moment before the collector was killed.
     pub fn mark_counts(&mut self) -> bool {
-        let (noted, counts, streams) = (self.marks.noted, &mut self.marks.counts, self.streams.len());
+        let (noted, counts) = (self.marks.noted, &mut self.marks.counts);
         let since = counts.since;
-        let (places, is_over) = counts.pass.slice(streams);
+        let (places, is_over) = counts.pass.slice(&self.streams);
         let is_first = places.start == 0;
         if is_first {
             counts.began = noted;

@@ -143,6 +143,8 @@ pub(super) struct Streams {
     places: Vec<Place>,
     // Where the last message was found: exporters send in bursts.
     last: u32,
+    // How often streams may have changed their places.
+    moved: u64,
 }
 
 impl Streams {
@@ -150,7 +152,13 @@ impl Streams {
         self.places.len()
     }
 
+    /// Differs from what it was where streams may have changed their places since.
+    pub(super) fn moved(&self) -> u64 {
+        self.moved
+    }
+
     pub(super) fn clear(&mut self) {
+        self.moved += 1;
         self.by_id.clear();
         self.places.clear();
     }
@@ -206,6 +214,7 @@ impl Streams {
 
     /// Forgets the streams that are not kept.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&Stream) -> bool) {
+        self.moved += 1;
         self.places.retain(|(_, s, _)| keep(s));
         self.by_id.clear();
         self.by_id.extend(self.places.iter().zip(0..).map(|((id, ..), place)| (*id, place)));
