@@ -35,9 +35,9 @@ impl Retention {
         *self == Self::default()
     }
 
-    /// Removes the oldest files of a node until all bounds hold; with `dry_run` only says which. Where that is not enough segments
-    /// go that wait to be sealed, but for the last, which is being written. A file that cannot be removed is passed over, and
-    /// named.
+    /// Removes the oldest files of a node until all bounds hold, those that wait to be written over before them; with `dry_run`
+    /// only says which. Where that is not enough segments go that wait to be sealed, but for the last, which is being written. A
+    /// file that cannot be removed is passed over, and named.
     ///
     /// # Errors
     /// A folder that cannot be read.
@@ -48,14 +48,24 @@ impl Retention {
         }
         let Listing { sealed, covered, .. } = listing(root)?;
         let own: Vec<SealedFile> = sealed.into_iter().filter(|f| f.node == node).collect();
-        let mut waiting = waiting(&hot_folder(root, node))?;
+        let hot = hot_folder(root, node);
+        let mut waiting = waiting(&hot)?;
         let mut kept: u64 = own.iter().map(|f| f.bytes).chain(waiting.iter().map(|w| w.1)).sum();
-        kept += spare::bytes(&hot_folder(root, node));
         waiting.pop();
         let mut free = match self.free_bytes {
             Some(_) => free_bytes(root)?,
             None => u64::MAX,
         };
+        // Files without rows go before any that has some.
+        let spare = spare::bytes(&hot);
+        if self.is_over(kept + spare, free) {
+            if !dry_run {
+                spare::remove(&hot);
+            }
+            free = free.saturating_add(spare);
+        } else {
+            kept += spare;
+        }
         // The oldest hour that may stay: folders are named so that their order is that of time.
         let oldest = self.age_us.map(|age| {
             let limit = now_us.saturating_sub(age).div_euclid(HOUR_US) * HOUR_US;

@@ -181,6 +181,21 @@ fn the_oldest_hours_go_first() {
 }
 
 #[test]
+fn files_that_wait_to_be_written_over_go_before_rows() {
+    let scratch = hour_of_files("spare", &[30, 30]);
+    let bytes: u64 = sealed_files(&scratch.0).expect("files").0.iter().map(|f| f.bytes).sum();
+    let spare = hot_folder(&scratch.0, "a").join("spare.1");
+    fs::write(&spare, vec![0; 10_000]).expect("a file");
+    let bound = |bytes| Retention { bytes: Some(bytes), ..Retention::default() };
+    let apply = |bytes, dry_run| bound(bytes).apply(&scratch.0, "a", HOUR, dry_run).expect("a folder").files.len();
+    assert_eq!((apply(bytes + 9_999, true), apply(bytes + 10_000, false)), (0, 0));
+    assert!(spare.exists(), "a dry run, and a bound that holds");
+    assert_eq!(apply(bytes + 9_999, false), 0);
+    assert!(!spare.exists());
+    assert_eq!(apply(bytes - 1, false), 1);
+}
+
+#[test]
 fn a_file_that_cannot_be_removed_stops_no_other() {
     let scratch = Scratch::new("stuck");
     for hour in 1..4 {
