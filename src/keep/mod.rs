@@ -22,6 +22,7 @@
 pub mod ledger;
 
 mod compact;
+mod contents;
 mod fault;
 mod growing;
 mod layout;
@@ -48,7 +49,7 @@ use std::path::Path;
 /// # Errors
 /// Those of the file system, and of `take`. A cut end is none.
 pub fn read_segment(path: &Path, mut take: impl FnMut(RecordBatch) -> io::Result<()>) -> io::Result<()> {
-    segment::read(path, |batch| take(runs::Rows::new(batch)?.expand()?)).map(drop)
+    contents::read(path, |batch| take(runs::Rows::new(batch)?.expand()?)).map(drop)
 }
 
 #[cfg(test)]

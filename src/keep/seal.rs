@@ -1,10 +1,10 @@
 //! From a segment to Parquet files, one an hour.
 
+use super::contents::Contents;
 use super::fault;
 use super::growing::Growing;
 use super::layout::{HOUR_US, hour_folder, sealed_name};
 use super::runs::{Rows, is_extra, is_total};
-use super::segment::Contents;
 use super::spare;
 use crate::sink::parquet::{Memory, ParquetFile, Source};
 use crate::sink::{EXTRA_COLUMNS, FileSchema};
@@ -34,9 +34,9 @@ pub(super) struct Sealed {
 pub(super) fn seal(root: &Path, node: &str, id: i64, path: &Path, memory: &mut Memory) -> io::Result<Sealed> {
     let contents = Contents::of(path)?;
     let parts = Parts::of(&contents.schemas);
-    let mut sealed = Sealed { rows: contents.end.rows, torn: contents.end.torn, ..Sealed::default() };
     let mut files: BTreeMap<(i64, usize), Open> = BTreeMap::new();
-    let written = contents.read(|stream, batch| {
+    // Unfinished files are removed where something fails.
+    let end = contents.read(|stream, batch| {
         let rows = Rows::new(batch)?;
         let (part, columns) = parts.streams.get(stream).ok_or_else(changed)?;
         for hour in hours(&rows) {
@@ -53,10 +53,8 @@ pub(super) fn seal(root: &Path, node: &str, id: i64, path: &Path, memory: &mut M
             fault::step("half written");
         }
         Ok(())
-    });
-    // Unfinished files are removed where something fails.
-    written?;
-    let used = contents.bytes;
+    })?;
+    let mut sealed = Sealed { rows: end.rows, torn: end.torn, ..Sealed::default() };
     // Nobody reads it any more.
     drop(contents);
     for file in files.values_mut() {
@@ -78,7 +76,7 @@ pub(super) fn seal(root: &Path, node: &str, id: i64, path: &Path, memory: &mut M
         sealed.files += 1;
     }
     fault::step("named");
-    spare::retire(path, used)?;
+    spare::retire(path, end.bytes)?;
     fault::step("removed");
     Ok(sealed)
 }

@@ -3,34 +3,27 @@
 //! A stream has the columns of its batch as they stand in memory (numbers in fewer bytes where all of them fit), and a column `run`: what the rows of a message share,
 //! once a message (run-end encoded). A checksum stands in the padding of its message (`sum`). What was written outlives the process, and
 //! is there as a whole or not at all: its first bytes come last, and until then a mark of the end (`spare::END`) stands there, behind which may be rows of the
-//! segment that had the file before. Those name another segment in their schema, should the mark be lost with the machine. A file that is cut ends there;
-//! that is its end, not damage.
+//! segment that had the file before. Those name another segment in their schema, should the mark be lost with the machine. A file that is cut ends there,
+//! and so does one whose last batch has older bytes in it: that is its end, not damage.
 
 use super::growing::Growing;
 use super::runs::{RUN, TOTAL, runs_of};
-use super::spare::{self, END};
+use super::spare;
 use super::sum;
 use crate::columns::arrow::array;
 use crate::columns::gather::{Loop, widest};
 use crate::columns::schema::SCHEMA_VERSION;
-use crate::columns::{AlignedBuf, Batch, ColumnType, Layout};
+use crate::columns::{Batch, ColumnType, Layout};
 use crate::sink::{EXTRA_COLUMNS, extras_map, io_error};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type};
 use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, PrimitiveArray, RecordBatch};
-use arrow_buffer::Buffer;
-use arrow_ipc::convert::try_fb_to_schema;
-use arrow_ipc::reader::StreamDecoder;
-use arrow_ipc::root_as_message;
 use arrow_ipc::writer::StreamEncoder;
 use arrow_schema::{ArrowError, DataType, Field, Schema};
-use bytes::Bytes;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, IoSlice};
 use std::ops::BitOr;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,7 +50,7 @@ pub(super) const SINCE: &str = "flowlane.since";
 const BEFORE_US: i64 = 40 * 60 * 1_000_000;
 
 /// What ends a stream.
-const EOS: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+pub(super) const EOS: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
 /// Shapes that are kept.
 const SHAPES: usize = 64;
 
@@ -92,16 +85,18 @@ impl Segment {
             Some(at) => at,
             None => {
                 if self.shapes.len() >= SHAPES {
-                    self.shapes.clear();
+                    // The oldest.
+                    self.shapes.remove(0);
                 }
                 self.shapes.push(Shape::new(batch, &columns, self.id, since).map_err(io_error)?);
                 self.shapes.len() - 1
             }
         };
-        let Some(shape) = self.shapes.get_mut(at) else { return Ok(()) };
+        let lost = || io::Error::other("a batch without a shape");
+        let shape = self.shapes.get_mut(at).ok_or_else(lost)?;
         let rows = RecordBatch::try_new(shape.schema.clone(), columns.arrays).map_err(io_error)?;
         let (head, body) = sum::with_sum(&shape.message, shape.encoder.encode(&rows).map_err(io_error)?)?;
-        let Some((first, head)) = head.split_first_chunk() else { return Ok(()) };
+        let (first, head) = head.split_first_chunk().ok_or_else(lost)?;
         let body = body.iter().map(|part| IoSlice::new(part));
         let mut rest: Vec<IoSlice<'_>> = [IoSlice::new(head)].into_iter().chain(body).collect();
         rest.push(IoSlice::new(&EOS));
@@ -186,11 +181,11 @@ impl Columns {
                 }
             }
             let array = array(batch, index, column)?;
-            let array = if column.def.extra_key.is_none() { narrow(array, since) } else { array };
             // A column that no row has is left out, like those that the layout lacks.
             if column.def.nullable && array.null_count() == array.len() {
                 continue;
             }
+            let array = if column.def.extra_key.is_none() { narrow(array, since) } else { array };
             places.push(Place::Own(index));
             arrays.push(array);
         }
@@ -221,7 +216,14 @@ fn narrow(array: ArrayRef, since: i64) -> ArrayRef {
     }
     if let Some(wide) = array.as_primitive_opt::<TimestampMicrosecondType>() {
         let after = |time: i64| time.wrapping_sub(since).cast_unsigned();
-        return match widest(Bits(wide.values(), after)) {
+        // What stands where there is no time is none.
+        let there = match wide.nulls() {
+            Some(nulls) => nulls
+                .valid_slices()
+                .fold(0, |all, (from, to)| all | widest(Bits(wide.values().get(from..to).unwrap_or(&[]), after))),
+            None => widest(Bits(wide.values(), after)),
+        };
+        return match there {
             0..=0xffff_ffff => narrowed::<_, UInt32Type>(wide, |time| after(time) as u32),
             _ => array,
         };
@@ -278,241 +280,4 @@ impl<W: Copy, N, F: Fn(W) -> N> Loop for Cut<'_, W, N, F> {
             *slot = (self.cut)(*n);
         }
     }
-}
-
-/// How a segment ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct End {
-    /// Rows of whole batches.
-    pub(super) rows: u64,
-    /// Whether there is something after them that is no whole batch.
-    pub(super) torn: bool,
-    /// Where that is no batch at all, whole or not, the byte that it begins at: nobody can tell how many rows follow.
-    pub(super) damaged: Option<u64>,
-}
-
-/// What is in a segment, before any row is read.
-pub(super) struct Contents {
-    file: File,
-    pub(super) end: End,
-    /// Bytes of whole streams.
-    pub(super) bytes: u64,
-    /// The different schemas.
-    pub(super) schemas: Vec<Arc<Schema>>,
-    // The message of each.
-    messages: Vec<Vec<u8>>,
-    batches: Vec<Body>,
-}
-
-/// Where a stream's batches are, without the schema before them and the mark behind.
-#[derive(Clone, Copy)]
-struct Body {
-    schema: usize,
-    start: u64,
-    end: u64,
-}
-
-impl Contents {
-    /// Looks at the head of every message.
-    pub(super) fn of(path: &Path) -> io::Result<Self> {
-        let segment = path.file_stem().and_then(|name| name.to_str()?.parse().ok());
-        let mut contents = Self {
-            file: spare::open(path)?,
-            end: End::default(),
-            bytes: 0,
-            schemas: Vec::new(),
-            messages: Vec::new(),
-            batches: Vec::new(),
-        };
-        contents.look(segment)?;
-        Ok(contents)
-    }
-
-    fn look(&mut self, segment: Option<i64>) -> io::Result<()> {
-        let Self { file, end, bytes, schemas, messages, batches } = self;
-        let length = file.metadata()?.len();
-        let (mut at, mut whole) = (0, 0);
-        // The schema of the stream, and where what follows it starts.
-        let mut stream: Option<(usize, u64)> = None;
-        let mut message = Vec::new();
-        // Whether what follows is known to be nothing.
-        let mut ends = false;
-        while length - at >= HEAD {
-            // A marker, the length of what follows, and that.
-            let mut head = [0; HEAD as usize];
-            file.read_exact_at(&mut head, at)?;
-            if head == END {
-                ends = true;
-                break;
-            }
-            let [marker, size] = [&head[..4], &head[4..]].map(|b| b.try_into().map_or(0, u32::from_le_bytes));
-            if marker != u32::MAX {
-                end.damaged = Some(at);
-                break;
-            }
-            if u64::from(size) > length - at - HEAD {
-                break;
-            }
-            if size == 0 {
-                (stream, at) = (None, at + HEAD);
-                whole = at;
-                continue;
-            }
-            message.resize(head.len() + size as usize, 0);
-            file.read_exact_at(&mut message, at)?;
-            if let (None, Some(schema)) = (stream, messages.iter().rposition(|m| *m == message)) {
-                at += message.len() as u64;
-                stream = Some((schema, at));
-                continue;
-            }
-            let Ok(about) = root_as_message(message.get(head.len()..).unwrap_or(&[])) else {
-                end.damaged = Some(at);
-                break;
-            };
-            let body = u64::try_from(about.bodyLength()).unwrap_or(u64::MAX);
-            at += message.len() as u64;
-            if body > length - at {
-                break;
-            }
-            at += body;
-            match (about.header_as_schema(), about.header_as_record_batch(), stream) {
-                (Some(schema), ..) => {
-                    let Ok(schema) = try_fb_to_schema(schema) else {
-                        end.damaged = Some(whole);
-                        break;
-                    };
-                    if is_of_another(&schema, segment) {
-                        // That is believed where it is as it was written.
-                        match is_sound(file, &message, at, length)? {
-                            true => ends = true,
-                            false => end.damaged = Some(whole),
-                        }
-                        break;
-                    }
-                    schemas.push(Arc::new(schema));
-                    messages.push(std::mem::take(&mut message));
-                    stream = Some((schemas.len() - 1, at));
-                }
-                (None, Some(batch), Some((schema, start))) => {
-                    end.rows += u64::try_from(batch.length()).unwrap_or(0);
-                    batches.push(Body { schema, start, end: at });
-                    (stream, whole) = (Some((schema, at)), at);
-                }
-                (None, _, Some(_)) => {}
-                (None, _, None) => {
-                    end.damaged = Some(whole);
-                    break;
-                }
-            }
-        }
-        // Where the machine itself stopped, what was not written yet is zeros.
-        if let Some(from) = end.damaged
-            && is_zero(file, from, length)?
-        {
-            end.damaged = None;
-        }
-        end.torn = !ends && whole < length;
-        *bytes = whole;
-        Ok(())
-    }
-
-    /// Gives every whole batch to `take`, with the place of its schema.
-    pub(super) fn read(&self, mut take: impl FnMut(usize, RecordBatch) -> io::Result<()>) -> io::Result<()> {
-        let mut decoders: HashMap<usize, StreamDecoder> = HashMap::new();
-        let mut memory = Arc::new(Memory::default());
-        for place in &self.batches {
-            if decoders.len() >= DECODERS && !decoders.contains_key(&place.schema) {
-                decoders.clear();
-            }
-            let decoder = match decoders.entry(place.schema) {
-                Entry::Occupied(decoder) => decoder.into_mut(),
-                Entry::Vacant(place_of) => {
-                    let mut decoder = StreamDecoder::new();
-                    let message = self.messages.get(place.schema).cloned().unwrap_or_default();
-                    decoder.decode(&mut Buffer::from_vec(message)).map_err(io_error)?;
-                    place_of.insert(decoder)
-                }
-            };
-            // The memory of the batch before, if nobody keeps it.
-            let mut owned = Arc::into_inner(memory).unwrap_or_default();
-            owned.0.clear();
-            owned.0.resize_dirty(usize::try_from(place.end - place.start).unwrap_or(usize::MAX));
-            self.file.read_exact_at(owned.0.as_mut_bytes(), place.start)?;
-            let schema = self.messages.get(place.schema).map_or(&[][..], Vec::as_slice);
-            sum::check(schema, owned.0.as_bytes())
-                .map_err(|error| io::Error::other(format!("the rows at byte {}: {error}", place.start)))?;
-            memory = Arc::new(owned);
-            let mut bytes = Buffer::from(Bytes::from_owner(Shared(memory.clone())));
-            if let Some(batch) = decoder.decode(&mut bytes).map_err(io_error)? {
-                drop(bytes);
-                take(place.schema, batch)?;
-            }
-        }
-        match self.end.damaged {
-            Some(at) => {
-                Err(io::Error::other(format!("there are no rows at byte {at}, and what follows cannot be read")))
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-/// Whether a stream is of the segment that had the file before.
-fn is_of_another(schema: &Schema, segment: Option<i64>) -> bool {
-    let said = schema.metadata().get(SEGMENT).and_then(|id| id.parse::<i64>().ok());
-    matches!((said, segment), (Some(said), Some(segment)) if said != segment)
-}
-
-/// Whether the batch at a place is as it was written, by its checksum.
-fn is_sound(file: &File, schema: &[u8], at: u64, length: u64) -> io::Result<bool> {
-    let mut message = vec![0; HEAD as usize];
-    if length - at < HEAD {
-        return Ok(false);
-    }
-    file.read_exact_at(&mut message, at)?;
-    let size = message.last_chunk().map_or(0, |size| u32::from_le_bytes(*size));
-    if u64::from(size) > length - at - HEAD {
-        return Ok(false);
-    }
-    message.resize(message.len() + size as usize, 0);
-    file.read_exact_at(&mut message, at)?;
-    let about = root_as_message(message.get(HEAD as usize..).unwrap_or(&[]));
-    let body = about.ok().and_then(|about| usize::try_from(about.bodyLength()).ok()).unwrap_or(usize::MAX);
-    if body as u64 > length - at - message.len() as u64 {
-        return Ok(false);
-    }
-    message.resize(message.len() + body, 0);
-    file.read_exact_at(&mut message, at)?;
-    Ok(sum::check(schema, &message).is_ok())
-}
-
-/// Whether a file has zeros alone, as far as one look goes.
-fn is_zero(file: &File, from: u64, length: u64) -> io::Result<bool> {
-    let mut bytes = vec![0; usize::try_from((length - from).min(4096)).unwrap_or(0)];
-    file.read_exact_at(&mut bytes, from)?;
-    Ok(bytes.iter().all(|b| *b == 0))
-}
-
-/// Bytes before a message.
-const HEAD: u64 = 8;
-/// Schemas that are kept ready while a segment is read.
-const DECODERS: usize = 256;
-
-/// What a batch that was read points into.
-#[derive(Default)]
-struct Memory(AlignedBuf);
-
-struct Shared(Arc<Memory>);
-
-impl AsRef<[u8]> for Shared {
-    fn as_ref(&self) -> &[u8] {
-        self.0.0.as_bytes()
-    }
-}
-
-/// Gives every whole batch of a segment to `take`.
-pub(super) fn read(path: &Path, mut take: impl FnMut(RecordBatch) -> io::Result<()>) -> io::Result<End> {
-    let contents = Contents::of(path)?;
-    contents.read(|_, batch| take(batch))?;
-    Ok(contents.end)
 }

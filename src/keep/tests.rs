@@ -443,7 +443,7 @@ fn a_file_that_is_written_over_has_the_new_rows_alone() {
     let scratch = Scratch::new("over");
     let (mut store, batches, old, path) = written_over(&scratch.0);
     let of = |path: &Path| {
-        let end = segment::read(path, |_| Ok(())).expect("read");
+        let end = contents::read(path, |_| Ok(())).expect("read");
         (end.rows, end.torn)
     };
     let one = fs::read(&path).expect("its bytes");
@@ -469,13 +469,13 @@ fn a_file_that_is_written_over_has_the_new_rows_alone() {
     let mut both = [&one[..rows_end], &old[..]].concat();
     both[rows_end + old.len() / 2] ^= 1;
     write(&both);
-    assert!(segment::read(&path, |_| Ok(())).is_err());
+    assert!(contents::read(&path, |_| Ok(())).is_err());
 }
 
 #[test]
 fn a_sealed_segment_that_was_written_over_is_not_sealed_again() {
     let scratch = Scratch::new("sealed-over");
-    let mut segment = |first: u32| {
+    let segment = |first: u32| {
         let mut store = Store::open(&scratch.0, options("a")).expect("a store");
         let hot = hot_folder(&scratch.0, "a");
         let mut written = [first, first + 100].map(|first| {
@@ -499,6 +499,83 @@ fn a_sealed_segment_that_was_written_over_is_not_sealed_again() {
         assert_eq!(sources(&scratch.0), expected);
         assert!(!path.exists());
     }
+}
+
+#[test]
+fn a_batch_with_older_bytes_in_it_is_the_end() {
+    let scratch = Scratch::new("half");
+    let written = |root: &Path, batches: &[(u32, u16)]| {
+        let mut store = Store::open(root, options("a")).expect("a store");
+        let hot = hot_folder(root, "a");
+        let lengths: Vec<usize> = batches
+            .iter()
+            .map(|&(first, n)| {
+                store.write(&batch(first, n, HOUR)).expect("written");
+                fs::read(&segments(&hot).expect("segments")[0].1).expect("its bytes").len() - spare::END.len()
+            })
+            .collect();
+        let path = segments(&hot).expect("segments").remove(0).1;
+        let bytes = fs::read(&path).expect("its bytes");
+        std::mem::forget(store);
+        (path, bytes, lengths)
+    };
+    let (path, new, ends) = written(&scratch.0.join("new"), &[(0, 30), (100_000, 1000), (200_000, 1000)]);
+    let (_, old, _) = written(&scratch.0.join("old"), &[(300_000, 700), (400_000, 900), (500_000, 1000), (1, 1000)]);
+    assert!(old.len() > new.len());
+    let [_, before, end] = ends[..] else { panic!("three batches") };
+    let state_of = |bytes: &[u8]| {
+        fs::write(&path, bytes).expect("a segment");
+        rows(&scratch.0.join("new"))
+    };
+    assert_eq!(state_of(&[&new[..end - 8], &old[end - 8..]].concat()), (2030, vec![State::Hot { torn: true }]));
+    let torn = (1030, vec![State::Hot { torn: true }]);
+    // As the machine leaves it: pages of the last batch that did not get to the disk have the older rows.
+    for k in [end - 500, end - 1000, end - 3000, end - 4000] {
+        assert!(k > before);
+        assert_eq!(state_of(&[&new[..k], &old[k..]].concat()), torn, "{k} of {end}");
+        let holes = [&new[..k - 64], &[0xaa; 64], &new[k..end], &old[end..]].concat();
+        assert_eq!(state_of(&holes), torn, "before {k} of {end}");
+        // What has the mark behind it, or rows, was whole.
+        let flipped = |at: usize| {
+            let mut bytes = new.clone();
+            bytes[at] ^= 1;
+            bytes
+        };
+        assert!(matches!(state_of(&flipped(k - 64)).1[..], [State::Damaged(_)]));
+        let within = before - (end - k) - 64;
+        assert!(matches!(state_of(&[&flipped(within)[..end], &old[end..]].concat()).1[..], [State::Damaged(_)]));
+        assert!(matches!(state_of(&flipped(within)[..before - 8]).1[..], [State::Damaged(_)]));
+    }
+    // It is sealed, with the rows before it.
+    fs::write(&path, [&new[..end - 500], &old[end - 500..]].concat()).expect("a segment");
+    let root = scratch.0.join("copy");
+    fs::create_dir_all(hot_folder(&root, "a")).expect("a folder");
+    fs::copy(&path, hot_folder(&root, "a").join(path.file_name().expect("a name"))).expect("a copy");
+    Store::open(&root, options("a")).expect("a store").finish().expect("sealed");
+    assert_eq!(rows(&root), (1030, vec![State::Sealed]));
+}
+
+#[test]
+fn a_stream_that_names_no_segment_is_not_of_one_that_does() {
+    let scratch = Scratch::new("unnamed");
+    let mut store = Store::open(&scratch.0, options("a")).expect("a store");
+    store.write(&batch(0, 30, HOUR)).expect("written");
+    let (id, path) = segments(&hot_folder(&scratch.0, "a")).expect("segments").remove(0);
+    let mut bytes = fs::read(&path).expect("its bytes");
+    std::mem::forget(store);
+    // A file of a version before that became another, and lost the mark.
+    bytes.truncate(bytes.len() - spare::END.len());
+    let column: arrow_array::ArrayRef = Arc::new(arrow_array::Int64Array::from(vec![7]));
+    let old = RecordBatch::try_from_iter([("bytes", column)]).expect("a batch");
+    let mut out = arrow_ipc::writer::StreamWriter::try_new(&mut bytes, &old.schema()).expect("a stream");
+    out.write(&old).expect("written");
+    out.finish().expect("whole");
+    fs::write(&path, &bytes).expect("a segment");
+    assert_eq!(rows(&scratch.0), (30, vec![State::Hot { torn: false }]));
+    // Under another number it is told of.
+    fs::rename(&path, path.with_file_name(format!("{}.arrows", id + 1))).expect("another name");
+    let (n, states) = rows(&scratch.0);
+    assert!(n == 0 && matches!(&states[..], [State::Damaged(why)] if why.contains(&id.to_string())), "{states:?}");
 }
 
 #[test]
@@ -558,6 +635,48 @@ fn begun(ago_ms: u32) -> Arc<Batch> {
 }
 
 #[test]
+fn times_that_some_rows_lack_are_in_half_the_bytes_too() {
+    let scratch = Scratch::new("times-lacking");
+    let mut store = Store::open(&scratch.0, options("a")).expect("a store");
+    // Template 256: when it began and ended, in milliseconds, of no bytes where that is not known.
+    let mut bytes = vec![0, 10, 0, 0, 0x65, 0x53, 0xf1, 0, 0, 0, 0, 0, 0, 0, 0, 7];
+    bytes.extend([0, 2, 0, 16, 1, 0, 0, 2, 0, 152, 255, 255, 0, 153, 255, 255]);
+    bytes.extend([1, 0, 0, 24]);
+    let ms = (HOUR / 1000) as u64;
+    for time in [ms - 5000, ms] {
+        bytes.push(8);
+        bytes.extend(time.to_be_bytes());
+    }
+    bytes.extend([0, 0]);
+    bytes[3] = bytes.len() as u8;
+    let mut decoder = Decoder::new(Config::default());
+    decoder.decode(&bytes, SocketAddr::from(([192, 0, 2, 1], 2055)), Timestamp(HOUR));
+    let rows = Arc::new(decoder.flush().pop().expect("a batch"));
+    store.write(&rows).expect("written");
+    let (_, path) = segments(&hot_folder(&scratch.0, "a")).expect("segments").pop().expect("one");
+    let schemas = contents::Contents::of(&path).expect("a segment").schemas;
+    let kind = schemas[0].field_with_name("flow_start").expect("a column").data_type();
+    assert_eq!(*kind, DataType::UInt32);
+    let expected = [Some(HOUR - 5_000_000), None];
+    let starts = |batch: &RecordBatch| {
+        let starts = batch.column_by_name("flow_start").expect("a column").clone();
+        starts.as_primitive::<TimestampMicrosecondType>().iter().collect::<Vec<_>>()
+    };
+    let mut hot = Vec::new();
+    read_segment(&path, |batch| {
+        hot.extend(starts(&batch));
+        Ok(())
+    })
+    .expect("read");
+    assert_eq!(hot, expected);
+    store.finish().expect("sealed");
+    let sealed = sealed_files(&scratch.0).expect("files").0.pop().expect("one").path;
+    let file = fs::File::open(sealed).expect("a file");
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("Parquet").build().expect("a reader");
+    assert_eq!(reader.flat_map(|batch| starts(&batch.expect("rows"))).collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn times_in_half_the_bytes_are_read_as_they_were() {
     let scratch = Scratch::new("times");
     let mut store = Store::open(&scratch.0, options("a")).expect("a store");
@@ -565,7 +684,7 @@ fn times_in_half_the_bytes_are_read_as_they_were() {
     let ago: [u32; 5] = [0, 1_000, 39 * 60_000, 41 * 60_000, 20 * 3_600_000];
     ago.iter().for_each(|ago| store.write(&begun(*ago)).expect("written"));
     let (_, path) = segments(&hot_folder(&scratch.0, "a")).expect("segments").pop().expect("one");
-    let kinds = segment::Contents::of(&path).expect("a segment").schemas;
+    let kinds = contents::Contents::of(&path).expect("a segment").schemas;
     let narrow =
         |schema: &Arc<Schema>| schema.field_with_name("flow_start").is_ok_and(|f| *f.data_type() == DataType::UInt32);
     assert_eq!(kinds.iter().map(narrow).collect::<Vec<_>>(), [true, false]);

@@ -1,7 +1,7 @@
 //! Whether what is on the disk can be read, to the last row.
 
+use super::contents::{self, End};
 use super::layout::{Found, found};
-use super::segment;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::fs::{self, File};
 use std::io;
@@ -73,7 +73,10 @@ fn sealed_file(path: PathBuf, bytes: u64) -> Checked {
 
 fn hot_file(path: PathBuf) -> Checked {
     let bytes = fs::metadata(&path).map_or(0, |m| m.len());
-    let (rows, state) = match segment::read(&path, |_| Ok(())) {
+    let (rows, state) = match contents::read(&path, |_| Ok(())) {
+        Ok(End { foreign: Some(segment), .. }) => {
+            (0, State::Damaged(format!("its rows are those of segment {segment}, whose name it does not have")))
+        }
         Ok(end) => (end.rows, State::Hot { torn: end.torn }),
         Err(error) => (0, State::Damaged(error.to_string())),
     };
