@@ -338,6 +338,7 @@ impl Decoder {
     pub fn tick(&mut self, now: Timestamp) {
         self.next_tick_us = now.0.saturating_add(self.config.batch_age_us.clamp(1000, SWEEP_US) / 4);
         self.work.plans.flush_aged(now.0, self.config.batch_age_us, &mut self.work.out);
+        self.work.out.free_idle(now.0);
         if now.0 >= self.next_sweep_us {
             self.sweep(now.0);
         }

@@ -167,6 +167,38 @@ fn reading_rows_costs_no_allocation() {
     assert_eq!(ALLOCATIONS.with(Cell::get), before);
 }
 
+#[test]
+fn batches_that_waited_for_a_writer_are_given_back() {
+    let mut n = Numbers::new(5);
+    let records: Vec<Vec<u8>> = (0..30).map(|_| n.bytes(48)).collect();
+    let message = Head::new(5).fixed(&records);
+    let mut decoder = Decoder::new(Config { batch_rows: 128, ..Config::default() });
+    let from = SocketAddr::from(([192, 0, 2, 1], 2055));
+    // 280 batches in 10 seconds, of which so many are written at once.
+    let mut now = 1_700_000_000_000_000;
+    let mut go_on = |waiting: usize| {
+        let mut held = Vec::with_capacity(64);
+        for _ in 0..1200 {
+            now += 8330;
+            decoder.decode(&message, from, Timestamp(now));
+            held.extend(decoder.next_batch());
+            if held.len() > waiting {
+                held.drain(..).for_each(|batch| decoder.recycle(batch));
+            }
+        }
+        held.into_iter().for_each(|batch| decoder.recycle(batch));
+        (ALLOCATIONS.get(), BYTES.get())
+    };
+    let (_, before) = go_on(0);
+    let (_, behind) = go_on(40);
+    assert!(behind > before + 1_500_000, "{behind} bytes, {before} before");
+    go_on(0);
+    let (allocations, bytes) = go_on(0);
+    assert!(bytes < before + 75_000, "{bytes} bytes, {before} before");
+    // The one for `held`.
+    assert_eq!(go_on(0), (allocations + 1, bytes));
+}
+
 /// A datagram of 20 kB defines thousands of columns: batches, plans and templates of many such are bounded together.
 #[test]
 fn wide_templates_are_bounded_in_memory() {

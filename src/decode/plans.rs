@@ -12,6 +12,8 @@ const MAX_PLANS: usize = 4096;
 const MAX_PLAN_BYTES: usize = 64 << 20;
 /// Batches kept for their memory.
 const MAX_SPARE: usize = 64;
+/// How long one is kept that nobody fills, microseconds: those that waited for a writer are more than are filled at once later.
+const SPARE_US: u64 = 5_000_000;
 
 /// What a column takes in an open batch beside its values: its place, what is noted of its field, and the first bytes
 /// of what varies in length.
@@ -137,8 +139,10 @@ impl Plans {
 #[derive(Debug)]
 pub(super) struct Output {
     pub(super) ready: VecDeque<Batch>,
-    spare: Vec<Batch>,
+    // And since when; the one that came last goes out first.
+    spare: Vec<(i64, Batch)>,
     spare_bytes: usize,
+    now_us: i64,
     pub(super) options: OptionsBatch,
     pub(super) spare_options: OptionsBatch,
     /// Bytes in open batches, roughly.
@@ -154,6 +158,7 @@ impl Output {
             ready: VecDeque::new(),
             spare: Vec::new(),
             spare_bytes: 0,
+            now_us: 0,
             options: OptionsBatch::default(),
             spare_options: OptionsBatch::default(),
             open_bytes: 0,
@@ -166,7 +171,7 @@ impl Output {
     /// Gives a slot an empty batch: one that came back, or a new one.
     #[cold]
     pub(super) fn open(&mut self, slot: &mut Slot) {
-        let batch = match self.spare.iter().position(|b| Arc::ptr_eq(b.layout(), slot.plan.layout())) {
+        let batch = match self.spare.iter().rposition(|s| Arc::ptr_eq(s.1.layout(), slot.plan.layout())) {
             Some(i) => self.take_spare(i),
             None => Batch::new(slot.plan.layout().clone(), self.batch_rows),
         };
@@ -176,7 +181,7 @@ impl Output {
     }
 
     fn take_spare(&mut self, i: usize) -> Batch {
-        let batch = self.spare.swap_remove(i);
+        let (_, batch) = self.spare.remove(i);
         self.spare_bytes = self.spare_bytes.saturating_sub(batch.memory());
         batch
     }
@@ -204,9 +209,18 @@ impl Output {
     pub(super) fn recycle(&mut self, mut batch: Batch) {
         batch.clear();
         self.spare_bytes += batch.memory();
-        self.spare.push(batch);
+        self.spare.push((self.now_us, batch));
         while self.spare.len() > MAX_SPARE || self.spare_bytes > self.batch_bytes / 4 && !self.spare.is_empty() {
             // The oldest goes: its layout may be one that nobody fills any more.
+            self.take_spare(0);
+        }
+    }
+
+    /// Gives a batch back that waited too long: one at a time, since whoever receives has no time for more.
+    #[cold]
+    pub(super) fn free_idle(&mut self, now_us: i64) {
+        self.now_us = now_us;
+        if self.spare.first().is_some_and(|s| now_us.abs_diff(s.0) > SPARE_US) {
             self.take_spare(0);
         }
     }
