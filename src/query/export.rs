@@ -3,7 +3,6 @@
 use super::anonymise::Anonymiser;
 use super::scan::Input;
 use crate::keep;
-use crate::sink::parquet::ParquetFile;
 use crate::sink::schema::ADDRESSES;
 use crate::sink::{EXTRA_COLUMNS, FileSchema, texts_as};
 use arrow_array::{BooleanArray, RecordBatch, new_null_array};
@@ -12,7 +11,6 @@ use arrow_schema::{ArrowError, Field, Schema};
 use arrow_select::filter::filter_record_batch;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use std::fs::File;
-use std::io::{self, Write};
 use std::sync::Arc;
 
 /// The columns of an export: the schema, and the extras of all its inputs.
@@ -65,6 +63,11 @@ impl Export {
         Self { schema: Arc::new(schema) }
     }
 
+    /// The schema of [`rows`](Self::rows), for a file of them.
+    pub fn schema(&self) -> &Arc<Schema> {
+        &self.schema
+    }
+
     /// The columns that are read.
     pub fn columns(&self) -> Vec<String> {
         self.schema.fields().iter().map(|f| f.name().clone()).collect()
@@ -94,34 +97,5 @@ impl Export {
                 .unwrap_or_else(|| new_null_array(field.data_type(), batch.num_rows()))
         });
         RecordBatch::try_new(self.schema.clone(), columns.collect())
-    }
-
-    /// Begins a Parquet file of such rows, as collectors' files are.
-    ///
-    /// # Errors
-    /// Those of the stream.
-    pub fn parquet<W: Write + Send>(&self, out: W) -> io::Result<ExportFile<W>> {
-        Ok(ExportFile(ParquetFile::new(out, &self.schema, &[], Vec::new())?))
-    }
-}
-
-/// A Parquet file that is being written.
-pub struct ExportFile<W: Write + Send>(ParquetFile<W>);
-
-impl<W: Write + Send> ExportFile<W> {
-    /// Appends rows of [`Export::rows`].
-    ///
-    /// # Errors
-    /// Those of the stream.
-    pub fn write(&mut self, rows: &RecordBatch) -> io::Result<()> {
-        self.0.append_rows(rows)
-    }
-
-    /// Ends the file, and gives back the stream.
-    ///
-    /// # Errors
-    /// Those of the stream.
-    pub fn finish(self) -> io::Result<W> {
-        Ok(self.0.finish()?.0)
     }
 }

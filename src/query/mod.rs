@@ -116,7 +116,7 @@ pub use anonymise::{Anonymiser, KeyError};
 pub use connections::{Connection, Options as ConnectionOptions, Outcome as ConnectionOutcome, connections};
 pub use dedup::{By as DedupBy, Duplicates};
 pub use examples::EXAMPLES as FILTER_EXAMPLES;
-pub use export::{Export, ExportFile};
+pub use export::Export;
 pub use field::{column_named, is_number_extra};
 pub use filter::{Filter, FilterError};
 pub use flow::{Counts, End, Flow, Outcome as FlowsOutcome, flows};

@@ -324,10 +324,10 @@ fn what_of_a_damaged_file_is_in_the_answer_is_said() {
     let bytes: Int64Array = (0..1000i64).map(Some).collect();
     let columns: [(&str, arrow_array::ArrayRef); 2] = [("src_port", Arc::new(ports)), ("bytes", Arc::new(bytes))];
     let rows = RecordBatch::try_from_iter(columns).expect("a batch");
-    let parquet = crate::sink::parquet::ParquetFile::new(Vec::new(), &rows.schema(), &[], Vec::new());
+    let parquet = crate::sink::parquet::ParquetFile::create(Vec::new(), &rows.schema());
     let mut parquet = parquet.expect("a file");
-    (0..70).for_each(|_| parquet.append_rows(&rows).expect("written"));
-    let mut file = parquet.finish().expect("a file").0;
+    (0..70).for_each(|_| parquet.write(&rows).expect("written"));
+    let mut file = parquet.into_inner().expect("a file");
     std::fs::write(&path, &file).expect("written");
     let all = ["src_port", "bytes"];
     let (whole, stats) = scan(&path, "", &all);

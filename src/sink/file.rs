@@ -348,7 +348,7 @@ impl Columns {
 
     fn put(&mut self, rows: &RecordBatch) -> io::Result<()> {
         match &mut self.file {
-            Some(Columnar::Parquet(file)) => file.append_rows(rows),
+            Some(Columnar::Parquet(file)) => file.write(rows),
             Some(Columnar::Arrow(file)) => file.write(rows).map_err(io_error),
             None => Ok(()),
         }
@@ -361,7 +361,7 @@ impl Columns {
         // An Arrow file takes one dictionary a column, known at its start, so only Parquet gets one.
         let schema = FileSchema::new(batches, self.parquet);
         self.file = Some(if self.parquet {
-            Columnar::Parquet(Box::new(ParquetFile::new(out, schema.arrow(), &[], Vec::new())?))
+            Columnar::Parquet(Box::new(ParquetFile::create(out, schema.arrow())?))
         } else {
             // Columns that no row has are zeros, which compress to nothing.
             let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME));
@@ -381,10 +381,7 @@ impl Columns {
     fn finish(&mut self) -> io::Result<()> {
         self.begin()?;
         match self.file.take() {
-            Some(Columnar::Parquet(file)) => {
-                let (mut out, _) = file.finish()?;
-                out.flush()
-            }
+            Some(Columnar::Parquet(file)) => file.into_inner()?.flush(),
             Some(Columnar::Arrow(mut file)) => {
                 file.finish().map_err(io_error)?;
                 file.get_mut().flush()

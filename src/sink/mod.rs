@@ -4,6 +4,7 @@
 //! Batch -> Lines          NDJSON, CSV: rows as text, a line each
 //!       -> FileSchema     the full schema as Arrow arrays -> Parquet, Arrow IPC
 //!       -> Table          for people
+//! ParquetFile             any Arrow record batches, with the encodings of such files
 //! Writer                  one of them to a stream, or to a file that appears whole or not at all
 //! Place                   where such a file is until it is whole
 //! LastingFile             a Writer to a file that goes on after errors of the disk
@@ -30,6 +31,7 @@ pub use folder::{Folder, Line};
 pub use lasting::{LastingFile, LostRows};
 pub(crate) use lines::address;
 pub use lines::{Lines, csv_header, header};
+pub use parquet::ParquetFile;
 pub use place::Place;
 pub(crate) use place::{PROBE, probe};
 

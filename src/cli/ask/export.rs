@@ -5,7 +5,8 @@ use super::answer::{Answer, Column, put, stream};
 use super::{FILTERS, From, Style, kind, watched::watched};
 use arrow_array::RecordBatch;
 use arrow_buffer::BooleanBuffer;
-use flowlane::query::{self, Export, ExportFile};
+use flowlane::query::{self, Export};
+use flowlane::sink::ParquetFile;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -33,7 +34,7 @@ pub struct Args {
 enum Out {
     Rows(Box<Answer>, Vec<String>),
     Lines(Box<dyn Write + Send>),
-    Parquet(Box<ExportFile<Box<dyn Write + Send>>>),
+    Parquet(Box<ParquetFile<Box<dyn Write + Send>>>),
 }
 
 impl Out {
@@ -65,7 +66,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Style::Parquet | Style::Table => {
             let (stream, place) = stream(&args.from)?;
             let out = match style {
-                Style::Parquet => Out::Parquet(Box::new(export.parquet(stream)?)),
+                Style::Parquet => Out::Parquet(Box::new(ParquetFile::create(stream, export.schema())?)),
                 _ => {
                     let mut stream = stream;
                     writeln!(stream, "{HEADER}")?;
@@ -97,7 +98,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let finished = result.and_then(|()| match out {
         Out::Rows(answer, _) => answer.finish(),
         Out::Lines(mut out) => Ok(out.flush()?),
-        Out::Parquet(file) => Ok(file.finish()?.flush()?),
+        Out::Parquet(file) => Ok(file.into_inner()?.flush()?),
     });
     finished.and_then(|()| put(place))?;
     Ok(args.from.end(&scan, &stats))

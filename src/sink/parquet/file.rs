@@ -37,8 +37,22 @@ pub(crate) enum Source<'a> {
 /// Memory of columns that are written, for those that come: getting it from the system anew costs a tenth of writing a file.
 pub(crate) type Memory = Vec<Vec<u8>>;
 
-/// A file being written.
-pub(crate) struct ParquetFile<W: Write + Send> {
+/// A Parquet file being written, as those of collectors are: integers, addresses and times delta-packed, text and what many rows share
+/// in dictionaries, nothing compressed; checksums, the least and greatest value of each page, row groups of at most
+/// 262,144 rows.
+///
+/// ```
+/// use arrow_array::{Int64Array, RecordBatch};
+/// use std::sync::Arc;
+///
+/// let bytes = Arc::new(Int64Array::from(vec![1500, 40, 1500])) as _;
+/// let rows = RecordBatch::try_from_iter([("bytes", bytes)]).expect("one column");
+/// let mut file = flowlane::sink::ParquetFile::create(Vec::new(), rows.schema_ref())?;
+/// file.write(&rows)?;
+/// assert_eq!(file.into_inner()?.first_chunk(), Some(b"PAR1"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct ParquetFile<W: Write + Send> {
     file: SerializedFileWriter<Pieces<W>>,
     schema: Arc<Schema>,
     factory: ArrowRowGroupWriterFactory,
@@ -55,6 +69,37 @@ enum Place {
 }
 
 impl<W: Write + Send> ParquetFile<W> {
+    /// Begins a file of this schema.
+    ///
+    /// # Errors
+    /// Those of the stream; a schema that Parquet cannot have.
+    pub fn create(out: W, schema: &Arc<Schema>) -> io::Result<Self> {
+        Self::new(out, schema, &[], Memory::new())
+    }
+
+    /// Appends rows whose columns are those of the schema, in its order.
+    ///
+    /// # Errors
+    /// Those of the stream; columns that are not the schema's.
+    pub fn write(&mut self, rows: &RecordBatch) -> io::Result<()> {
+        let fields = self.schema.fields();
+        let fits = |(field, column): (&FieldRef, &ArrayRef)| {
+            field.data_type() == column.data_type() && (field.is_nullable() || column.logical_null_count() == 0)
+        };
+        if rows.num_columns() != fields.len() || !fields.iter().zip(rows.columns()).all(fits) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "these rows are not of the file's schema"));
+        }
+        self.append(rows.columns().iter().cloned().map(Source::Rows).collect(), rows.num_rows())
+    }
+
+    /// Ends the file, and gives back what it was written to.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub fn into_inner(self) -> io::Result<W> {
+        Ok(self.finish()?.0)
+    }
+
     /// Begins a file of this schema, which tells more about itself in its metadata.
     pub(crate) fn new(out: W, schema: &Arc<Schema>, more: &[(&str, String)], memory: Memory) -> io::Result<Self> {
         let mut about = properties(schema, more);
@@ -91,11 +136,6 @@ impl<W: Write + Send> ParquetFile<W> {
             self.begin();
         }
         Ok(())
-    }
-
-    /// Appends rows whose columns are those of the schema.
-    pub(crate) fn append_rows(&mut self, rows: &RecordBatch) -> io::Result<()> {
-        self.append(rows.columns().iter().cloned().map(Source::Rows).collect(), rows.num_rows())
     }
 
     /// Ends the file, and gives back what it was written to, and the memory.

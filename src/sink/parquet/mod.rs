@@ -23,7 +23,8 @@ mod hybrid;
 mod integers;
 mod keys;
 
-pub(crate) use file::{Memory, ParquetFile, Source};
+pub use file::ParquetFile;
+pub(crate) use file::{Memory, Source};
 
 use arrow_array::ArrayRef;
 use chunk::Finished;

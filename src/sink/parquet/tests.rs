@@ -304,3 +304,28 @@ fn every_page_has_a_checksum() {
     }
     assert!(pages > 20, "{pages}");
 }
+
+#[test]
+fn rows_that_are_not_of_the_schema_are_refused() {
+    let field = |name: &str, kind: DataType, nullable| Field::new(name, kind, nullable);
+    let schema = Arc::new(Schema::new(vec![field("a", DataType::UInt32, false), field("b", DataType::Int64, true)]));
+    let rows = |columns: Vec<(&str, ArrayRef)>| RecordBatch::try_from_iter(columns).expect("a batch");
+    let a: ArrayRef = Arc::new(UInt32Array::from(vec![1, 2]));
+    let b: ArrayRef = Arc::new(Int64Array::from(vec![None, Some(3)]));
+    let lacking: ArrayRef = Arc::new(UInt32Array::from(vec![None, Some(2)]));
+    let mut file = ParquetFile::create(Vec::new(), &schema).expect("a file");
+    for wrong in [
+        rows(vec![("a", a.clone())]),
+        rows(vec![("a", b.clone()), ("b", b.clone())]),
+        rows(vec![("a", lacking), ("b", b.clone())]),
+        rows(vec![("a", a.clone()), ("b", b.clone()), ("c", b.clone())]),
+    ] {
+        let refused = file.write(&wrong).expect_err("other columns");
+        assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput, "{wrong:?}");
+    }
+    file.write(&rows(vec![("a", a.clone()), ("b", b.clone())])).expect("written");
+    let bytes = Bytes::from(file.into_inner().expect("whole"));
+    let mut read = ParquetRecordBatchReaderBuilder::try_new(bytes).expect("Parquet").build().expect("a reader");
+    let read = read.next().expect("a batch").expect("rows");
+    assert_eq!((read.column(0), read.column(1)), (&a, &b));
+}

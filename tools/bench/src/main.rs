@@ -1,5 +1,6 @@
 //! Prints how fast flowlane is, as a ratio to what else does the same in the same run.
 
+mod encode;
 mod history;
 mod instructions;
 mod join;
@@ -24,7 +25,8 @@ Options:
   --quick       Each for a moment; the sums are asserted all the same
   --no-peers    Without other crates and nfcapd
   --only TEXT   Workloads whose name contains the text: v5, v9, IPFIX, variable, IPv6, recordings
-  --bench NAME  Only decode, rows (and v5's views), join (names and places), or receive
+  --bench NAME  Only decode, rows (and v5's views), join (names and places), encode (a value in a file, by column and encoding), or
+                receive
   --keep FILE   Three passes; append the ratios, their noise, the machine and the commit to a file, an object a line
   --compare FILE  Three passes; say which ratios changed since the last run that --keep wrote of this processor and kernel, --quick or not as
                 this one, by more than 5 %, twice the noise within either run, and what kept runs of one commit differ by
@@ -98,6 +100,9 @@ fn pass(options: &Options) -> Vec<(String, f64)> {
     }
     if asked("join") && options.only.is_empty() {
         join::measure(options.quick, &report);
+    }
+    if asked("encode") && options.only.is_empty() {
+        encode::measure(options.quick, options.json, &report);
     }
     if asked("receive") && options.only.is_empty() {
         receive::measure(options.quick, !options.no_peers, &report);

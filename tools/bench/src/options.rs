@@ -40,7 +40,7 @@ pub enum Asked {
     },
 }
 
-const BENCHES: [&str; 4] = ["decode", "rows", "join", "receive"];
+const BENCHES: [&str; 5] = ["decode", "rows", "join", "encode", "receive"];
 
 impl Asked {
     /// Of arguments.
@@ -94,7 +94,7 @@ impl Options {
             return Ok(());
         }
         if !self.asks("decode") && !self.asks("rows") {
-            return Err("--only names workloads of decode and rows; join and receive have none".to_owned());
+            return Err("--only names workloads of decode and rows; the others have none".to_owned());
         }
         if workloads(1, &self.only).is_empty() {
             let names: Vec<&str> = workloads(1, "").iter().map(|w| w.name).collect();

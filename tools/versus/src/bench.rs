@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// One of its lines.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
-    /// `decode`, `rows`, `views`, `join` or `receive`.
+    /// `decode`, `rows`, `views`, `join`, `encode` or `receive`.
     pub bench: String,
     /// The workload.
     pub template: String,
@@ -16,6 +16,8 @@ pub struct Row {
     pub place: String,
     /// Which kernels flowlane used.
     pub kernel: String,
+    /// How the column was written, if it is about one.
+    pub way: Option<String>,
     /// flowlane's value as a multiple of the other's.
     pub ratio: Option<f64>,
     /// The other.
@@ -73,6 +75,7 @@ pub fn tables(rows: &[Row]) -> Vec<(&'static str, &'static str, Table)> {
         ("decode", "Decoding", decode(rows)),
         ("rows", "Rows", borrowed(rows)),
         ("join", "Names and places", join(rows)),
+        ("encode", "Columns in a file", encode(rows)),
         ("receive", "Receiving", receive(rows)),
     ]
 }
@@ -128,6 +131,29 @@ fn join(rows: &[Row]) -> Table {
     table
 }
 
+/// A line a column, with what a value costs each way.
+fn encode(rows: &[Row]) -> Table {
+    let of_way = |r: &&Row| r.bench == "encode" && r.way.is_some();
+    let mut ways: Vec<&str> = Vec::new();
+    for way in rows.iter().filter(of_way).filter_map(|r| r.way.as_deref()) {
+        if !ways.contains(&way) {
+            ways.push(way);
+        }
+    }
+    let head: Vec<&str> = ["flows", "column"].into_iter().chain(ways.iter().copied()).collect();
+    let mut table = Table::new(2, &head);
+    let rows: Vec<&Row> = rows.iter().filter(of_way).collect();
+    for column in rows.chunk_by(|a, b| (&a.template, &a.place) == (&b.template, &b.place)) {
+        let cell = |way: &&str| {
+            let row = column.iter().find(|r| r.way.as_deref() == Some(way));
+            let value = |row: &Row, unit: &str| row.values.get(unit).map_or_else(String::new, |v| format!("{v:.2}"));
+            row.map_or_else(String::new, |r| ["write_ns", "read_ns", "bytes"].map(|unit| value(r, unit)).join(" / "))
+        };
+        table.row([column[0].template.clone(), column[0].place.clone()].into_iter().chain(ways.iter().map(cell)));
+    }
+    table
+}
+
 /// Instructions by workload.
 pub fn instructions(counts: &Instructions) -> Table {
     let mut table = Table::new(1, &["workload", "instructions a datagram"]);
@@ -172,6 +198,9 @@ mod tests {
         let lines = [
             r#"{"bench":"decode","template":"v9","place":"cache","kernel":"avx2","records_per_second":4e8,"ratio":0.25,"against":"memcpy","against_records_per_second":1.6e9,"target":0.33,"met":false}"#,
             r#"{"bench":"decode","template":"v9","place":"cache","kernel":"avx2","records_per_second":4e8,"ratio":80.0,"against":"x","against_records_per_second":5e6,"target":60,"met":true}"#,
+            r#"{"bench":"encode","template":"v5","place":"bytes","kernel":"avx2","way":"flowlane","write_ns":2.5,"read_ns":1.5,"bytes":2.25}"#,
+            r#"{"bench":"encode","template":"v5","place":"bytes","kernel":"avx2","way":"plain","write_ns":21,"read_ns":0.5,"bytes":8}"#,
+            r#"{"bench":"encode","template":"v5","place":"flags","kernel":"avx2","way":"plain","write_ns":9,"read_ns":0.5,"bytes":4}"#,
             r#"{"bench":"receive","template":"v5, p99","place":"trains","kernel":"avx2","latency_us":92.0}"#,
         ];
         let rows: Vec<Row> = lines.iter().map(|l| serde_json::from_str(l).unwrap()).collect();
@@ -181,6 +210,9 @@ mod tests {
             "{text}"
         );
         assert_eq!(decoding(&rows)[0].1.iter().map(|b| b.1).collect::<Vec<_>>(), [4e8, 5e6]);
+        assert!(encode(&rows).markdown().ends_with(
+            "| v5 | bytes | 2.50 / 1.50 / 2.25 | 21.00 / 0.50 / 8.00 |\n| v5 | flags |  | 9.00 / 0.50 / 4.00 |\n"
+        ));
         assert!(receive(&rows).markdown().contains("| v5, p99 | trains | latency us |  | 92.0 |  |  |"));
     }
 }
