@@ -4,7 +4,7 @@ use super::Result;
 use super::header::{self, Kind};
 use super::hybrid;
 use bytes::{Buf, Bytes};
-use parquet::basic::{Compression, Encoding};
+use parquet::basic::{Compression, Encoding, Type};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::file::metadata::{ColumnChunkMetaData, ColumnIndexBuilder, OffsetIndexBuilder};
 use parquet::file::reader::{ChunkReader, Length};
@@ -59,7 +59,7 @@ impl Chunk {
         let bytes = self.pages.len() - offset;
         self.offsets.append_row_count(rows as i64);
         self.offsets.append_offset_and_size(offset as i64, bytes as i32);
-        let nan = (self.descr.physical_type() == parquet::basic::Type::DOUBLE).then_some(0);
+        let nan = (self.descr.physical_type() == Type::DOUBLE).then_some(0);
         match bounds {
             Some((least, most)) => self.bounds.append(false, least, most, nulls as i64, nan),
             None if nulls == rows => self.bounds.append(true, Vec::new(), Vec::new(), nulls as i64, nan),
@@ -105,6 +105,7 @@ impl Chunk {
         for page in &mut offsets.page_locations {
             page.offset += before.len() as i64;
         }
+        let physical = self.descr.physical_type();
         let mut about = ColumnChunkMetaData::builder(self.descr)
             .set_compression(Compression::UNCOMPRESSED)
             .set_encodings(self.encodings)
@@ -113,7 +114,8 @@ impl Chunk {
             .set_num_values(self.rows as i64)
             .set_data_page_offset(before.len() as i64)
             .set_dictionary_page_offset(has_dictionary.then_some(0));
-        if let Some(statistics) = statistics(self.nulls as u64) {
+        let nulls = self.nulls as u64;
+        if let Some(statistics) = if self.nulls == self.rows { none(physical, nulls) } else { statistics(nulls) } {
             about = about.set_statistics(statistics);
         }
         let close = ColumnCloseResult {
@@ -126,6 +128,20 @@ impl Chunk {
         };
         Ok(Finished { parts: [before, pages], close })
     }
+}
+
+/// That no row has a value: who asks for one need not look.
+fn none(physical: Type, nulls: u64) -> Option<Statistics> {
+    let nulls = Some(nulls);
+    Some(match physical {
+        Type::BOOLEAN => Statistics::boolean(None, None, None, nulls, false),
+        Type::INT32 => Statistics::int32(None, None, None, nulls, false),
+        Type::INT64 => Statistics::int64(None, None, None, nulls, false),
+        Type::DOUBLE => Statistics::double(None, None, None, nulls, false),
+        Type::BYTE_ARRAY => Statistics::byte_array(None, None, None, nulls, false),
+        Type::FIXED_LEN_BYTE_ARRAY => Statistics::fixed_len_byte_array(None, None, None, nulls, false),
+        Type::INT96 | Type::FLOAT => return None,
+    })
 }
 
 /// A whole column chunk.

@@ -329,3 +329,29 @@ fn rows_that_are_not_of_the_schema_are_refused() {
     let read = read.next().expect("a batch").expect("rows");
     assert_eq!((read.column(0), read.column(1)), (&a, &b));
 }
+
+#[test]
+fn columns_without_a_value_say_so_in_their_statistics() {
+    let schema = Arc::new(Schema::new(
+        schema().fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>(),
+    ));
+    let mut file = ParquetFile::create(Vec::new(), &schema).expect("a file");
+    let columns = schema.fields().iter().map(|f| new_null_array(f.data_type(), 700)).collect();
+    file.write(&RecordBatch::try_new(schema.clone(), columns).expect("a batch")).expect("written");
+    let sources = schema.fields().iter().map(|_| Source::Absent).collect();
+    file.append(sources, 70_000).expect("written");
+    let bytes = Bytes::from(file.into_inner().expect("a file"));
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).expect("Parquet");
+    for chunk in builder.metadata().row_group(0).columns() {
+        let statistics = chunk.statistics().unwrap_or_else(|| panic!("{} says nothing", chunk.column_path()));
+        let said = (statistics.null_count_opt(), statistics.min_bytes_opt(), statistics.max_bytes_opt());
+        assert_eq!(said, (Some(70_700), None, None), "{}", chunk.column_path());
+    }
+    assert!(
+        builder.build().expect("a reader").all(|rows| rows
+            .expect("rows")
+            .columns()
+            .iter()
+            .all(|c| c.null_count() == c.len()))
+    );
+}

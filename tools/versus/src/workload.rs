@@ -119,6 +119,16 @@ pub fn captures() -> Vec<PathBuf> {
 
 /// Messages of each exporter before anything counts, templates among them.
 const WARM: usize = 20;
+/// How long they take at most, if one of each exporter takes no longer.
+const WARM_SECONDS: f64 = 10.0;
+
+/// How it is warmed up: messages in all, and of them in each hundredth of a second. Slowly, for a receiver that starts has pages to
+/// touch, and no faster than the load will be.
+fn warming(exporters: usize, rate: f64) -> (usize, usize) {
+    let each = exporters.max(10);
+    let times = (WARM_SECONDS * rate / each as f64).clamp(1.0, WARM as f64);
+    (each * times as usize, ((rate / 100.0) as usize).clamp(1, each))
+}
 
 impl Workload {
     /// Sends it from a thread on the load's core: some for warming up, then, after `between`, the load. Gives what was
@@ -170,8 +180,10 @@ impl Workload {
         let limits = Limits { pace: Pace::Datagrams(load.rate), duration: Some(load.time), ..Limits::default() };
         let delivery = Delivery { trains: load.trains, limits, ..Delivery::to(to) };
         let (warm, all) = match &self.traffic {
-            Traffic::Made(plan) => made(&Plan { distinct: load.distinct, ..plan.clone() }, &delivery, between)?,
-            Traffic::Captured(files) => captured(files, &delivery, between)?,
+            Traffic::Made(plan) => {
+                made(&Plan { distinct: load.distinct, ..plan.clone() }, load.rate, &delivery, between)?
+            }
+            Traffic::Captured(files) => captured(files, load.rate, &delivery, between)?,
         };
         let asked = load.rate * load.time.as_secs_f64();
         if (all.datagrams - warm.datagrams) as f64 + 1.0 < asked {
@@ -183,13 +195,15 @@ impl Workload {
 
 fn made(
     plan: &Plan,
+    rate: f64,
     delivery: &Delivery,
     between: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<(Sent, Sent)> {
     let mut sender = Sender::open(plan, delivery)?;
-    // Slowly: a receiver that starts has pages to touch.
-    for _ in 0..WARM {
-        sender.send((plan.exporters as usize).max(10))?;
+    let (mut left, step) = warming(plan.exporters as usize, rate);
+    while left > 0 {
+        sender.send(step.min(left))?;
+        left = left.saturating_sub(step);
         std::thread::sleep(Duration::from_millis(10));
     }
     let warm = sender.sent();
@@ -200,6 +214,7 @@ fn made(
 
 fn captured(
     files: &[PathBuf],
+    rate: f64,
     delivery: &Delivery,
     between: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<(Sent, Sent)> {
@@ -216,7 +231,7 @@ fn captured(
     let mut replay = all.context("the checkout has no fixtures/")?;
     replay.speed = Speed::Paced;
     let go_on = AtomicBool::new(false);
-    let slow = Limits { pace: Pace::Datagrams(1000.0), ..Limits::default() };
+    let slow = Limits { pace: Pace::Datagrams(rate.min(1000.0)), ..Limits::default() };
     let warm = replay.send(&Delivery { limits: slow, ..delivery.clone() }, &go_on)?;
     between()?;
     replay.repeat = u64::MAX / replay.messages() as u64;
@@ -225,4 +240,18 @@ fn captured(
     all += warm;
     all.duration = duration;
     Ok((warm, all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warming_up_is_no_faster_than_the_load_and_meets_every_exporter() {
+        assert_eq!(warming(1, 40_000.0), (200, 10));
+        assert_eq!(warming(1000, 40_000.0), (20_000, 400));
+        assert_eq!(warming(1000, 2000.0), (20_000, 20));
+        // Python's: one of each, a hundred a second.
+        assert_eq!(warming(1000, 100.0), (1000, 1));
+    }
 }
