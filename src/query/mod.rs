@@ -108,6 +108,7 @@ mod spill;
 mod store;
 mod sums;
 mod table;
+mod threads;
 mod top;
 mod value;
 pub mod views;

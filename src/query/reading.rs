@@ -5,6 +5,7 @@
 
 use super::group::Looked;
 use super::scan::{Damage, Scan, ScanStats, Work};
+use super::threads::on_threads;
 use arrow_array::RecordBatch;
 use arrow_buffer::BooleanBuffer;
 use std::ops::Range;
@@ -163,29 +164,19 @@ impl<'a> Reading<'a> {
         let progress = self.scan.watch.begin(self.work.len());
         let next = AtomicUsize::new(0);
         let threads = self.scan.threads.clamp(1, self.work.len().max(1));
-        let answers: Vec<A> = std::thread::scope(|scope| {
-            let one = || {
-                let mut answer = begin();
-                loop {
-                    let at = next.fetch_add(1, Relaxed);
-                    let Some((_, work)) = self.work.get(at) else { return answer };
-                    let more = part(&mut answer, at, work);
-                    progress.fetch_add(1, Relaxed);
-                    if !more {
-                        return answer;
-                    }
+        let one = || {
+            let mut answer = begin();
+            loop {
+                let at = next.fetch_add(1, Relaxed);
+                let Some((_, work)) = self.work.get(at) else { return answer };
+                let more = part(&mut answer, at, work);
+                progress.fetch_add(1, Relaxed);
+                if !more {
+                    return answer;
                 }
-            };
-            let spawned: Vec<_> = (1..threads).map(|_| scope.spawn(one)).collect();
-            let mut answers = vec![one()];
-            // A thread that panicked has lost rows: the answer would be wrong.
-            answers.extend(spawned.into_iter().map(|thread| match thread.join() {
-                Ok(answer) => answer,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }));
-            answers
-        });
-        answers.into_iter().for_each(end);
+            }
+        };
+        on_threads(threads, one).into_iter().for_each(end);
     }
 }
 

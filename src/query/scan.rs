@@ -6,6 +6,7 @@ use super::foreign;
 use super::group::{Group, Looked};
 use super::prune::may_hold;
 use super::reading::{Reading, Stretch};
+use super::threads::on_threads;
 use crate::keep::{self, Found};
 use arrow_array::RecordBatch;
 use arrow_buffer::BooleanBuffer;
@@ -226,17 +227,8 @@ impl Scan {
             }
             found
         };
-        let mut found = std::thread::scope(|scope| {
-            let spawned: Vec<_> = (1..self.threads.min(self.inputs.len())).map(|_| scope.spawn(look)).collect();
-            let mut found = look();
-            for thread in spawned {
-                match thread.join() {
-                    Ok(more) => found.extend(more),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
-            found
-        });
+        let found = on_threads(self.threads.min(self.inputs.len()), look);
+        let mut found: Vec<_> = found.into_iter().flatten().collect();
         found.sort_by_key(|f| f.0);
         found.into_iter().map(|f| f.1).collect()
     }

@@ -11,6 +11,7 @@ use super::groups::Groups;
 use super::pack::{Layout, Texts};
 use super::spill::Spill;
 use super::sums::Row;
+use super::threads::on_threads;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -201,16 +202,7 @@ impl<const W: usize, S: Sum> Store<W, S> {
             }
         };
         let threads = if few { 1 } else { stores.len() };
-        let found: Vec<io::Result<Greatest<[u64; W]>>> = std::thread::scope(|scope| {
-            let spawned: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-            let mut found = vec![work()];
-            found.extend(spawned.into_iter().map(|thread| match thread.join() {
-                Ok(found) => found,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }));
-            found
-        });
-        for part in found {
+        for part in on_threads(threads, work) {
             let key = |key: [u64; W]| {
                 let mut bytes = Vec::new();
                 layout.bytes(&key, texts, &mut bytes);
