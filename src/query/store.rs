@@ -38,6 +38,8 @@ pub(super) struct Store<const W: usize, S = Narrow> {
     // Entries in runs that are too many to leave them unmerged.
     many: usize,
     file: Option<Spill>,
+    // Of the keys of the table; none until it is needed, and again when there may be another key.
+    sieve: Option<Box<[u8; SIEVE]>>,
 }
 
 /// Entries in blocks, which stay where they are.
@@ -49,7 +51,16 @@ impl<const W: usize, S: Sum> Store<W, S> {
     const ROOM: usize = if S::NUMBERS == 1 { 1 << 14 } else { 1 << 16 };
 
     pub(super) fn new() -> Self {
-        Self { table: Groups::new(), seen: 0, beyond: 0, runs: Vec::new(), in_runs: 0, many: MERGE, file: None }
+        Self {
+            table: Groups::new(),
+            seen: 0,
+            beyond: 0,
+            runs: Vec::new(),
+            in_runs: 0,
+            many: MERGE,
+            file: None,
+            sieve: None,
+        }
     }
 
     /// Entries in memory; some may be of the same group.
@@ -64,6 +75,7 @@ impl<const W: usize, S: Sum> Store<W, S> {
     /// Adds the values of each row to the group of its key.
     pub(super) fn add(&mut self, keys: &[[u64; W]], rows: &Rows, values: &Values<'_>) {
         self.runs.resize_with(1 << BITS, Vec::new);
+        self.sieve = None;
         let before = self.in_runs;
         let (runs, in_runs) = (&mut self.runs, &mut self.in_runs);
         let beyond = |hash, entry| {
@@ -111,6 +123,7 @@ impl<const W: usize, S: Sum> Store<W, S> {
     /// Adds the sums of a group.
     pub(super) fn add_entry(&mut self, entry: &Entry<W, S>) {
         self.table.add_entry(entry);
+        self.sieve = None;
         if self.table.len() >= Self::ROOM {
             self.flush();
         }
@@ -217,8 +230,11 @@ impl<const W: usize, S: Sum> Store<W, S> {
 impl<const W: usize> Store<W> {
     /// Adds rows whose group is there; of the others, the first start and the last end.
     pub(super) fn add_known(&mut self, keys: &[[u64; W]], rows: &Rows, values: &Values<'_>, times: &mut Row) {
-        let mut sieve = [0u8; SIEVE];
-        self.table.entries().for_each(|entry| sieve[place_in_sieve(&entry.key)] = 1);
+        let sieve = self.sieve.get_or_insert_with(|| {
+            let mut sieve = Box::new([0; SIEVE]);
+            self.table.entries().for_each(|entry| sieve[place_in_sieve(&entry.key)] = 1);
+            sieve
+        });
         let mut row_of: Vec<u32> = Vec::with_capacity(keys.len());
         let mut known: Vec<[u64; W]> = Vec::with_capacity(keys.len());
         let (mut places, mut may_be) = ([0u16; SIDE], [0u8; SIDE]);
@@ -333,6 +349,18 @@ mod tests {
         assert_eq!(sums(&store), expected);
         assert!(store.table.entries().any(|e| e.key[0] == once + 1 && e.sums.bytes > 100));
         assert!(store.in_runs < expected.len() + LOOK + 2 * Store::<1>::ROOM, "{} in runs", store.in_runs);
+    }
+
+    #[test]
+    fn a_group_that_comes_late_is_known() {
+        let mut store = Store::<1>::new();
+        let ones = vec![1; 4];
+        let values = Values { bytes: &ones, packets: &ones, flows: &ones, start: &ones, end: &ones };
+        for key in [7, 8] {
+            store.add_entry(&Entry { key: [key], sums: Narrow::NONE });
+            store.add_known(&[[7], [8], [9], [8]], &Rows::All(4), &values, &mut { Row::NONE });
+        }
+        assert_eq!(sums(&store), BTreeMap::from([(7, 2), (8, 2)]));
     }
 
     #[test]
