@@ -15,6 +15,8 @@ pub(super) trait Sum: Copy + Send + Sync {
     const NUMBERS: usize;
     /// Of no row.
     const NONE: Self;
+    /// Whether the greatest are read again, so that their keys have to be known as they are packed.
+    const IS_READ_AGAIN: bool;
 
     /// That of a row.
     fn of(values: &Values<'_>, row: usize) -> Self;
@@ -60,6 +62,7 @@ impl Narrow {
 impl Sum for Narrow {
     const NUMBERS: usize = 5;
     const NONE: Self = Self { bytes: 0, packets: 0, flows: 0, start: i64::MAX, end: i64::MIN };
+    const IS_READ_AGAIN: bool = false;
 
     #[inline]
     fn of(values: &Values<'_>, row: usize) -> Self {
@@ -104,6 +107,7 @@ impl Sum for Narrow {
 impl Sum for Lone {
     const NUMBERS: usize = 1;
     const NONE: Self = Self(0);
+    const IS_READ_AGAIN: bool = true;
 
     #[inline]
     fn of(values: &Values<'_>, row: usize) -> Self {

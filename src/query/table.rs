@@ -37,7 +37,7 @@ pub(super) type Ranking = (Vec<(Key, Row)>, Option<Row>);
 pub(super) struct Key {
     /// As [`key`](super::key) has it.
     pub bytes: Box<[u8]>,
-    // In the layout of one of both.
+    // In the layout of one of both; of ranks alone, as those are read again.
     words: Box<[u64]>,
     is_dense: bool,
 }
@@ -249,7 +249,10 @@ impl<S: Sum> Table<S> {
     /// The greatest groups of tables of one layout, which may share keys.
     fn greatest(tables: &[Self], is_dense: bool, texts: &Texts, all: &mut Greatest<Key>) -> io::Result<()> {
         let Some(first) = tables.first() else { return Ok(()) };
-        let named = |bytes, words: &[u64]| Key { bytes, words: words.into(), is_dense };
+        let named = |bytes, words: &[u64]| {
+            let words = if S::IS_READ_AGAIN { words.into() } else { Box::default() };
+            Key { bytes, words, is_dense }
+        };
         macro_rules! of {
             ($size:ident) => {{
                 let stores = tables.iter().filter(|t| !t.is_empty()).filter_map(|t| match &t.groups {
