@@ -88,10 +88,15 @@ impl<S: Sum> Tables<S> {
         values: &Values<'_>,
         texts: &Mutex<Texts>,
     ) {
+        self.deal(batch, names, rows, |table, rows| table.add(batch, names, rows, values, texts));
+    }
+
+    /// Gives rows to the tables of their keys' layouts.
+    fn deal(&mut self, batch: &RecordBatch, names: &[&str], rows: Rows, mut give: impl FnMut(&mut Table<S>, &Rows)) {
         let (dense, others) = pack::by_layout(batch, names, rows);
         for (tables, rows) in [(&mut self.dense, dense), (&mut self.others, others)] {
             if let Some(table) = tables.first_mut().filter(|_| rows.len() > 0) {
-                table.add(batch, names, &rows, values, texts);
+                give(table, &rows);
             }
         }
     }
@@ -149,16 +154,13 @@ impl Tables {
         texts: &Mutex<Texts>,
         times: &mut Row,
     ) {
-        let (dense, others) = pack::by_layout(batch, names, rows);
-        for (tables, rows) in [(&mut self.dense, dense), (&mut self.others, others)] {
-            if let Some(Table { layout, groups }) = tables.first_mut().filter(|_| rows.len() > 0) {
-                of_any_size!(groups, store => {
-                    let mut keys = Vec::new();
-                    layout.pack(batch, names, &rows, texts, &mut keys);
-                    store.add_known(&keys, &rows, values, times);
-                });
-            }
-        }
+        self.deal(batch, names, rows, |Table { layout, groups }, rows| {
+            of_any_size!(groups, store => {
+                let mut keys = Vec::new();
+                layout.pack(batch, names, rows, texts, &mut keys);
+                store.add_known(&keys, rows, values, times);
+            });
+        });
     }
 }
 
