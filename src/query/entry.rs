@@ -197,9 +197,10 @@ impl Values<'_> {
     }
 }
 
-/// What rows come to, some of them at a time, side by side.
+/// What rows come to, some of them at a time, side by side; nothing of a column that is not summed.
 fn over<T>(values: &[i64], rows: &Rows, from: T, of: impl Fn(&[i64]) -> T, join: impl Fn(T, T) -> T) -> T {
     match rows {
+        _ if values.is_empty() => from,
         Rows::All(rows) => join(from, of(values.get(..*rows).unwrap_or(values))),
         Rows::Some(rows) => rows.chunks(256).fold(from, |sum, rows| {
             let mut side = [0; 256];
@@ -243,6 +244,16 @@ mod tests {
             let mut found = Row::NONE;
             values.sum(&rows, &mut found);
             assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn columns_that_are_not_summed_add_nothing() {
+        for rows in [Rows::All(2), Rows::Some(vec![0, 1])] {
+            let mut found = Row::NONE;
+            let values = Values { bytes: &[3, 4], packets: &[], flows: &[], start: &[], end: &[] };
+            values.sum(&rows, &mut found);
+            assert_eq!(found, Row { bytes: 7, ..Row::NONE });
         }
     }
 
