@@ -87,31 +87,31 @@ impl Row {
         self.end = self.end.max(other.end);
     }
 
-    /// With one sum, that of a metric.
+    /// The sum that a metric is made of.
+    fn sum_of(&mut self, metric: Metric) -> &mut i128 {
+        match metric {
+            Metric::Packets | Metric::Pps => &mut self.packets,
+            Metric::Flows => &mut self.flows,
+            Metric::Bytes | Metric::Bps | Metric::Bpp => &mut self.bytes,
+        }
+    }
+
+    /// With that sum alone.
     pub(super) fn of_measure(metric: Metric, sum: i128) -> Self {
-        match metric {
-            Metric::Packets | Metric::Pps => Self { packets: sum, ..Self::NONE },
-            Metric::Flows => Self { flows: sum, ..Self::NONE },
-            Metric::Bytes | Metric::Bps | Metric::Bpp => Self { bytes: sum, ..Self::NONE },
-        }
+        let mut row = Self::NONE;
+        *row.sum_of(metric) = sum;
+        row
     }
 
-    /// Without the sum of a metric.
-    pub(super) fn without(self, metric: Metric) -> Self {
-        match metric {
-            Metric::Packets | Metric::Pps => Self { packets: 0, ..self },
-            Metric::Flows => Self { flows: 0, ..self },
-            Metric::Bytes | Metric::Bps | Metric::Bpp => Self { bytes: 0, ..self },
-        }
+    /// Without it.
+    pub(super) fn without(mut self, metric: Metric) -> Self {
+        *self.sum_of(metric) = 0;
+        self
     }
 
-    /// That sum alone.
-    pub(super) fn only(&self, metric: Metric) -> Self {
-        match metric {
-            Metric::Packets | Metric::Pps => Self::of_measure(metric, self.packets),
-            Metric::Flows => Self::of_measure(metric, self.flows),
-            Metric::Bytes | Metric::Bps | Metric::Bpp => Self::of_measure(metric, self.bytes),
-        }
+    /// With nothing but it.
+    pub(super) fn only(mut self, metric: Metric) -> Self {
+        Self::of_measure(metric, *self.sum_of(metric))
     }
 
     /// How long it took, seconds; 0 where it is not known.
