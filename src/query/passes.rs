@@ -193,6 +193,21 @@ mod tests {
     }
 
     #[test]
+    #[test]
+    fn of_what_came_back_each_pass_reads_its_own() {
+        let whole = Top::new(Options { both: true, ..options("src_addr") });
+        let back = |top: &Top| ["rev_bytes", "rev_packets"].map(|name| top.columns().iter().any(|c| c == name));
+        assert_eq!(back(&whole), [true, true]);
+        for (metric, first) in
+            [(Metric::Bytes, [true, false]), (Metric::Packets, [false, true]), (Metric::Flows, [false, false])]
+        {
+            let ranks = whole.to_rank(metric);
+            assert_eq!(back(&ranks), first, "{metric:?}");
+            let chosen = ranks.of_greatest(3).expect("no group is too great");
+            assert_eq!(back(&chosen), first.map(|is_known| !is_known), "{metric:?}");
+        }
+    }
+
     fn answers_are_those_of_one_pass() {
         for skewed in [true, false] {
             let (_folder, inputs) = flows(if skewed { "skewed" } else { "even" }, skewed);

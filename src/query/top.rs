@@ -166,8 +166,9 @@ impl Top {
         let times = ["flow_start", "flow_end"].into_iter().filter(|_| !matches!(self.held, Held::Ranks(..)));
         let sums = counters.chain(times).chain(["counters_are_total"]);
         let rate = self.options.scale.then_some("sampling_rate");
-        let back = if self.options.both { &["rev_bytes", "rev_packets"][..] } else { &[] };
-        let names = sums.chain(rate).chain(back.iter().copied()).map(String::from);
+        let back = [(Metric::Bytes, "rev_bytes"), (Metric::Packets, "rev_packets")];
+        let back = back.into_iter().filter(|(metric, _)| self.options.both && needed(*metric)).map(|b| b.1);
+        let names = sums.chain(rate).chain(back).map(String::from);
         self.variants.iter().flatten().flat_map(|k| columns_of(k)).chain(names).collect()
     }
 
