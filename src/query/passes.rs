@@ -16,6 +16,7 @@ use arrow_buffer::BooleanBuffer;
 
 /// Groups that are asked for at most: for more, all sums of all are better.
 const ASKED: usize = 1000;
+
 /// Reads the greatest `n` groups by a metric, and the sums of everything: as a [`Top`] that all batches of the scan were added
 /// to. It is to be asked for that metric, and no more than `n` groups.
 pub fn top(scan: &Scan, options: &Options, metric: Metric, n: usize) -> (Top, ScanStats) {
@@ -193,7 +194,6 @@ mod tests {
     }
 
     #[test]
-    #[test]
     fn of_what_came_back_each_pass_reads_its_own() {
         let whole = Top::new(Options { both: true, ..options("src_addr") });
         let back = |top: &Top| ["rev_bytes", "rev_packets"].map(|name| top.columns().iter().any(|c| c == name));
@@ -208,6 +208,7 @@ mod tests {
         }
     }
 
+    #[test]
     fn answers_are_those_of_one_pass() {
         for skewed in [true, false] {
             let (_folder, inputs) = flows(if skewed { "skewed" } else { "even" }, skewed);

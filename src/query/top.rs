@@ -203,22 +203,26 @@ impl Top {
         if let Held::Ranks(metric, _) = self.held {
             let measure = sums.measure(metric, batch.num_rows());
             let values = Values { bytes: &measure, packets: &[], flows: &[], start: &[], end: &[] };
-            values.sum(&rows, &mut self.total);
-            (0..self.variants.len()).for_each(|v| self.add_variant(v, batch, &rows, &values));
+            self.add_values(batch, rows, &values);
         } else {
             let columns = sums.columns(batch.num_rows(), known);
             let [bytes, packets, flows, start, end] = columns.each_ref().map(|c| &**c);
             let values = Values { bytes, packets, flows, start, end };
-            values.sum(&rows, &mut self.total);
-            (0..self.variants.len()).for_each(|v| self.add_variant(v, batch, &rows, &values));
+            self.add_values(batch, rows, &values);
         }
         self.len = None;
         self.account();
     }
 
-    fn add_variant(&mut self, v: usize, batch: &RecordBatch, rows: &Rows, values: &Values<'_>) {
+    fn add_values(&mut self, batch: &RecordBatch, rows: Rows, values: &Values<'_>) {
+        values.sum(&rows, &mut self.total);
+        let last = self.variants.len().saturating_sub(1);
+        (0..last).for_each(|v| self.add_variant(v, batch, rows.clone(), values));
+        self.add_variant(last, batch, rows, values);
+    }
+
+    fn add_variant(&mut self, v: usize, batch: &RecordBatch, mut rows: Rows, values: &Values<'_>) {
         let names: Vec<&str> = self.variants.get(v).into_iter().flatten().map(String::as_str).collect();
-        let mut rows = rows.clone();
         // A flow from a value to itself counts once.
         if let Some(before) = v.checked_sub(1).and_then(|v| self.variants.get(v)) {
             let mut same = vec![true; rows.len()];
