@@ -2,10 +2,10 @@
 
 use super::filter::{Column, Expr, Set};
 use super::foreign;
-use super::prune::may_hold;
+use super::prune::{Bounds, chunk, may_hold, of_chunk};
 use super::scan::{Input, Scan};
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
-use parquet::file::statistics::Statistics;
+use parquet::file::metadata::RowGroupMetaData;
 use std::fs::{self, File};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
@@ -14,17 +14,16 @@ impl Scan {
     /// From when to when flows of the files that the filter does not rule out were received, microseconds since 1970, by
     /// what files say of themselves; `None` where they say nothing.
     pub fn span(&self) -> Option<(i64, i64)> {
-        let spans = self.inputs.iter().filter_map(|input| match input {
-            Input::Parquet(path) => self.span_of(path),
+        self.received(self.inputs.iter().map(|input| match input {
+            Input::Parquet(path) => self.spans_in(path, ["time_received"])[0],
             Input::Arrow(_) => None,
-            Input::Hot(path) => {
-                // Named by when it was begun; written to until now.
-                let begun = path.file_stem()?.to_str()?.parse().ok()?;
-                let written = fs::metadata(path).ok()?.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-                Some((begun, i64::try_from(written.as_micros()).ok()?.max(begun)))
-            }
-        });
-        let (from, to) = spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
+            Input::Hot(path) => of_segment(path),
+        }))
+    }
+
+    /// That of what files say, within what the filter says.
+    fn received(&self, spans: impl Iterator<Item = Option<(i64, i64)>>) -> Option<(i64, i64)> {
+        let (from, to) = spans.flatten().reduce(around)?;
         let (least, most) = received(&self.filter.expr);
         let clamp = |t: i64| i64::try_from(i128::from(t).clamp(least, most.max(least))).unwrap_or(t);
         Some((clamp(from), clamp(to)))
@@ -34,35 +33,53 @@ impl Scan {
     /// a day before it was received is rather told by a clock that is wrong, and is not asked.
     pub fn span_of_flows(&self) -> Option<(i64, i64)> {
         const DAY: i64 = 86_400_000_000;
-        let (from, to) = self.span()?;
-        let starts = self.inputs.iter().filter_map(|input| match input {
-            Input::Parquet(path) => Some(self.span_in(path, "flow_start")?.0),
-            Input::Arrow(_) | Input::Hot(_) => None,
-        });
-        let sound = starts.filter(|start| *start >= from.saturating_sub(DAY)).min();
+        let mut starts = Vec::new();
+        let (from, to) = self.received(self.inputs.iter().map(|input| match input {
+            Input::Parquet(path) => {
+                let [received, starting] = self.spans_in(path, ["time_received", "flow_start"]);
+                starts.extend(starting.map(|s| s.0));
+                received
+            }
+            Input::Arrow(_) => None,
+            Input::Hot(path) => of_segment(path),
+        }))?;
+        let sound = starts.into_iter().filter(|start| *start >= from.saturating_sub(DAY)).min();
         Some((sound.map_or(from, |start| start.min(from)), to))
     }
 
-    fn span_of(&self, path: &Path) -> Option<(i64, i64)> {
-        self.span_in(path, "time_received")
-    }
-
-    /// The least and the greatest time of a column in the row groups that the filter does not rule out.
-    fn span_in(&self, path: &Path, name: &str) -> Option<(i64, i64)> {
-        let metadata = ArrowReaderMetadata::load(&File::open(path).ok()?, Default::default()).ok()?;
-        if !foreign::is_ours(metadata.schema(), [name.to_string()].iter()) {
-            return None;
-        }
+    /// The least and the greatest times of columns in the row groups of a file that the filter does not rule out.
+    fn spans_in<const N: usize>(&self, path: &Path, names: [&str; N]) -> [Option<(i64, i64)>; N] {
+        let file = File::open(path).ok();
+        let metadata = file.and_then(|file| ArrowReaderMetadata::load(&file, Default::default()).ok());
+        let Some(metadata) = metadata else { return [None; N] };
         let groups = metadata.metadata().row_groups().iter().filter(|group| may_hold(&self.filter.expr, group));
-        let spans = groups.filter_map(|group| {
-            let column = group.columns().iter().find(|c| c.column_path().string() == name)?;
-            match column.statistics()? {
-                Statistics::Int64(times) => Some((*times.min_opt()?, *times.max_opt()?)),
-                _ => None,
+        let groups: Vec<&RowGroupMetaData> = groups.collect();
+        names.map(|name| {
+            if !foreign::is_ours(metadata.schema(), [name.to_string()].iter()) {
+                return None;
             }
-        });
-        spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+            groups.iter().filter_map(|group| time_span(name, group)).reduce(around)
+        })
     }
+}
+
+fn time_span(name: &str, group: &RowGroupMetaData) -> Option<(i64, i64)> {
+    match of_chunk(name, chunk(name, group)?.1.statistics()?, group.num_rows()) {
+        Bounds::Of(from, to) => Some((i64::try_from(from).ok()?, i64::try_from(to).ok()?)),
+        Bounds::None | Bounds::Unknown => None,
+    }
+}
+
+/// A segment is named by when it was begun, and written to until now.
+fn of_segment(path: &Path) -> Option<(i64, i64)> {
+    let begun = path.file_stem()?.to_str()?.parse().ok()?;
+    let written = fs::metadata(path).ok()?.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some((begun, i64::try_from(written.as_micros()).ok()?.max(begun)))
+}
+
+/// The span of two.
+fn around(a: (i64, i64), b: (i64, i64)) -> (i64, i64) {
+    (a.0.min(b.0), a.1.max(b.1))
 }
 
 /// The times of receipt outside which the filter cannot hold.
