@@ -7,6 +7,7 @@ use crate::cli::{say, usage};
 use arrow_array::RecordBatch;
 use arrow_buffer::BooleanBuffer;
 use flowlane::query::{self, Anonymiser};
+use std::cmp::Ordering;
 use std::process::ExitCode;
 use std::sync::Mutex;
 
@@ -108,27 +109,21 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let asked = limit;
     let limit = limit.min(usize::try_from(args.rows).unwrap_or(usize::MAX));
-    // Of equals, whichever thread read them, the same are shown.
-    let greatest =
-        |a: &(Option<i128>, Vec<String>), b: &(Option<i128>, Vec<String>)| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1));
     // One list for all threads, so that their number does not tell in its memory.
-    let all: Mutex<Vec<(Option<i128>, Vec<String>)>> = Mutex::default();
+    let all = Mutex::new(Greatest { limit, rows: Vec::new(), floor: None });
     let add = |(): &mut (), batch: &RecordBatch, chosen: &BooleanBuffer| {
-        let rows: Vec<_> =
-            chosen.set_indices().map(|row| (query::number(batch, order, row), cells(batch, row))).collect();
+        let Ok(floor) = all.lock().map(|all| all.floor) else { return false };
+        // Most rows are not among the greatest, and no text is made of them.
+        let rows = chosen.set_indices().map(|row| (query::number(batch, order, row), row));
+        let rows: Vec<_> = rows.filter(|row| row.0 >= floor).map(|(n, row)| (n, cells(batch, row))).collect();
         let Ok(mut all) = all.lock() else { return false };
-        all.extend(rows);
-        if all.len() > limit.saturating_add((limit / 4).max(65_536)) {
-            all.select_nth_unstable_by(limit, greatest);
-            all.truncate(limit);
-        }
+        all.add(rows);
         true
     };
     let stats = watched(&scan.watch, || scan.run(|| (), add, drop));
-    let mut all = all.into_inner().map_err(|_| anyhow::anyhow!("a thread failed"))?;
-    all.sort_unstable_by(greatest);
+    let all = all.into_inner().map_err(|_| anyhow::anyhow!("a thread failed"))?;
     let mut answer = answer;
-    for (_, row) in all.into_iter().take(limit) {
+    for (_, row) in all.finish() {
         answer.row(row)?;
     }
     answer.finish()?;
@@ -148,6 +143,41 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(end)
 }
 
+/// A row: what it is ordered by, and its cells.
+type Ordered = (Option<i128>, Vec<String>);
+
+/// The greatest rows of those that were added.
+struct Greatest {
+    limit: usize,
+    rows: Vec<Ordered>,
+    /// What is less cannot be among them.
+    floor: Option<i128>,
+}
+
+impl Greatest {
+    fn add(&mut self, rows: Vec<Ordered>) {
+        self.rows.extend(rows);
+        if self.rows.len() > self.limit.saturating_add((self.limit / 4).max(4096))
+            && let Some(last) = self.limit.checked_sub(1)
+        {
+            let (_, last, _) = self.rows.select_nth_unstable_by(last, Self::order);
+            self.floor = last.0;
+            self.rows.truncate(self.limit);
+        }
+    }
+
+    /// Of equals, whichever thread read them, the same are shown.
+    fn order(a: &Ordered, b: &Ordered) -> Ordering {
+        b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1))
+    }
+
+    fn finish(mut self) -> Vec<Ordered> {
+        self.rows.sort_unstable_by(Self::order);
+        self.rows.truncate(self.limit);
+        self.rows
+    }
+}
+
 /// Flows that are shown where nobody says how many.
 const USUAL: usize = 100;
 
@@ -162,5 +192,30 @@ fn spare(column: &str) -> u8 {
         "packets" => 7,
         "duration_ms" => 8,
         _ => 6,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_greatest_rows_and_what_may_still_be_one() {
+        let row = |n: i128| (Some(n).filter(|n| *n > 0), vec![(n % 7).to_string()]);
+        for limit in [1, 20, 5000, 60_000] {
+            let mut all = Greatest { limit, rows: Vec::new(), floor: None };
+            let mut made = 0;
+            for part in 0..50 {
+                let rows = (0..1000).map(|i| (part * 1000 + i) * 7919 % 9973).filter(|n| row(*n).0 >= all.floor);
+                let rows: Vec<Ordered> = rows.map(row).collect();
+                made += rows.len();
+                all.add(rows);
+            }
+            let mut expected: Vec<Ordered> = (0..50_000).map(|i| row(i * 7919 % 9973)).collect();
+            expected.sort_by(Greatest::order);
+            expected.truncate(limit);
+            assert_eq!(all.finish(), expected, "{limit}");
+            assert!(limit > 20 || made < 6000, "{made} are made for {limit}");
+        }
     }
 }
