@@ -210,6 +210,7 @@ struct Report<'a> {
     early: Vec<Matched>,
     page: Vec<Matched>,
     shown: u64,
+    is_folder: bool,
     skipped: u64,
 }
 
@@ -230,7 +231,8 @@ impl<'a> Report<'a> {
         if args.packets < 0 {
             return Err(usage("--packets: a number from 0"));
         }
-        Ok(Self { args, names, out, place, early: Vec::new(), page: Vec::new(), shown: 0, skipped: 0 })
+        let is_folder = args.file.is_dir();
+        Ok(Self { args, names, out, place, is_folder, early: Vec::new(), page: Vec::new(), shown: 0, skipped: 0 })
     }
 
     fn add(&mut self, connection: Matched) -> anyhow::Result<()> {
@@ -238,7 +240,7 @@ impl<'a> Report<'a> {
             self.skipped += 1;
             return Ok(());
         }
-        if !self.args.file.is_dir() {
+        if !self.is_folder {
             return self.put(connection);
         }
         self.early.push(connection);
