@@ -248,7 +248,7 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn retention(age: Option<Span>, bytes: Option<Size>, free: Option<Size>) -> Retention {
-    let age_us = age.map(|s| i64::try_from(s.seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000));
+    let age_us = age.map(Span::us);
     Retention { age_us, bytes: bytes.map(|s| s.bytes), free_bytes: free.map(|s| s.bytes) }
 }
 
@@ -336,7 +336,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     config.decoder.templates.templates = args.max_templates as usize;
     config.decoder.held.bytes = usize::try_from(args.hold_bytes.bytes).unwrap_or(usize::MAX);
     config.decoder.held.entries = args.hold_sets as usize;
-    config.decoder.held.age_us = i64::try_from(args.hold.seconds).unwrap_or(3600).saturating_mul(1_000_000);
+    config.decoder.held.age_us = args.hold.us();
     config.decoder.kernel = kernel(args.kernel)?;
     config.mirror =
         net::MirrorOptions { targets: args.mirror.clone(), keep_source: args.mirror_source == MirrorSource::Keep };
@@ -422,13 +422,13 @@ fn collect(
         (Some(format), Out::Standard) => Output::one(Writer::to_stream(format, standard())),
         (Some(format), Out::File(path)) => Output::file(format, path).with_context(|| cannot_write(path))?,
         (Some(Format::Parquet), Out::Folder(path)) => {
-            let stretch_us = i64::try_from(args.rotate.seconds).unwrap_or(300).saturating_mul(1_000_000);
+            let stretch_us = args.rotate.us();
             let retention = retention(args.keep, args.keep_bytes, args.keep_free);
             let options = keep::Options { node: node.to_string(), stretch_us, retention, ..keep::Options::default() };
             Output::store(path, options, registry.clone()).map_err(|e| no_folder(path, e))?
         }
         (Some(format), Out::Folder(path)) => {
-            let stretch = i64::try_from(args.rotate.seconds).unwrap_or(300).saturating_mul(1_000_000);
+            let stretch = args.rotate.us();
             Output::folder(path, format, stretch, registry.clone()).map_err(|e| no_folder(path, e))?
         }
     });

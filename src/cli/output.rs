@@ -73,6 +73,13 @@ pub struct Span {
     pub seconds: u64,
 }
 
+impl Span {
+    /// In microseconds.
+    pub fn us(self) -> i64 {
+        i64::try_from(self.seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000)
+    }
+}
+
 impl FromStr for Span {
     type Err = String;
 

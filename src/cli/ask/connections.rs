@@ -81,7 +81,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let anonymiser = args.anonymous.anonymiser([])?;
     let scan = args.from.scan(&args.filter, Vec::new())?;
     let options = ConnectionOptions {
-        gap_us: i64::try_from(args.gap.seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000),
+        gap_us: args.gap.us(),
         scale: args.scale,
         totals: args.totals,
         flows: usize::try_from(args.flows).unwrap_or(usize::MAX),
