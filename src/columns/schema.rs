@@ -7,6 +7,8 @@ use super::layout::ColumnType::{self, F64, I64, Ip4, Ip6, ListU32, Mac, Text, Ti
 
 /// Version of the schema, written into files.
 pub const SCHEMA_VERSION: u32 = 1;
+/// What files call it.
+pub const SCHEMA_VERSION_KEY: &str = "flowlane.schema_version";
 
 /// A column of the schema that a record fills.
 #[derive(Clone, Copy, Debug)]

@@ -12,7 +12,7 @@ use super::spare;
 use super::sum;
 use crate::columns::arrow::array;
 use crate::columns::gather::{Loop, widest};
-use crate::columns::schema::SCHEMA_VERSION;
+use crate::columns::schema::{SCHEMA_VERSION, SCHEMA_VERSION_KEY};
 use crate::columns::{Batch, ColumnType, Layout};
 use crate::sink::{EXTRA_COLUMNS, extras_map, io_error};
 use arrow_array::cast::AsArray;
@@ -135,7 +135,7 @@ impl Shape {
         };
         let fields: Vec<Field> = columns.places.iter().zip(&columns.arrays).map(field).collect();
         let about = [
-            ("flowlane.schema_version", SCHEMA_VERSION.to_string()),
+            (SCHEMA_VERSION_KEY, SCHEMA_VERSION.to_string()),
             (TOTAL, batch.layout().counters_are_total().to_string()),
             (SEGMENT, segment.to_string()),
         ];

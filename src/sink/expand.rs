@@ -3,7 +3,7 @@
 use super::lines::{address, plain};
 use super::schema::{RUN_COLUMNS, SCHEMA};
 use crate::columns::arrow::to_record_batch;
-use crate::columns::schema::SCHEMA_VERSION;
+use crate::columns::schema::{SCHEMA_VERSION, SCHEMA_VERSION_KEY};
 use crate::columns::{Batch, Column, ColumnType, Layout, Run, RunMeta};
 use arrow_array::builder::{MapBuilder, MapFieldNames, StringBuilder};
 use arrow_array::cast::AsArray;
@@ -72,7 +72,7 @@ impl FileSchema {
             Field::new(&*e.name, e.data_type.arrow(), true).with_metadata(key)
         }));
         fields.push(Field::new("extras", map_type(), true));
-        let metadata = [("flowlane.schema_version", SCHEMA_VERSION.to_string())];
+        let metadata = [(SCHEMA_VERSION_KEY, SCHEMA_VERSION.to_string())];
         let metadata: HashMap<String, String> = metadata.map(|(k, v)| (k.to_string(), v)).into();
         Self { extras, arrow: Arc::new(Schema::new(fields).with_metadata(metadata)), dictionary }
     }

@@ -5,6 +5,7 @@ use super::lines::{Lines, csv_header};
 use super::parquet::ParquetFile;
 use super::place::Place;
 use super::table::Table;
+use crate::columns::schema::{SCHEMA_VERSION, SCHEMA_VERSION_KEY};
 use crate::columns::{Batch, Run};
 use arrow_array::RecordBatch;
 use arrow_ipc::CompressionType;
@@ -394,7 +395,7 @@ impl Columns {
 /// Integers delta-packed and not compressed, which is the best trade of time for space; text in dictionaries.
 pub(crate) fn properties(schema: &Schema, more: &[(&str, String)]) -> WriterProperties {
     use arrow_schema::DataType as D;
-    let version = ("flowlane.schema_version", crate::columns::schema::SCHEMA_VERSION.to_string());
+    let version = (SCHEMA_VERSION_KEY, SCHEMA_VERSION.to_string());
     let metadata = more.iter().chain([&version]).map(|(k, v)| KeyValue::new((*k).to_string(), v.clone()));
     let mut properties = WriterProperties::builder()
         .set_compression(ParquetCompression::UNCOMPRESSED)

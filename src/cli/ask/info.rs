@@ -1,6 +1,7 @@
 //! `flowlane info`: what is in a folder.
 
 use super::{From, watched::watched};
+use flowlane::columns::schema::SCHEMA_VERSION_KEY;
 use flowlane::query::{self, Input};
 use std::cmp::Reverse;
 use std::io::{self, Write};
@@ -94,7 +95,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                     }
                 }
                 // Segments say it with their rows, files in their footer.
-                one.schemas.extend(batch.schema_ref().metadata().get(SCHEMA_VERSION).cloned());
+                one.schemas.extend(batch.schema_ref().metadata().get(SCHEMA_VERSION_KEY).cloned());
                 about.add(one);
                 true
             },
@@ -147,13 +148,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(from.end(&scan, &stats))
 }
 
-/// Where it is said which schema rows were written with.
-const SCHEMA_VERSION: &str = "flowlane.schema_version";
-
 /// What a file says of the schema it was written with.
 fn schema_version(path: &std::path::Path) -> Option<String> {
     use parquet::file::reader::{FileReader, SerializedFileReader};
     let reader = SerializedFileReader::new(std::fs::File::open(path).ok()?).ok()?;
     let about = reader.metadata().file_metadata().key_value_metadata()?;
-    about.iter().find(|kv| kv.key == SCHEMA_VERSION)?.value.clone()
+    about.iter().find(|kv| kv.key == SCHEMA_VERSION_KEY)?.value.clone()
 }
