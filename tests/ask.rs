@@ -1,8 +1,10 @@
 //! Questions to files, by the program: what comes out in which form, and what is said where nothing does.
 
+mod scratch;
+
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use scratch::Scratch;
 use serde_json::Value;
-use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -30,39 +32,17 @@ fn sum(rows: &[Value], column: &str) -> i64 {
     rows.iter().map(|r| r[column].as_i64().unwrap_or(0)).sum()
 }
 
-/// A folder of the test's own, removed at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("flowlane-ask-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).expect("a folder");
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().expect("text").to_string()
-    }
-
-    /// A recording as a file of flows.
-    fn decoded(&self, recording: &str, name: &str) -> String {
-        let path = self.path(name);
-        assert!(flowlane(&["decode", &fixture(recording), "--out", &path]).status.success());
-        path
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// A recording as a file of flows.
+fn decoded(scratch: &Scratch, recording: &str, name: &str) -> String {
+    let path = scratch.path(name);
+    assert!(flowlane(&["decode", &fixture(recording), "--out", &path]).status.success());
+    path
 }
 
 #[test]
 fn series_add_up_to_the_flows() {
     let scratch = Scratch::new("series");
-    let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    let file = decoded(&scratch, "demo/softflowd_v9", "flows.parquet");
     let flows = objects(&["flows", "--in", &file, "--limit", "0", "--fields", "bytes,packets,proto"]);
     for at in ["spread", "end", "received"] {
         let points = objects(&["series", "--in", &file, "--every", "10s", "--at", at]);
@@ -96,7 +76,7 @@ fn series_add_up_to_the_flows() {
 #[test]
 fn what_came_back_counts_where_it_is_asked_for() {
     let scratch = Scratch::new("both");
-    let file = scratch.decoded("softflowd_ipfix_bidirectional", "flows.parquet");
+    let file = decoded(&scratch, "softflowd_ipfix_bidirectional", "flows.parquet");
     let flows = objects(&["flows", "--in", &file, "--limit", "0", "--fields", "bytes,rev_bytes,packets,rev_packets"]);
     let (forth, back) = (sum(&flows, "bytes"), sum(&flows, "rev_bytes"));
     let packets = sum(&flows, "packets") + sum(&flows, "rev_packets");
@@ -115,7 +95,7 @@ fn what_came_back_counts_where_it_is_asked_for() {
 #[test]
 fn answers_in_every_form_have_the_same_columns() {
     let scratch = Scratch::new("forms");
-    let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    let file = decoded(&scratch, "demo/softflowd_v9", "flows.parquet");
     let questions: [&[&str]; 4] = [
         &["top", "src_addr,dst_port", "-n", "5"],
         &["flows", "--fields", "flow_start,src_addr,proto,bytes", "--limit", "7", "--order", "bytes"],
@@ -148,7 +128,7 @@ fn answers_in_every_form_have_the_same_columns() {
 #[test]
 fn conversations_hold_every_flow_once() {
     let scratch = Scratch::new("connections");
-    let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    let file = decoded(&scratch, "demo/softflowd_v9", "flows.parquet");
     let flows = objects(&["flows", "--in", &file, "--limit", "0", "--fields", "bytes"]);
     let ask = |more: &[&str]| objects(&[&["connections", "--in", &file, "-n", "0"], more].concat());
     let (joined, one_way) = (ask(&[]), ask(&["--one-way"]));
@@ -170,7 +150,7 @@ fn conversations_hold_every_flow_once() {
 #[test]
 fn answers_for_others_have_other_addresses_and_the_same_sums() {
     let scratch = Scratch::new("others");
-    let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    let file = decoded(&scratch, "demo/softflowd_v9", "flows.parquet");
     let key = "a key that has just 32 character";
     let others: flowlane::query::Anonymiser = key.parse().expect("a key");
     let questions: [(&[&str], &[&str]); 3] = [
@@ -210,7 +190,7 @@ fn answers_for_others_have_other_addresses_and_the_same_sums() {
 fn a_flow_that_two_exporters_saw_counts_once() {
     let scratch = Scratch::new("dedup");
     // The same traffic, of two probes; in each, flows go in and out.
-    scratch.decoded("softflowd_v9_live", "a.parquet");
+    decoded(&scratch, "softflowd_v9_live", "a.parquet");
     let total = |more: &[&str]| {
         let rows = objects(&[&["top", "proto", "--in", &scratch.path("")], more].concat());
         rows.iter().find(|r| r["row"] == "total").expect("a total").clone()
@@ -232,7 +212,7 @@ fn netflow_json_and_parquet_are_analyzed_alike() {
     for recording in
         ["demo/softflowd_v5", "demo/softflowd_v9", "softflowd_ipfix_micro_over_v6", "softflowd_ipfix_bidirectional"]
     {
-        let file = scratch.decoded(recording, "flows.parquet");
+        let file = decoded(&scratch, recording, "flows.parquet");
         let gzip = scratch.path("flows.gz");
         assert!(
             flowlane(&["decode", &fixture(recording), "--format", "netflow-json", "--out", &gzip]).status.success()
@@ -272,7 +252,7 @@ fn an_empty_answer_says_why_and_damage_is_named() {
     let folder = scratch.path("");
     let (code, why) = said(&["series", "--in", &folder]);
     assert!(code == Some(0) && why.contains("no Parquet"), "{why}");
-    scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    decoded(&scratch, "demo/softflowd_v9", "flows.parquet");
     let (code, why) = said(&["connections", "--in", &folder, "last 1m"]);
     assert!(code == Some(0) && why.contains("received from 2026-"), "{why}");
     let (code, why) = said(&["top", "proto", "--in", &folder, "proto 3"]);
@@ -292,7 +272,7 @@ fn an_empty_answer_says_why_and_damage_is_named() {
 #[test]
 fn an_interrupted_question_shows_what_was_read() {
     let scratch = Scratch::new("interrupted");
-    let file = scratch.decoded("demo/softflowd_v9", "0.parquet");
+    let file = decoded(&scratch, "demo/softflowd_v9", "0.parquet");
     for i in 1..2500 {
         std::fs::hard_link(&file, scratch.path(&format!("{i}.parquet"))).expect("linked");
     }
@@ -340,7 +320,7 @@ fn out_is_written_through_what_is_no_plain_file() {
     use std::io::Read;
     use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
     let scratch = Scratch::new("out");
-    let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    let file = decoded(&scratch, "demo/softflowd_v9", "flows.parquet");
     let (link, target, pipe) = (scratch.path("link.csv"), scratch.path("target.csv"), scratch.path("pipe"));
     std::fs::write(&target, "before").expect("written");
     std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o600)).expect("a mode");
@@ -375,7 +355,7 @@ fn out_is_written_through_what_is_no_plain_file() {
 #[test]
 fn a_pipe_gets_all_flows_and_a_limit_says_so() {
     let scratch = Scratch::new("limit");
-    let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    let file = decoded(&scratch, "demo/softflowd_v9", "flows.parquet");
     let (all, why, _) = said(&["flows", "--in", &file]);
     let flows = all.lines().count() - 1;
     assert!(flows > 100 && why.is_empty(), "{flows} {why}");
@@ -388,7 +368,7 @@ fn a_pipe_gets_all_flows_and_a_limit_says_so() {
 #[test]
 fn rates_of_groups_have_no_share() {
     let scratch = Scratch::new("share");
-    let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    let file = decoded(&scratch, "demo/softflowd_v9", "flows.parquet");
     for (by, has) in [("bytes", true), ("flows", true), ("bps", false), ("pps", false), ("bpp", false)] {
         let rows = objects(&["top", "src_addr", "--in", &file, "--by", by]);
         assert!(rows.iter().all(|r| r["share"].is_number() == has), "{by}: {rows:?}");
@@ -400,7 +380,7 @@ fn rates_of_groups_have_no_share() {
 #[test]
 fn answers_are_no_flows_and_a_file_given_twice_is_read_once() {
     let scratch = Scratch::new("answers");
-    let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    let file = decoded(&scratch, "demo/softflowd_v9", "flows.parquet");
     let total = |args: &[&str]| {
         let rows = objects(&[&["top", "proto"], args].concat());
         rows.iter().find(|r| r["row"] == "total").expect("a total")["bytes"].clone()
@@ -427,7 +407,7 @@ fn answers_are_no_flows_and_a_file_given_twice_is_read_once() {
 #[test]
 fn keys_have_a_type_in_ndjson_and_parquet() {
     let scratch = Scratch::new("types");
-    let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    let file = decoded(&scratch, "demo/softflowd_v9", "flows.parquet");
     let rows = objects(&["top", "dst_port,proto,counters_are_total", "--in", &file, "-n", "3"]);
     let groups = || rows.iter().filter(|r| r["row"] == "group");
     assert!(
@@ -453,7 +433,7 @@ fn an_empty_folder_has_no_blanks_and_damage_costs_no_row_a_byte() {
     let scratch = Scratch::new("info");
     let (out, why, code) = said(&["info", &scratch.path("")]);
     assert_eq!((&*out, code), ("files      0 sealed, 0 hot\n", Some(0)), "{why}");
-    let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    let file = decoded(&scratch, "demo/softflowd_v9", "flows.parquet");
     let bytes =
         |path: &str| serde_json::from_str::<Value>(&said(&["info", "--json", path]).0).expect("JSON")["bytes"].clone();
     let alone = bytes(&file);
@@ -464,7 +444,7 @@ fn an_empty_folder_has_no_blanks_and_damage_costs_no_row_a_byte() {
 #[test]
 fn one_way_flows_are_why_there_is_no_conversation() {
     let scratch = Scratch::new("one-way");
-    let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    let file = decoded(&scratch, "demo/softflowd_v9", "flows.parquet");
     let (out, why, code) = said(&["connections", "--in", &file, "dst port 53", "--format", "csv"]);
     assert_eq!((out.lines().count(), code), (1, Some(0)));
     assert!(why.contains("--one-way"), "{why}");
@@ -503,7 +483,7 @@ fn running_totals_have_a_line_of_their_own() {
 #[test]
 fn what_is_ordered_is_bounded_by_rows_and_says_so() {
     let scratch = Scratch::new("rows");
-    let file = scratch.decoded("demo/softflowd_v9", "flows.parquet");
+    let file = decoded(&scratch, "demo/softflowd_v9", "flows.parquet");
     let ask = |more: &[&str]| {
         let (out, why, code) = said(&[&["flows", "--in", &file, "--order", "bytes", "--format", "csv"], more].concat());
         (out.lines().map(String::from).collect::<Vec<String>>(), why, code)
@@ -552,8 +532,8 @@ fn intervals_are_of_a_length_that_flows_fit_in() {
 #[test]
 fn connections_of_a_folder_come_by_their_time() {
     let scratch = Scratch::new("by-time");
-    scratch.decoded("softflowd_ipfix_live", "a.parquet");
-    scratch.decoded("softflowd_v9_live", "b.parquet");
+    decoded(&scratch, "softflowd_ipfix_live", "a.parquet");
+    decoded(&scratch, "softflowd_v9_live", "b.parquet");
     let rows = objects(&["analyze", "-f", &scratch.path(""), "-p", "1"]);
     let times: Vec<&str> = rows.iter().filter_map(|r| r["time_received"].as_str()).collect();
     assert!(times.len() == rows.len() && times.first() < times.last(), "{times:?}");

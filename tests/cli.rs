@@ -1,5 +1,8 @@
 //! The program from outside: exit codes, one-line errors, what goes where.
 
+mod scratch;
+
+use scratch::Scratch;
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::UdpSocket;
@@ -38,27 +41,6 @@ fn one_line(output: &Output) -> String {
     let said = text(&output.stderr);
     assert_eq!(said.lines().count(), 1, "{said}");
     said
-}
-
-/// A folder of the test's own, removed at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("flowlane-cli-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a folder");
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_string_lossy().into_owned()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 #[test]

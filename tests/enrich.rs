@@ -2,6 +2,7 @@
 
 mod encoder;
 mod mmdb;
+mod scratch;
 
 use encoder::{Head, Spec, VARIABLE, set, spec, varying};
 use flowlane::columns::{Batch, ColumnView, Timestamp};
@@ -9,9 +10,9 @@ use flowlane::decode::{Config, Decoder};
 use flowlane::enrich::{Change, Enricher, Exporters, Files, FillAs, Geo, Networks, Paths, Tables};
 use flowlane::sink::{Format, Writer};
 use mmdb::{asn, city, database, map, text};
+use scratch::Scratch;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 const T0: i64 = 1_700_000_000_000_000;
@@ -421,23 +422,6 @@ fn damaged_databases_are_refused_or_read_and_never_crash() {
         }
     }
     assert!(refused > good.len() / 4, "{refused} of {}", 3 * good.len());
-}
-
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("flowlane-enrich-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).expect("a folder");
-        Self(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 #[test]

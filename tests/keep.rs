@@ -1,9 +1,12 @@
 //! A collector that is killed at any moment loses nothing but what it received last, and doubles nothing.
 
+mod scratch;
+
 use flowlane::keep::sealed_files;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
 use parquet::schema::parser::parse_message_type;
+use scratch::Scratch;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -15,14 +18,6 @@ use std::time::{Duration, Instant};
 
 /// What a kill may cost: rows wait a second in a batch, and a loaded machine takes its time.
 const LAST: Duration = Duration::from_millis(2500);
-
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// Starts a collector and waits until it listens; answers with its port.
 fn collect(folder: &Path, more: &[&str]) -> (Child, u16) {
@@ -96,7 +91,7 @@ fn ipfix(sequence: u32, id: u16, body: &[u8]) -> Vec<u8> {
 
 #[test]
 fn templates_that_are_never_sent_again_outlive_a_kill() {
-    let folder = Scratch(std::env::temp_dir().join(format!("flowlane-state-{}", std::process::id())));
+    let folder = Scratch::new("state");
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let template = [1, 0, 0, 1, 0, 8, 0, 4];
     let mut sent = 0u32;
@@ -145,7 +140,7 @@ const STEPS: [&str; 11] = [
 #[test]
 fn kills_lose_the_last_moment_at_most_and_double_nothing() {
     let rounds: u64 = std::env::var("FLOWLANE_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
-    let folder = Scratch(std::env::temp_dir().join(format!("flowlane-kill-{}", std::process::id())));
+    let folder = Scratch::new("kill");
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let (mut next, mut kept, mut at_steps) = (1, Vec::new(), 0);
     for round in 0..rounds {
@@ -376,7 +371,7 @@ fn a_plain_output_on_a_full_disk(format: &str, out: &str) {
 
 #[test]
 fn a_slow_disk_costs_rows_that_are_counted_and_no_datagram() {
-    let folder = Scratch(std::env::temp_dir().join(format!("flowlane-slow-{}", std::process::id())));
+    let folder = Scratch::new("slow");
     let slow = [("FLOWLANE_SLOW_AT", "appended:400".to_string())];
     let (child, port) = collect_with(&folder.0, &["--node", "test", "--json", "--queue", "256K"], &slow);
     let mut next = 1;
@@ -395,7 +390,7 @@ fn a_slow_disk_costs_rows_that_are_counted_and_no_datagram() {
 
 #[test]
 fn collectors_with_names_of_their_own_share_a_folder_and_one_of_the_same_name_is_refused() {
-    let folder = Scratch(std::env::temp_dir().join(format!("flowlane-shared-{}", std::process::id())));
+    let folder = Scratch::new("shared");
     let (first, port) = collect(&folder.0, &["--json"]);
     let other = ["--json", "--node", "other"];
     let (second, other_port) = collect_as(&folder.0, &other);
@@ -430,7 +425,7 @@ fn collectors_with_names_of_their_own_share_a_folder_and_one_of_the_same_name_is
 
 #[test]
 fn segments_alone_tell_what_they_are() {
-    let folder = Scratch(std::env::temp_dir().join(format!("flowlane-hot-alone-{}", std::process::id())));
+    let folder = Scratch::new("hot-alone");
     let (all, alone) = (folder.0.join("all"), folder.0.join("alone"));
     let (mut child, port) = collect(&all, &[]);
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");

@@ -3,38 +3,17 @@
 mod encoder;
 mod mmdb;
 mod running;
+mod scratch;
 
 use encoder::{Head, set, spec};
 use mmdb::{city, database};
 use running::{Collector, wait_for};
+use scratch::Scratch;
 use std::fs;
 use std::net::UdpSocket;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("flowlane-names-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).expect("a folder");
-        Self(path)
-    }
-
-    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
-        let path = self.0.join(name);
-        fs::write(&path, content).expect("written");
-        path.to_str().expect("text").to_string()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A v5 message of one flow from 192.0.2.1, on interface 7.
 fn v5(sequence: u32) -> Vec<u8> {

@@ -2,39 +2,20 @@
 
 mod encoder;
 mod running;
+mod scratch;
 
 use encoder::{Head, Spec, set, spec};
 use running::Collector;
+use scratch::Scratch;
 use std::fs;
 use std::net::UdpSocket;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// What was learned is on the disk within a second; a loaded machine takes its time.
 const WRITTEN: Duration = Duration::from_millis(2500);
 /// A row that is not waited for any longer.
 const NO_ROW: Duration = Duration::from_secs(3);
-
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("flowlane-restart-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).expect("a folder");
-        Self(path)
-    }
-
-    fn state(&self) -> PathBuf {
-        self.0.join("state")
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn start(state: &Path) -> Collector {
     Collector::start(&["--format", "ndjson", "--out", "-", "--state", state.to_str().expect("text")])
@@ -60,7 +41,7 @@ fn next(collector: &Collector, what: &str) -> String {
 #[test]
 fn a_damaged_state_is_told_of_put_aside_and_used_up_to_the_damage() {
     let scratch = Scratch::new("damaged");
-    let state = scratch.state();
+    let state = scratch.0.join("state");
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let first = start(&state);
     first.row(&socket, &head(0).message(&[head(0).template(300, &FLOW), set(300, &record(1))]));
@@ -96,7 +77,7 @@ fn a_damaged_state_is_told_of_put_aside_and_used_up_to_the_damage() {
 #[test]
 fn a_state_that_is_no_state_is_put_aside() {
     let scratch = Scratch::new("other");
-    let state = scratch.state();
+    let state = scratch.0.join("state");
     fs::create_dir_all(&state).expect("a folder");
     for (content, what) in [(&b"hello"[..], "no journal"), (&b"flowstt\xff"[..], "another version")] {
         fs::write(state.join("learned"), content).expect("written");
@@ -112,7 +93,7 @@ fn a_state_that_is_no_state_is_put_aside() {
 #[test]
 fn an_older_snapshot_does_not_read_sets_by_templates_that_do_not_fit() {
     let scratch = Scratch::new("older");
-    let (state, older) = (scratch.state(), scratch.0.join("older"));
+    let (state, older) = (scratch.0.join("state"), scratch.0.join("older"));
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let first = start(&state);
     first.row(&socket, &head(0).message(&[head(0).template(300, &FLOW), set(300, &record(1))]));
@@ -135,7 +116,7 @@ fn an_older_snapshot_does_not_read_sets_by_templates_that_do_not_fit() {
 #[test]
 fn an_exporter_that_started_anew_meanwhile_is_read_by_its_new_templates() {
     let scratch = Scratch::new("anew");
-    let state = scratch.state();
+    let state = scratch.0.join("state");
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let first = start(&state);
     let options = head(0).options_template(400, &[spec(10, 4)], &[spec(82, 4)]);

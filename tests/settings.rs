@@ -1,33 +1,12 @@
 //! Settings that are wrong: `check-config` names each by its line, and `collect` refuses it in the same words.
 
 mod running;
+mod scratch;
 
+use scratch::Scratch;
 use std::net::UdpSocket;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
-
-/// A folder of the test's own, removed at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("flowlane-settings-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a folder");
-        Self(path)
-    }
-
-    fn file(&self, name: &str, text: &str) -> String {
-        let path = self.0.join(name);
-        std::fs::write(&path, text).expect("written");
-        path.to_string_lossy().into_owned()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 fn flowlane(args: &[&str], folder: &Path) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_flowlane"));
@@ -76,7 +55,7 @@ const WRONG: &[Case] = &[
 fn each_is_named_with_its_line_and_refused_in_the_same_words() {
     let scratch = Scratch::new("each");
     for (setting, flags, words) in WRONG {
-        let file = scratch.file("wrong.toml", &format!("# two lines\n\n{setting}\n"));
+        let file = scratch.file("wrong.toml", format!("# two lines\n\n{setting}\n"));
         let checked = flowlane(&["check-config", &file], &scratch.0);
         assert_eq!(checked.status.code(), Some(2), "{setting}: {}", said(&checked));
         let checked = said(&checked);

@@ -1,40 +1,19 @@
 //! A collector whose surroundings fail: what it writes to, what it reads from, who reads what it says.
 
 mod running;
+mod scratch;
 
 use flowlane::collect::http::fetch;
 use running::wait_for;
+use scratch::Scratch;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpStream, UdpSocket};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a collector may take to end.
 const STOP: Duration = Duration::from_secs(12);
-
-/// A folder of the test's own, removed at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("flowlane-trouble-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).expect("a folder");
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_string_lossy().into_owned()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A process that does not outlive its test.
 struct Process(Child);
@@ -118,11 +97,11 @@ fn wait(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-#[test]
-fn a_folder_that_is_gone_costs_its_rows_alone_and_comes_again() {
-    let scratch = Scratch::new("gone");
-    let out = scratch.path("flows");
-    let collector = running::Collector::start(&["--out", &out, "--node", "test", "--http", "127.0.0.1:0", "--json"]);
+/// A collector whose folder goes while it writes, and comes again: ten rows before, 30 meanwhile, and ten after. `lines` counts
+/// those that are on the disk, where that can be seen.
+fn its_folder_goes(out: &str, more: &[&str], lines: impl Fn() -> Option<usize>) {
+    let more = [&["--out", out, "--http", "127.0.0.1:0", "--json"], more].concat();
+    let collector = running::Collector::start(&more);
     let line = wait_for(&collector.said, "answering on http://");
     let url = line.split("answering on ").nth(1).and_then(|l| l.strip_suffix("/metrics")).expect("a URL").to_string();
     let ask = |path: &str| fetch(&url, path).expect("an answer");
@@ -131,15 +110,16 @@ fn a_folder_that_is_gone_costs_its_rows_alone_and_comes_again() {
         let rows = &ledger["total"]["rows"];
         ["decoded", "written", "dropped"].map(|class| rows[class].as_u64().expect("a count"))
     };
+    let are_there = || lines().is_none_or(|n| n == 10);
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let send = |n: usize| (0..n).for_each(|_| collector.send(&socket, &flow()));
     send(10);
-    wait("rows", || rows() == [10, 10, 0]);
+    wait("rows", || rows() == [10, 10, 0] && are_there());
     assert_eq!(ask("/readyz"), (200, "ready\n".into()));
 
     // Gone, and it cannot be made again.
-    std::fs::remove_dir_all(&out).expect("removed");
-    std::fs::write(&out, "in the way").expect("written");
+    std::fs::remove_dir_all(out).expect("removed");
+    std::fs::write(out, "in the way").expect("written");
     for n in 1..=3 {
         send(10);
         wait("rows that are dropped", || rows() == [10 + 10 * n, 10, 10 * n]);
@@ -149,7 +129,7 @@ fn a_folder_that_is_gone_costs_its_rows_alone_and_comes_again() {
     wait_for(&collector.said, "cannot write: ");
 
     // It can again: that is found out without a row.
-    std::fs::remove_file(&out).expect("removed");
+    std::fs::remove_file(out).expect("removed");
     wait("it is ready", || ask("/readyz").0 == 200);
     wait_for(&collector.said, "writing again; 30 rows were dropped");
     send(10);
@@ -159,7 +139,15 @@ fn a_folder_that_is_gone_costs_its_rows_alone_and_comes_again() {
     let summary: Value = serde_json::from_str(&printed.concat()).expect("a summary");
     assert_eq!((&summary["rows_written"], &summary["rows_dropped"]), (&20.into(), &30.into()), "{summary}");
     assert_eq!(summary["rows_unwritten"][0]["rows"], 30, "{summary}");
-    let left: u64 = flowlane::keep::sealed_files(std::path::Path::new(&out)).expect("files").0.len() as u64;
+    assert!(are_there(), "what came after it");
+}
+
+#[test]
+fn a_folder_that_is_gone_costs_its_rows_alone_and_comes_again() {
+    let scratch = Scratch::new("gone");
+    let out = scratch.path("flows");
+    its_folder_goes(&out, &["--node", "test"], || None);
+    let left = flowlane::keep::sealed_files(std::path::Path::new(&out)).expect("files").0.len();
     assert_eq!(left, 1, "what came after it");
 }
 
@@ -167,47 +155,11 @@ fn a_folder_that_is_gone_costs_its_rows_alone_and_comes_again() {
 fn a_plain_folder_that_is_gone_costs_its_rows_alone_and_comes_again() {
     let scratch = Scratch::new("plain");
     let out = scratch.path("flows");
-    let more = ["--out", &out, "--format", "ndjson", "--http", "127.0.0.1:0", "--json"];
-    let collector = running::Collector::start(&more);
-    let line = wait_for(&collector.said, "answering on http://");
-    let url = line.split("answering on ").nth(1).and_then(|l| l.strip_suffix("/metrics")).expect("a URL").to_string();
-    let ask = |path: &str| fetch(&url, path).expect("an answer");
-    let rows = || {
-        let ledger: Value = serde_json::from_str(&ask("/ledger").1).expect("JSON");
-        ["decoded", "written", "dropped"].map(|class| ledger["total"]["rows"][class].as_u64().expect("a count"))
-    };
-    let lines = || {
+    its_folder_goes(&out, &["--format", "ndjson"], || {
         let files = std::fs::read_dir(&out).into_iter().flatten().map(|entry| entry.expect("a file").path());
         let texts = files.filter(|p| p.is_file()).map(|path| std::fs::read_to_string(path).unwrap_or_default());
-        texts.map(|text| text.lines().count()).sum::<usize>()
-    };
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    let send = |n: usize| (0..n).for_each(|_| collector.send(&socket, &flow()));
-    send(10);
-    wait("rows on the disk", || rows() == [10, 10, 0] && lines() == 10);
-
-    // Gone, and it cannot be made again.
-    std::fs::remove_dir_all(&out).expect("removed");
-    std::fs::write(&out, "in the way").expect("written");
-    for n in 1..=3 {
-        send(10);
-        wait("rows that are dropped", || rows() == [10 + 10 * n, 10, 10 * n]);
-    }
-    let (status, why) = ask("/readyz");
-    assert!(status == 503 && why.contains("cannot be written: "), "{status} {why}");
-    wait_for(&collector.said, "cannot write: ");
-
-    // It can again: that is found out without a row.
-    std::fs::remove_file(&out).expect("removed");
-    wait("it is ready", || ask("/readyz").0 == 200);
-    wait_for(&collector.said, "writing again; 30 rows were dropped");
-    send(10);
-    wait("rows again", || rows() == [50, 20, 30]);
-    let (said, printed) = collector.end(STOP);
-    assert!(!said.iter().any(|line| line.contains("cannot write")), "said once a minute: {said:?}");
-    let summary: Value = serde_json::from_str(&printed.concat()).expect("a summary");
-    assert_eq!((&summary["rows_written"], &summary["rows_dropped"]), (&20.into(), &30.into()), "{summary}");
-    assert_eq!((summary["rows_unwritten"][0]["rows"].as_u64(), lines()), (Some(30), 10), "{summary}");
+        Some(texts.map(|text| text.lines().count()).sum())
+    });
 }
 
 #[test]
