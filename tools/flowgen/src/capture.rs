@@ -19,8 +19,9 @@ struct Interface {
     offset_s: i64,
 }
 
-/// Calls `each` with the time (microseconds since 1970), the frame's link type and its bytes.
-pub(crate) fn frames(path: &Path, mut each: impl FnMut(i64, i32, &[u8])) -> Result<(), Error> {
+/// Calls `each` with the time (microseconds since 1970), the frame's link type and its bytes. Whether the file is whole: one that
+/// was copied while it was written ends in the middle of a block, and what is before that can be told all the same.
+pub(crate) fn frames(path: &Path, mut each: impl FnMut(i64, i32, &[u8])) -> Result<bool, Error> {
     let wrong = |what: &str| Error::Capture(format!("{}: {what}", path.display()));
     let file = File::open(path).map_err(Error::system(format!("cannot read {}", path.display())))?;
     let mut reader = create_reader(BUFFER, file).map_err(|_| wrong("neither pcap nor pcapng"))?;
@@ -31,10 +32,11 @@ pub(crate) fn frames(path: &Path, mut each: impl FnMut(i64, i32, &[u8])) -> Resu
                 frame(block, &mut interfaces, &mut each);
                 used
             }
-            Err(PcapError::Eof) => return Ok(()),
+            Err(PcapError::Eof) => return Ok(true),
+            Err(PcapError::UnexpectedEof) => return Ok(false),
             Err(PcapError::Incomplete(_)) => {
                 if reader.reader_exhausted() {
-                    return Err(wrong("ends in the middle of a block"));
+                    return Ok(false);
                 }
                 reader.refill().map_err(|_| wrong("cannot be read on"))?;
                 continue;

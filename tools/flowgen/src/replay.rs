@@ -12,7 +12,7 @@ use crate::report::Sent;
 use crate::send::{Batch, Output, Wire, batch_room};
 use crate::trouble::{Entry, Limbo, Mangler, Trouble};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 /// How fast a capture is sent again.
@@ -34,6 +34,7 @@ pub struct Replay {
     bodies: Vec<Body>,
     sources: Vec<Source>,
     skipped: u64,
+    cut: Vec<PathBuf>,
     /// How fast.
     pub speed: Speed,
     /// How often, one after the other. Exporters then seem to start anew.
@@ -55,6 +56,7 @@ impl Replay {
             bodies: Vec::new(),
             sources: Vec::new(),
             skipped: 0,
+            cut: Vec::new(),
             speed: Speed::Times(1.0),
             repeat: 1,
             trouble: Trouble::default(),
@@ -73,7 +75,7 @@ impl Replay {
         let (mut numbering, mut accounts) = (Numbering::default(), Accounts::default());
         let (before, exporters) = (self.sources.len() as u32, self.sources.iter().map(|s| s.exporter + 1).max());
         let mut sources = Vec::new();
-        capture::frames(path, |time, link, frame| {
+        let is_whole = capture::frames(path, |time, link, frame| {
             let found = capture::udp(link, frame)
                 .and_then(|(from, payload)| Some((from, payload, accounts.count(from, payload)?)));
             let Some((from, payload, (sums, announces))) = found else {
@@ -89,7 +91,8 @@ impl Replay {
         // Captures of several interfaces are not always in order.
         messages.sort_by_key(|((time, _), _)| *time);
         let Some(((first, _), _)) = messages.first() else {
-            return Err(Error::Capture(format!("{} holds no NetFlow or IPFIX over UDP", path.display())));
+            let what = if is_whole { "holds no NetFlow or IPFIX over UDP" } else { "ends before its first message" };
+            return Err(Error::Capture(format!("{} {what}", path.display())));
         };
         // One after the other, whenever they were captured.
         let shift = self.times.last().map_or(0, |(last, _)| last - first);
@@ -97,6 +100,7 @@ impl Replay {
         self.bodies.extend(messages.into_iter().map(|(_, body)| body));
         self.sources.append(&mut sources);
         self.skipped += skipped;
+        self.cut.extend((!is_whole).then(|| path.to_path_buf()));
         Ok(())
     }
 
@@ -113,6 +117,11 @@ impl Replay {
     /// Frames that hold no whole message: other traffic, and fragments.
     pub fn skipped(&self) -> u64 {
         self.skipped
+    }
+
+    /// Files that end in the middle of a block: what is before that is sent.
+    pub fn cut(&self) -> &[PathBuf] {
+        &self.cut
     }
 
     /// Sends all, from one thread.

@@ -96,15 +96,48 @@ fn captures_follow_each_other_with_exporters_of_their_own() {
     assert_eq!(replay.messages(), 60);
 }
 
-/// Times of the frames in a pcap file of our own, microseconds after the first.
+#[test]
+fn of_a_capture_that_is_cut_what_is_whole_is_sent() {
+    let go_on = AtomicBool::new(false);
+    let whole = path("whole.pcap");
+    flowgen::write(&Plan::default(), &count(30, "127.0.0.1:2055"), &whole, &go_on).expect("written");
+    let bytes = std::fs::read(&whole).expect("a file");
+    let (cut, again) = (path("cut_tail.pcap"), path("cut_again.pcap"));
+    let (cut_arg, again_arg) = (cut.to_str().expect("text"), again.to_str().expect("text"));
+    // In the last frame, and in the header of its block.
+    let last = frames_of(&bytes)[29];
+    for end in [bytes.len() - 1, last + 9] {
+        std::fs::write(&cut, &bytes[..end]).expect("written");
+        let (code, printed, said) = flowgen(&["--replay", cut_arg, "--write", again_arg]);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("cut_tail.pcap ends in the middle of a block"), "{said}");
+        assert!(printed.contains("29"), "{printed}");
+        assert!(std::fs::read(&again).expect("a file") == bytes[..last], "what is whole");
+    }
+    std::fs::write(&cut, &bytes[..40]).expect("written");
+    let (code, _, said) = flowgen(&["--replay", cut_arg, "--write", again_arg]);
+    assert!(code == Some(1) && said.contains("ends before its first message"), "{said}");
+}
+
+/// Where the frames of a pcap file of our own begin.
+fn frames_of(bytes: &[u8]) -> Vec<usize> {
+    let (mut at, mut found) = (24, Vec::new());
+    while at < bytes.len() {
+        found.push(at);
+        at += 16 + word(bytes, at + 8) as usize;
+    }
+    found
+}
+
+fn word(bytes: &[u8], at: usize) -> u64 {
+    u32::from_le_bytes(*bytes[at..].first_chunk().expect("a word")).into()
+}
+
+/// Their times, microseconds after the first.
 fn frame_times(name: &str) -> Vec<u64> {
     let bytes = std::fs::read(path(name)).expect("a file");
-    let word = |at: usize| u64::from(u32::from_le_bytes(*bytes[at..].first_chunk().expect("a word")));
-    let (mut at, mut times) = (24, Vec::new());
-    while at < bytes.len() {
-        times.push(word(at) * 1_000_000 + word(at + 4));
-        at += 16 + word(at + 8) as usize;
-    }
+    let times: Vec<u64> =
+        frames_of(&bytes).into_iter().map(|at| word(&bytes, at) * 1_000_000 + word(&bytes, at + 4)).collect();
     times.iter().map(|time| time - times[0]).collect()
 }
 

@@ -221,6 +221,7 @@ fn captured(
     let mut all = None::<Replay>;
     for file in files {
         let one = Replay::open(file)?;
+        anyhow::ensure!(one.cut().is_empty(), "{} ends in the middle of a block", file.display());
         match &mut all {
             // Where a template comes after its data, who holds data would count more than was sent.
             _ if one.unknown_sets() > 0 => {}

@@ -150,7 +150,8 @@ Examples:
   flowgen --protocol ipfix -n 1000 --write flows.pcap     the same to a file, for tcpdump or a decoder
   flowgen --replay flows.pcap --speed 10x                 a capture again, ten times as fast
 
-What a receiver counts less than flowgen says is its loss. Ctrl-C ends early and still prints the sums.";
+What a receiver counts less than flowgen says is its loss. Ctrl-C ends early and still prints the sums. Of a capture that is cut,
+what is whole is sent; the exit code is 1 then.";
 
 /// The program.
 pub fn main() -> ExitCode {
@@ -160,11 +161,11 @@ pub fn main() -> ExitCode {
     };
     let json = args.json;
     match run(args) {
-        Ok(sent) => {
+        Ok((sent, is_whole)) => {
             let text = if json { format!("{}\n", sent.json()) } else { sent.to_string() };
             // A reader that is gone does not undo what was sent.
             let _ = io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
+            if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
             say(&format!("{error:#}"));
@@ -174,7 +175,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(args: Args) -> anyhow::Result<Sent> {
+/// What was sent, and whether that is all that was asked for: a capture may be cut.
+fn run(args: Args) -> anyhow::Result<(Sent, bool)> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // The second signal ends the program at once.
@@ -198,7 +200,7 @@ fn run(args: Args) -> anyhow::Result<Sent> {
             Some(path) => flowgen::write(&plan, &delivery, path, &stop),
             None => flowgen::send(&plan, &delivery, &stop),
         };
-        return Ok(sent?);
+        return Ok((sent?, true));
     };
     let mut replay = Replay::open(first)?;
     others.iter().try_for_each(|path| replay.append(path))?;
@@ -215,10 +217,14 @@ fn run(args: Args) -> anyhow::Result<Sent> {
         let (skipped, names) = (replay.skipped(), names.join(", "));
         say(&format!("passed over {skipped} frames of {names}: no flow messages, or fragments"));
     }
-    Ok(match &args.write {
+    for path in replay.cut() {
+        say(&format!("{} ends in the middle of a block: the messages before that are sent", path.display()));
+    }
+    let sent = match &args.write {
         Some(path) => replay.write(&delivery, path, &stop)?,
         None => replay.send(&delivery, &stop)?,
-    })
+    };
+    Ok((sent, replay.cut().is_empty()))
 }
 
 impl Args {
