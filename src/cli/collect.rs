@@ -45,7 +45,9 @@ Examples:
   flowlane collect --format none                    count only: is anything lost?
 
 Ctrl-C (or SIGTERM) writes what there is and prints a summary. SIGHUP reads the settings again: --allow, --exporter-rate and the
-files of --tls-cert, --tls-key and --tls-client-ca count from then on, and a line says what needs a restart.")]
+files of --tls-cert, --tls-key and --tls-client-ca count from then on, and a line says what needs a restart.
+Fields that have no column stand under their elements' names: in NDJSON and CSV in the object extras, in Parquet and Arrow in columns
+x_..., as `flowlane export` has them in every format.")]
 pub struct Args {
     /// A file of these settings: `flowlane config` prints one
     #[arg(long, value_name = "FILE")]

@@ -44,6 +44,8 @@ Examples:
   flowlane decode capture.pcap --options            the exporters' options records
   echo 000a0010 65a0... | flowlane decode -         hex text: a datagram a line, or apart by empty lines
 
+Fields that have no column stand under their elements' names: in NDJSON and CSV in the object extras, in Parquet and Arrow in columns
+x_..., as `flowlane export` has them in every format.
 Exit code 1 where a file is cut or of another kind: what could be read is printed before.")]
 pub struct Args {
     /// Captures (pcap, pcapng), IPFIX files (RFC 5655), any of them gzip'ed; - is standard input, which may be hex text

@@ -20,6 +20,9 @@ Examples:
   flowlane export --format table 'port 22'                             lines like nfdump's
   flowlane export --out share.parquet --anonymise @key                 for others: other addresses, no MACs, no names but of AS
 
+Fields that have no column of the schema are columns x_... here, in every format; NDJSON and CSV of collect and decode have them in
+the object extras.
+
 {FILTERS}"))]
 pub struct Args {
     /// Which flows; all words together are one filter
