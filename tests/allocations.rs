@@ -168,6 +168,19 @@ fn reading_rows_costs_no_allocation() {
 }
 
 #[test]
+fn no_allocation_for_lines_of_refused_messages() {
+    let mut lines = flowlane::rows::netflow_json::NetflowJson::default();
+    let head = Head::new(10);
+    let message = head.message(&[set(300, &[0; 40])]);
+    let from = SocketAddr::from(([192, 0, 2, 1], 2055));
+    let mut refuse = || lines.late_lines(&message, from, 0, |_| panic!("a line")).expect("a message");
+    refuse();
+    let before = ALLOCATIONS.get();
+    (0..100).for_each(|_| refuse());
+    assert_eq!(ALLOCATIONS.get(), before);
+}
+
+#[test]
 fn batches_that_waited_for_a_writer_are_given_back() {
     let mut n = Numbers::new(5);
     let records: Vec<Vec<u8>> = (0..30).map(|_| n.bytes(48)).collect();

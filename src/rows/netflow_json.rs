@@ -27,6 +27,8 @@ const KEPT: usize = 1 << 20;
 pub struct NetflowJson {
     session: Session,
     lines: String,
+    // Of a refused message.
+    templates: Vec<u8>,
     messages: u64,
     late: u64,
     last_us: Option<i64>,
@@ -86,10 +88,12 @@ impl NetflowJson {
         received_us: i64,
         take: impl FnMut(&str),
     ) -> Result<(), Error> {
-        let Some(templates) = templates_alone(bytes)? else { return Ok(()) };
+        if !templates_alone(bytes, &mut self.templates)? {
+            return Ok(());
+        }
         self.messages += 1;
         let tag = self.messages;
-        let message = self.session.parse_received(&templates, exporter, received_us, tag)?;
+        let message = self.session.parse_received(&self.templates, exporter, received_us, tag)?;
         late_lines(&mut self.lines, &mut self.late, &message, tag, take);
         self.forget_long_lines();
         Ok(())
@@ -102,15 +106,17 @@ impl NetflowJson {
     }
 }
 
-/// A message cut to its sets of templates, where it has any.
-fn templates_alone(bytes: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+/// Cuts a message to its sets of templates; whether it has any.
+fn templates_alone(bytes: &[u8], cut: &mut Vec<u8>) -> Result<bool, Error> {
     let message = WireMessage::parse(bytes)?;
     let head = match message.version() {
         9 => 20,
         10 => 16,
-        _ => return Ok(None),
+        _ => return Ok(false),
     };
-    let (mut cut, mut count) = (bytes.get(..head).unwrap_or_default().to_vec(), 0u16);
+    cut.clear();
+    cut.extend_from_slice(bytes.get(..head).unwrap_or_default());
+    let mut count = 0u16;
     for set in message.sets().filter_map(Result::ok).filter(|set| set.id < 256) {
         count += 1;
         cut.extend_from_slice(&set.id.to_be_bytes());
@@ -122,7 +128,7 @@ fn templates_alone(bytes: &[u8]) -> Result<Option<Vec<u8>>, Error> {
     if let Some(place) = cut.get_mut(2..4) {
         place.copy_from_slice(&size.to_be_bytes());
     }
-    Ok((count > 0).then_some(cut))
+    Ok(count > 0)
 }
 
 /// The lines of earlier messages of which a message made flows readable.
