@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// How long they may gather at high rates, at which a small receive buffer is soon full: a core that sleeps for so short a time takes
 /// some 15 us to be there again, more than the datagrams of a quarter of it cost.
-const NAP: Duration = Duration::from_micros(750);
+const SHORTEST: Duration = Duration::from_micros(750);
 /// And at any: nobody waits for a millisecond.
 const LONGEST: Duration = Duration::from_micros(900);
 /// As many are worth waking for.
@@ -41,7 +41,7 @@ impl Gathering {
             // As many as would have come in a window of the right length.
             let many = f64::from(self.datagrams) * WINDOW.as_secs_f64() >= f64::from(MANY) * window.as_secs_f64();
             let enough = || window.mul_f64(WORTH / f64::from(self.datagrams));
-            self.nap = many.then(|| enough().clamp(NAP, LONGEST));
+            self.nap = many.then(|| enough().clamp(SHORTEST, LONGEST));
             (self.since, self.datagrams) = (now, 0);
         }
         let apart = now - std::mem::replace(&mut self.taken, now);

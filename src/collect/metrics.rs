@@ -251,7 +251,12 @@ impl Text {
                 ("flowlane_sealed_rows_total", "counter", "Rows in files that were sealed.", k.rows_sealed),
                 ("flowlane_sealed_files_total", "counter", "Files that were sealed.", k.files_sealed),
                 ("flowlane_sealed_bytes_total", "counter", "Bytes of files that were sealed.", k.bytes_sealed),
-                ("flowlane_sealing_failures_total", "counter", "Times that sealing failed.", k.failures),
+                (
+                    "flowlane_sealing_failures_total",
+                    "counter",
+                    "Times that sealing, compacting or retention failed.",
+                    k.failures,
+                ),
                 ("flowlane_files_compacted_total", "counter", "Small files that were made one.", k.files_compacted),
                 ("flowlane_files_retired_total", "counter", "Files removed by retention.", k.files_retired),
                 ("flowlane_files_stuck", "gauge", "Files that retention could not remove.", k.files_stuck),

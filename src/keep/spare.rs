@@ -1,7 +1,7 @@
 //! The file of a segment that was sealed, kept for the next: what is written over it needs no new memory.
 //!
-//! Finding pages for a file takes several times what copying to them does, and where a hypervisor takes freed memory back and has to give it
-//! anew, ten times. A file goes to the next segment only where nobody reads it: readers hold it with a shared lock.
+//! Finding pages for a file takes longer than copying to them, and longer still where a hypervisor takes freed memory back and has to give
+//! it anew. A file goes to the next segment only where nobody reads it: readers hold it with a shared lock.
 
 use super::fault;
 use std::fs::{self, File};

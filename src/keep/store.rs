@@ -59,7 +59,7 @@ pub struct Progress {
     pub bytes_sealed: AtomicU64,
     /// Segments that wait to be sealed now.
     pub segments_waiting: AtomicU64,
-    /// Times that sealing failed; it is tried again.
+    /// Times that sealing, or looking for what should go or be made one, failed; it is tried again.
     pub failures: AtomicU64,
     /// What was wrong the last time.
     pub last_failure: Mutex<String>,
