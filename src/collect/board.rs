@@ -4,7 +4,7 @@
 //! its counters and leaves it at its place, and never waits for the reader. So whoever asks bears the cost, and a
 //! question is answered within two ticks.
 
-use super::ledger::{ConnectionCounts, Refusals};
+use super::ledger::{ConnectionCounts, LastRefused};
 use super::prepare::LeftOut;
 use crate::columns::{Layout, Timestamp};
 use crate::decode::{Decoder, Stats};
@@ -44,7 +44,7 @@ pub(super) struct Part {
     /// What became of connections, by the address they came from.
     pub connections: HashMap<IpAddr, ConnectionCounts>,
     pub connection_lines: Vec<ConnectionLine>,
-    pub last_refused: Refusals,
+    pub last_refused: LastRefused,
     pub templates: Vec<TemplateLine>,
     /// Templates that are not in the list.
     pub more_templates: u64,

@@ -1,9 +1,9 @@
 //! The ledger beside the flows: every minute what was received and lost in it, for whoever asks later.
 
-use super::ledger::Watch;
 use super::log::Level;
 use super::now;
 use super::shared::TELLING;
+use super::watch::Watch;
 use crate::keep::ledger::{Counts, Stretch, append};
 use crate::net;
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};

@@ -10,9 +10,9 @@
 mod answer;
 
 use super::board::{ConnectionLine, TemplateLine};
-use super::ledger::Watch;
 use super::metrics::Named;
 use super::shared::TELLING;
+use super::watch::Watch;
 use crate::elements::{Registry, v9_scope_name};
 use crate::net;
 use crate::template::{Kind, VARIABLE};

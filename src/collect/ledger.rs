@@ -14,8 +14,12 @@
 //! Each datagram is in one class; damaged and duplicate are told beside the sum. The sum over exporters and what belongs
 //! to none of them (`other`) is the total.
 
-use super::Shared;
-use super::board::{Board, ByAddress, ConnectionLine, Kept, Part, TemplateLine, lock};
+mod connections;
+
+pub use connections::ConnectionCounts;
+pub(super) use connections::{LastRefused, Refusal};
+
+use super::board::{ByAddress, Kept, Part, lock};
 use super::summary::{add_mirrors, mirrors_json};
 use crate::columns::Timestamp;
 use crate::decode::Stats;
@@ -49,72 +53,6 @@ pub struct Account {
     pub rows_dropped: u64,
     /// Its connections.
     pub connections: ConnectionCounts,
-}
-
-/// Who was turned away last by each cause of [`ConnectionCounts::refusals`], and when.
-pub(super) type Refusals = [Option<(Timestamp, SocketAddr)>; 5];
-
-/// What became of connections: each is in one class.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ConnectionCounts {
-    /// Connections that came.
-    pub accepted: u64,
-    /// Of senders that are not allowed.
-    pub refused: u64,
-    /// One too many at once.
-    pub limited: u64,
-    /// Closed by the exporter after a whole message, or by the collector's own end.
-    pub closed: u64,
-    /// Those that stalled in their handshake or a message, or were quiet for too long.
-    pub timed_out: u64,
-    /// Those that sent what is no IPFIX message, or one with a length that is wrong.
-    pub malformed: u64,
-    /// Those that broke, or could not agree on TLS.
-    pub failed: u64,
-    /// Open now.
-    pub open: u64,
-}
-
-impl ConnectionCounts {
-    /// Those that were turned away or ended before their time: refused, limited, timed out, malformed, failed.
-    pub(super) fn refusals(&self) -> [u64; 5] {
-        [self.refused, self.limited, self.timed_out, self.malformed, self.failed]
-    }
-
-    pub(super) fn refusals_mut(&mut self) -> [&mut u64; 5] {
-        [&mut self.refused, &mut self.limited, &mut self.timed_out, &mut self.malformed, &mut self.failed]
-    }
-
-    /// Each class by its name.
-    pub fn classes(&self) -> [(&'static str, u64); 7] {
-        let Self { accepted: _, refused, limited, closed, timed_out, malformed, failed, open } = *self;
-        [
-            ("refused", refused),
-            ("limited", limited),
-            ("closed", closed),
-            ("timed_out", timed_out),
-            ("malformed", malformed),
-            ("failed", failed),
-            ("open", open),
-        ]
-    }
-
-    pub(super) fn merge(&mut self, other: &Self) {
-        self.accepted += other.accepted;
-        self.refused += other.refused;
-        self.limited += other.limited;
-        self.closed += other.closed;
-        self.timed_out += other.timed_out;
-        self.malformed += other.malformed;
-        self.failed += other.failed;
-        self.open += other.open;
-    }
-
-    pub(super) fn json(&self) -> Value {
-        let classes = self.classes().into_iter().map(|(name, n)| (name.to_string(), json!(n)));
-        Value::Object([("accepted".to_string(), json!(self.accepted))].into_iter().chain(classes).collect())
-    }
 }
 
 impl Account {
@@ -311,14 +249,14 @@ pub struct KeepingAccount {
     pub files_retired: u64,
     /// Files that should go and could not be removed, when that was tried last.
     pub files_stuck: u64,
-    /// Times that sealing, or looking for what should go, failed; it is tried again.
+    /// Times that sealing, or looking for what should go or be made one, failed; it is tried again.
     pub failures: u64,
     /// What was wrong the last time.
     pub last_failure: Option<String>,
 }
 
 impl KeepingAccount {
-    fn of(progress: &Progress) -> Self {
+    pub(super) fn of(progress: &Progress) -> Self {
         let last = lock(&progress.last_failure).clone();
         Self {
             segments_waiting: progress.segments_waiting.load(Relaxed),
@@ -380,7 +318,7 @@ pub struct Ledger {
     pub has_sink: bool,
     /// Whether every receiving thread answered.
     pub is_fresh: bool,
-    pub(super) last_refused: Refusals,
+    pub(super) last_refused: LastRefused,
 }
 
 impl Ledger {
@@ -430,11 +368,7 @@ impl Ledger {
             ledger.socket_errors += part.net.socket_errors;
             add_mirrors(&mut ledger.mirrors, &part.mirrors);
         }
-        for (last, part) in parts.iter().flat_map(|p| &p.last_refused).enumerate() {
-            if let Some(last) = ledger.last_refused.get_mut(last % 5) {
-                *last = (*last).max(*part);
-            }
-        }
+        parts.iter().for_each(|part| ledger.last_refused.merge(&part.last_refused));
         for (address, held) in parts.iter().flat_map(|p| &p.held) {
             match at.get(address).and_then(|&place| ledger.exporters.get_mut(place)) {
                 Some(known) => known.account.still_held += held,
@@ -552,71 +486,6 @@ impl Ledger {
 /// Microseconds as seconds.
 fn seconds(us: i64) -> f64 {
     us as f64 / 1e6
-}
-
-/// Asks a running collector. To be had from [`Running::watch`](super::Running::watch), and kept on any thread.
-#[derive(Clone)]
-pub struct Watch {
-    pub(super) board: Arc<Board>,
-    pub(super) shared: Arc<Shared>,
-    pub(super) has_sink: bool,
-    pub(super) keeping: Option<Arc<Progress>>,
-}
-
-impl Watch {
-    /// The ledger as of now. Waits for the receiving threads' next tick, a tenth of a second or two.
-    pub fn ledger(&self) -> Ledger {
-        // What is written was decoded before: asked in this order, no row is written that is not decoded yet.
-        let written = lock(&self.board.written).clone();
-        let (parts, is_fresh) = self.board.ask(false);
-        let mut ledger = Ledger::of(&parts, written.rows);
-        ledger.options.written = written.options.written;
-        ledger.options.dropped += written.options.dropped;
-        ledger.options.passed_over = written.options_passed_over;
-        (ledger.has_sink, ledger.is_fresh) = (self.has_sink, is_fresh);
-        ledger.keeping = self.keeping.as_deref().map(KeepingAccount::of);
-        ledger.log_lines_dropped = self.shared.log.as_ref().map_or(0, |log| log.dropped());
-        ledger.seconds = self.board.began.elapsed().as_secs_f64();
-        ledger
-    }
-
-    /// The templates that are known, and how many more there are: a thread names the first ten thousand.
-    pub fn templates(&self) -> (Vec<TemplateLine>, u64) {
-        let (parts, _) = self.board.ask(true);
-        let more = parts.iter().map(|p| p.more_templates).sum();
-        let mut lines: Vec<TemplateLine> = parts.iter().flat_map(|p| p.templates.iter().cloned()).collect();
-        lines.sort_by_key(|t| (t.exporter, t.template.version, t.domain_id, t.template.id));
-        (lines, more)
-    }
-
-    /// The connections that are open, the busiest first.
-    pub fn connections(&self) -> Vec<ConnectionLine> {
-        let (parts, _) = self.board.ask(true);
-        let mut lines: Vec<ConnectionLine> = parts.iter().flat_map(|p| p.connection_lines.iter().copied()).collect();
-        lines.sort_by_key(|c| (std::cmp::Reverse(c.messages), c.exporter));
-        lines
-    }
-
-    /// Whether every receiving thread answers, and rows can be written.
-    pub fn is_ready(&self) -> bool {
-        self.unready().is_none()
-    }
-
-    /// Why it is not ready, if so.
-    pub fn unready(&self) -> Option<String> {
-        if self.has_failed() {
-            return Some("a thread gave up".to_string());
-        }
-        if let Some(cause) = &*lock(&self.shared.cannot_write) {
-            return Some(format!("rows are dropped, they cannot be written: {cause}"));
-        }
-        (!self.board.ask(false).1).then(|| "not every thread receives".to_string())
-    }
-
-    /// Whether a thread gave up.
-    pub fn has_failed(&self) -> bool {
-        self.shared.failed.load(Relaxed)
-    }
 }
 
 #[cfg(test)]

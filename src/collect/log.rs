@@ -4,9 +4,10 @@
 //! costs a number; a thread of its own writes the lines, behind a bounded channel. Where that is full a cause waits for
 //! its next turn with its count, and other lines are dropped and counted.
 
-use super::ledger::{Account, Ledger, Watch};
+use super::ledger::{Account, Ledger, Refusal};
 use super::now;
 use super::shared::TELLING;
+use super::watch::Watch;
 use crate::columns::Timestamp;
 use crate::error::ErrorKind;
 use crate::net;
@@ -205,15 +206,6 @@ fn line(format: LogFormat, entry: &Entry) -> String {
     }
 }
 
-/// Why connections end, or are not taken, in the order of [`Refusals`](super::ledger::Refusals).
-const CONNECTIONS: [&str; 5] = [
-    "connections refused: the sender is not allowed",
-    "connections closed: too many at once",
-    "connections closed: nothing came, or not enough, for too long",
-    "connections closed: no IPFIX, or a length that is wrong",
-    "connections that broke",
-];
-
 /// The causes of an account, and how often each was.
 fn causes(account: &Account) -> impl Iterator<Item = (&'static str, u64)> {
     let s = &account.stats;
@@ -229,7 +221,7 @@ fn causes(account: &Account) -> impl Iterator<Item = (&'static str, u64)> {
             ("rows dropped", account.rows_dropped),
             ("datagrams refused: the sender is not allowed", account.refused),
         ])
-        .chain(CONNECTIONS.into_iter().zip(account.connections.refusals()))
+        .chain(Refusal::ALL.map(|refusal| (refusal.cause(), account.connections.of(refusal))))
 }
 
 /// What was said of each cause: up to which count, and when.
@@ -246,12 +238,10 @@ impl Causes {
         for (of, account) in exporters.chain([(Of::Others, &ledger.other)]) {
             for (cause, count) in causes(account) {
                 // Those who are no exporters have no line of their own.
-                let kind = CONNECTIONS.iter().position(|c| *c == cause).filter(|_| of == Of::Others);
-                let peer = kind.and_then(|kind| ledger.last_refused.get(kind).copied().flatten());
+                let refusal = Refusal::ALL.into_iter().find(|refusal| of == Of::Others && refusal.cause() == cause);
+                let peer = refusal.and_then(|refusal| ledger.last_refused.of(refusal));
                 self.cause(of, cause, count, at, last, &mut |entry| match entry {
-                    Entry::Cause { at, of, cause, count, .. } => {
-                        say(Entry::Cause { at, of, cause, count, last: peer.map(|p| p.1) })
-                    }
+                    Entry::Cause { at, of, cause, count, .. } => say(Entry::Cause { at, of, cause, count, last: peer }),
                     other => say(other),
                 });
             }
@@ -271,7 +261,10 @@ impl Causes {
             ("datagrams longer than the buffer", ledger.datagrams_truncated),
             ("errors reported to a socket", ledger.socket_errors),
             ("options records dropped", ledger.options.dropped),
-            ("segments could not be sealed, and are tried again", ledger.keeping.as_ref().map_or(0, |k| k.failures)),
+            (
+                "sealing, compacting or retention failed, and is tried again",
+                ledger.keeping.as_ref().map_or(0, |k| k.failures),
+            ),
             ("files that should go could not be removed", ledger.keeping.as_ref().map_or(0, |k| k.files_stuck)),
         ] {
             self.cause(Of::Collector, cause, count, at, last, &mut say);

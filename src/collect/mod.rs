@@ -27,6 +27,7 @@ mod prepare;
 mod queue;
 mod shared;
 mod summary;
+mod watch;
 mod worker;
 mod writer;
 
@@ -35,12 +36,11 @@ pub use connections::ConnectionOptions;
 #[cfg(feature = "tls")]
 pub use connections::{Tls, TlsError, TlsFiles};
 pub use history::{History, stretch};
-pub use ledger::{
-    Account, ConnectionCounts, ExporterAccount, KeepingAccount, Ledger, OptionsAccount, SocketAccount, Watch,
-};
+pub use ledger::{Account, ConnectionCounts, ExporterAccount, KeepingAccount, Ledger, OptionsAccount, SocketAccount};
 pub use output::{Item, Lost, MessageLines, Output, Sink};
 pub use prepare::Preparation;
 pub use summary::{ExporterSummary, Summary};
+pub use watch::Watch;
 
 use crate::columns::Timestamp;
 use crate::decode::{self, Learned};
@@ -169,8 +169,8 @@ pub struct Admission {
     /// Who may; all others are refused and counted. Empty: everybody.
     pub allow: Vec<IpNet>,
     /// Datagrams a second of one exporter, and a second's worth of them at once; of what is more only templates are read,
-    /// and it is counted as limited. Connections are read more slowly in place of that, by a rate of their own. An exporter
-    /// has one rate, however many threads its datagrams and connections come by.
+    /// and it is counted as limited. Connections are read more slowly in place of that. An exporter's datagrams have one such
+    /// rate and its connections another, however many threads they come by.
     pub rate: Option<u32>,
 }
 

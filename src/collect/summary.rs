@@ -1,13 +1,13 @@
 //! What a collector or a run over files has done: every datagram and row in its place, every loss by its cause.
 
-use super::ledger::ConnectionCounts;
+use super::ledger::{ConnectionCounts, Refusal};
 use super::worker::Ended;
 use crate::decode::{Decoder, Stats};
 use crate::error::ErrorKind;
 use crate::net::MirrorStats;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -31,6 +31,8 @@ pub struct Summary {
     pub rows_dropped: u64,
     /// Those of them that could not be written, by why.
     pub rows_unwritten: Vec<(String, u64)>,
+    /// And those of messages that have no line where lines are written, by why.
+    pub rows_without_line: BTreeMap<&'static str, u64>,
     /// Options records dropped.
     pub options_dropped: u64,
     /// Options records that the output has no place for: one file or stream holds flows alone.
@@ -97,6 +99,9 @@ impl Summary {
         self.stats.merge(&ended.stats);
         self.sets_still_held += ended.held;
         self.options_dropped += ended.options_dropped;
+        for (why, rows) in &ended.lineless {
+            *self.rows_without_line.entry(why).or_default() += rows;
+        }
         self.state_lost += ended.learned_dropped;
         self.kernel_drops += ended.net.kernel_drops;
         self.datagrams_truncated += ended.net.truncated;
@@ -136,9 +141,10 @@ impl Summary {
 
     /// The losses that are not zero, each with its cause in words.
     pub fn losses(&self) -> Vec<(Cow<'static, str>, u64)> {
-        let (s, c) = (&self.stats, &self.connections);
-        let unwritten: u64 = self.rows_unwritten.iter().map(|u| u.1).sum();
-        let losses = [
+        let s = &self.stats;
+        let unwritten: u64 =
+            self.rows_unwritten.iter().map(|u| u.1).chain(self.rows_without_line.values().copied()).sum();
+        let datagrams = [
             ("datagrams refused: the sender is not allowed", self.datagrams_refused),
             ("datagrams refused: no NetFlow or IPFIX header", s.datagrams_malformed),
             ("datagrams limited: too many exporters, or above an exporter's rate", s.datagrams_limited),
@@ -147,11 +153,9 @@ impl Summary {
             ("datagrams dropped by the kernel, at least (receive buffer full)", self.kernel_drops),
             ("errors reported to the socket", self.socket_errors),
             ("IP packets of which fragments are missing", self.fragments_lost),
-            ("connections refused: the sender is not allowed", c.refused),
-            ("connections closed: too many at once", c.limited),
-            ("connections closed: nothing came, or not enough, for too long", c.timed_out),
-            ("connections closed: no IPFIX, or a length that is wrong", c.malformed),
-            ("connections that broke", c.failed),
+        ];
+        let connections = Refusal::ALL.map(|refusal| (refusal.cause(), self.connections.of(refusal)));
+        let rest = [
             ("datagrams not repeated to a mirror", self.mirrors.iter().map(|m| m.unsent).sum()),
             ("rows dropped: the writer was too slow", self.rows_dropped.saturating_sub(unwritten)),
             ("options records dropped", self.options_dropped + s.options_dropped),
@@ -169,8 +173,10 @@ impl Summary {
         ];
         let failures =
             self.rows_unwritten.iter().map(|(why, n)| (format!("rows dropped: cannot write: {why}").into(), *n));
-        let losses = losses.into_iter().map(|(cause, n)| (Cow::from(cause), n));
-        losses.chain(failures).filter(|l| l.1 > 0).collect()
+        let losses = datagrams.into_iter().chain(connections).chain(rest);
+        let losses = losses.map(|(cause, n)| (Cow::from(cause), n));
+        let lineless = self.rows_without_line.iter().map(|(why, n)| (format!("rows dropped: {why}").into(), *n));
+        losses.chain(failures).chain(lineless).filter(|l| l.1 > 0).collect()
     }
 
     /// All of it.
@@ -202,6 +208,8 @@ impl Summary {
         }
         let unwritten = self.rows_unwritten.iter().map(|(why, rows)| json!({ "error": why, "rows": rows }));
         total.insert("rows_unwritten".into(), unwritten.collect());
+        let lineless = self.rows_without_line.iter().map(|(why, rows)| json!({ "why": why, "rows": rows }));
+        total.insert("rows_without_line".into(), lineless.collect());
         total.insert("connections".into(), self.connections.json());
         total.insert("mirrors".into(), mirrors_json(&self.mirrors));
         total.insert("seconds".into(), json!(self.seconds));

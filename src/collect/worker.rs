@@ -1,6 +1,6 @@
 //! A receiving thread.
 
-use super::board::{Part, Reporter, lock};
+use super::board::{Part, Reporter};
 use super::gate::{Gate, Verdict};
 use super::gathering::Gathering;
 use super::ledger::ConnectionCounts;
@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind};
 use crate::net::{self, Mirror, MirrorStats, Receiver};
 use crate::rows::netflow_json::NetflowJson;
 use crossbeam_channel::{Receiver as Inbox, Sender, TrySendError};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -60,6 +60,8 @@ pub(super) struct Ended {
     pub held: u64,
     pub refused: u64,
     pub options_dropped: u64,
+    /// Rows of messages without a line, by why.
+    pub lineless: BTreeMap<&'static str, u64>,
     pub connections: ConnectionCounts,
     /// What was learned and could not be handed to the journal.
     pub learned_dropped: u64,
@@ -80,6 +82,7 @@ impl Ended {
             held: decoder.held_sets() as u64,
             refused: 0,
             options_dropped: 0,
+            lineless: BTreeMap::new(),
             connections: ConnectionCounts::default(),
             learned_dropped: decoder.learned_dropped(),
             error: None,
@@ -94,6 +97,8 @@ struct Desk {
     shared: Arc<Shared>,
     dropped: HashMap<IpAddr, u64>,
     options_dropped: u64,
+    // Rows of messages without a line, by why.
+    lineless: BTreeMap<&'static str, u64>,
     text: Vec<u8>,
     text_rows: HashMap<IpAddr, u64>,
     text_since: Timestamp,
@@ -111,6 +116,7 @@ impl Worker {
             shared: self.shared,
             dropped: HashMap::new(),
             options_dropped: 0,
+            lineless: BTreeMap::new(),
             text: Vec::new(),
             text_rows: HashMap::new(),
             text_since: Timestamp(0),
@@ -223,6 +229,7 @@ impl Worker {
         Ended {
             refused: self.gate.refused,
             options_dropped: desk.options_dropped,
+            lineless: desk.lineless,
             dropped: desk.dropped,
             net: self.receiver.stats(),
             mirrors: self.mirror.iter().flat_map(Mirror::stats).collect(),
@@ -321,12 +328,12 @@ impl Desk {
             let why = match error.map(|error| error.kind) {
                 Some(ErrorKind::ExporterLimit) => "too many exporters for the format of the lines",
                 Some(_) => "the message is damaged and has no line",
-                // Its templates came before a restart, or went in favour of others.
+                // They went in favour of others.
                 None => "the message has no line, its templates are not known to the format of the lines",
             };
             *self.dropped.entry(exporter).or_default() += rows;
             self.shared.dropped_rows.fetch_add(rows, Relaxed);
-            lock(&self.shared.unwritten).add(why, rows);
+            *self.lineless.entry(why).or_default() += rows;
         }
     }
 
@@ -413,6 +420,7 @@ mod tests {
             shared: shared.clone(),
             dropped: HashMap::new(),
             options_dropped: 0,
+            lineless: BTreeMap::new(),
             text: Vec::new(),
             text_rows: HashMap::new(),
             text_since: Timestamp(0),
@@ -421,9 +429,8 @@ mod tests {
         desk.no_line(0, from, None);
         desk.no_line(3, from, None);
         desk.no_line(2, from, Some(Error::new(ErrorKind::ExporterLimit, 0, 0, 0)));
-        let unwritten = lock(&shared.unwritten);
-        assert_eq!(unwritten.0.iter().map(|u| u.1).collect::<Vec<_>>(), [3, 2]);
-        assert!(unwritten.0[0].0.contains("templates") && unwritten.0[1].0.contains("too many exporters"));
+        let of = |what| desk.lineless.iter().find(|(why, _)| why.contains(what)).map(|(_, rows)| *rows);
+        assert_eq!((desk.lineless.len(), of("templates"), of("too many exporters")), (2, Some(3), Some(2)));
         assert_eq!((shared.dropped_rows.load(Relaxed), desk.dropped[&from]), (5, 5));
     }
 }

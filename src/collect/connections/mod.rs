@@ -20,7 +20,7 @@ pub use tls::{Tls, TlsError, TlsFiles};
 
 use super::board::{ConnectionLine, Part, Reporter};
 use super::gate::{Gate, Rules};
-use super::ledger::{ConnectionCounts, Refusals};
+use super::ledger::{ConnectionCounts, LastRefused, Refusal};
 use super::prepare::LiveRules;
 use super::queue::{Entrance, Refused};
 use super::worker::{DRAIN, Ended, Published, TICK};
@@ -34,7 +34,6 @@ use crossbeam_channel::Receiver as Inbox;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fd::OwnedFd;
-
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -126,7 +125,7 @@ impl Taker {
             ticked: Instant::now(),
             waited: Duration::ZERO,
             counts: HashMap::new(),
-            last_refused: Refusals::default(),
+            last_refused: LastRefused::default(),
             messages: 0,
             socket_errors: 0,
             lost_rows: HashMap::new(),
@@ -261,12 +260,12 @@ impl Floor {
             let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
             desk.counts(peer.ip()).accepted += 1;
             if !self.gate.allows(peer.ip()) {
-                desk.turn_away(peer, 0);
+                desk.turn_away(peer, Refusal::NotAllowed);
                 continue;
             }
             if self.open.fetch_add(1, Relaxed) >= self.options.most {
                 self.open.fetch_sub(1, Relaxed);
-                desk.turn_away(peer, 1);
+                desk.turn_away(peer, Refusal::TooMany);
                 continue;
             }
             desk.counts(peer.ip()).open += 1;
@@ -398,9 +397,9 @@ impl Floor {
         desk.counts(peer.ip()).open -= 1;
         match end {
             End::Closed => desk.counts(peer.ip()).closed += 1,
-            End::TimedOut => desk.turn_away(peer, 2),
-            End::Malformed => desk.turn_away(peer, 3),
-            End::Failed => desk.turn_away(peer, 4),
+            End::TimedOut => desk.turn_away(peer, Refusal::TimedOut),
+            End::Malformed => desk.turn_away(peer, Refusal::Malformed),
+            End::Failed => desk.turn_away(peer, Refusal::Failed),
         }
     }
 }
@@ -438,7 +437,7 @@ struct Desk {
     // How long the writer was waited for, in all.
     waited: Duration,
     counts: HashMap<IpAddr, ConnectionCounts>,
-    last_refused: Refusals,
+    last_refused: LastRefused,
     messages: u64,
     socket_errors: u64,
     // Where the writer is gone.
@@ -463,10 +462,10 @@ impl Desk {
         self.counts.entry(if known { ip } else { OTHERS }).or_default()
     }
 
-    /// Counts a connection by one of [`ConnectionCounts::refusals`], and notes whose it was.
-    fn turn_away(&mut self, peer: SocketAddr, cause: usize) {
-        self.counts(peer.ip()).refusals_mut().into_iter().nth(cause).into_iter().for_each(|n| *n += 1);
-        self.last_refused.get_mut(cause).into_iter().for_each(|last| *last = Some((now(), peer)));
+    /// Counts a connection that was refused, and notes whose it was.
+    fn turn_away(&mut self, peer: SocketAddr, refusal: Refusal) {
+        self.counts(peer.ip()).add(refusal);
+        self.last_refused.note(refusal, now(), peer);
     }
 
     /// Hands full batches and options records to the writer, however long that takes.
