@@ -3,8 +3,8 @@
 use super::bits::{GROUP, add_up};
 use super::{Error, damaged};
 
-/// Appends `count` numbers; each as its lowest bits.
-pub(super) fn decode<T: Copy>(
+/// Decodes `count` numbers, each as its lowest bits, over what is there.
+pub(super) fn decode<T: Copy + Default>(
     packed: &[u8],
     count: usize,
     to: &mut Vec<T>,
@@ -22,13 +22,12 @@ pub(super) fn decode<T: Copy>(
     if total < count {
         return Err(damaged("fewer values than rows"));
     }
-    if count == 0 {
-        return Ok(());
-    }
-    to.reserve(count);
-    to.push(number(last));
-    let (mut group, mut left) = ([0; GROUP], count - 1);
-    while left > 0 {
+    to.truncate(count);
+    to.reserve(count - to.len());
+    let mut group = [0; GROUP];
+    let mut done = count.min(1);
+    places(to, 0, done).fill(number(last));
+    while done < count {
         let least = zigzag(varint(&mut from)?);
         let (widths, rest) = from.split_at_checked(miniblocks).ok_or_else(|| damaged("a block beyond its end"))?;
         from = rest;
@@ -37,27 +36,34 @@ pub(super) fn decode<T: Copy>(
             if width > 64 {
                 return Err(damaged("numbers of too many bits"));
             }
-            let here = each.min(left);
-            left -= here;
+            let here = each.min(count - done);
             // The last miniblock may end where its values do.
             let bytes = (width * each / 8).min(from.len());
             if bytes < (width * here).div_ceil(8) {
                 return Err(damaged("a block beyond its end"));
             }
-            for at in (0..here).step_by(GROUP) {
-                let packed = from.get(at * width / 8..).unwrap_or(&[]);
+            for (i, to) in places(to, done, here).chunks_mut(GROUP).enumerate() {
+                let packed = from.get(i * GROUP * width / 8..).unwrap_or(&[]);
                 last = add_up(packed, width, last, least, &mut group);
                 // A whole group has a loop of known length.
-                if here - at >= GROUP {
-                    to.extend_from_slice(&group.map(&number));
-                } else {
-                    to.extend(group.iter().take(here - at).map(|n| number(*n)));
+                match <&mut [T; GROUP]>::try_from(&mut *to) {
+                    Ok(to) => to.iter_mut().zip(&group).for_each(|(to, n)| *to = number(*n)),
+                    Err(_) => to.iter_mut().zip(&group).for_each(|(to, n)| *to = number(*n)),
                 }
             }
             from = from.get(bytes..).unwrap_or(&[]);
+            done += here;
         }
     }
     Ok(())
+}
+
+/// So many places from one on; made as they are filled, not by what a page says of itself.
+fn places<T: Copy + Default>(to: &mut Vec<T>, from: usize, count: usize) -> &mut [T] {
+    if to.len() < from + count {
+        to.resize(from + count, T::default());
+    }
+    to.get_mut(from..from + count).unwrap_or_default()
 }
 
 fn varint(from: &mut &[u8]) -> Result<u64, Error> {

@@ -116,6 +116,8 @@ pub(super) struct Column {
     // The pages passed by.
     passed: usize,
     page: Option<Decoded>,
+    // So many rows without a value, of which parts are handed out.
+    absent: Option<ArrayRef>,
 }
 
 struct Decoded {
@@ -159,6 +161,7 @@ impl Column {
             rows,
             passed: 0,
             page: None,
+            absent: None,
         })
     }
 
@@ -184,14 +187,15 @@ impl Column {
         if self.page.as_ref().is_none_or(|p| !p.rows.contains(&rows.start)) {
             let page = self.pages.get_next_page()?.ok_or_else(|| damaged("fewer rows than its group"))?;
             self.passed += 1;
-            let array = self.decode(&page, end - self.next)?;
+            let spare = self.page.take().and_then(|page| page.array);
+            let array = self.decode(&page, end - self.next, spare)?;
             self.page = Some(Decoded { rows: self.next..end, array });
             self.next = end;
         }
         match &self.page {
             Some(Decoded { rows: page, array }) if rows.end <= page.end => Ok(match array {
                 Some(array) => array.slice(rows.start - page.start, rows.len()),
-                None => new_null_array(&self.data_type, rows.len()),
+                None => absent(&mut self.absent, &self.data_type, rows.len()),
             }),
             _ => Err(damaged("fewer rows than its group")),
         }
@@ -223,7 +227,8 @@ impl Column {
         }
     }
 
-    fn decode(&self, page: &Page, rows: usize) -> Result<Option<ArrayRef>, Error> {
+    /// The values of a page, in the memory of an array that may be done with.
+    fn decode(&self, page: &Page, rows: usize, spare: Option<ArrayRef>) -> Result<Option<ArrayRef>, Error> {
         let (levels, values, encoding) = levels(page, self.nullable)?;
         if page.num_values() as usize != rows {
             return Err(damaged("other rows than its index says"));
@@ -241,8 +246,17 @@ impl Column {
             &values::Part { data_type: &self.data_type, physical: self.physical, values, encoding, count },
             self.dictionary.as_ref(),
             nulls,
+            spare,
         )?;
         Ok(Some(array))
+    }
+}
+
+/// Rows without a value, which are made once.
+fn absent(all: &mut Option<ArrayRef>, data_type: &DataType, rows: usize) -> ArrayRef {
+    match all.as_ref().filter(|all| rows <= all.len()) {
+        Some(all) => all.slice(0, rows),
+        None => all.insert(new_null_array(data_type, rows)).clone(),
     }
 }
 

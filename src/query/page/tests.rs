@@ -5,6 +5,7 @@ use arrow_array::types::{
 };
 use arrow_array::{BooleanArray, FixedSizeBinaryArray, RecordBatch, StringArray};
 use arrow_schema::{Field, Schema};
+use arrow_select::concat::concat;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
 use parquet::basic::Compression;
@@ -84,7 +85,8 @@ fn file(bytes: &[u8]) -> Arc<Source> {
     Arc::new(Source::new(file))
 }
 
-/// The column's rows in stretches, with some of them passed by.
+/// The column's rows in stretches, with some of them passed by. Where they are passed by, none is kept while the next are read, so that
+/// these are in the memory of those.
 fn read(bytes: &[u8], at: usize, index: bool, skip: bool) -> Result<Vec<(Range<usize>, ArrayRef)>, Error> {
     let file = file(bytes);
     let metadata = ArrowReaderMetadata::load(&Bytes::copy_from_slice(bytes), Default::default())?;
@@ -102,10 +104,15 @@ fn read(bytes: &[u8], at: usize, index: bool, skip: bool) -> Result<Vec<(Range<u
             row += 900;
             continue;
         }
-        found.push((row..end, column.array(row..end)?));
+        let array = column.array(row..end)?;
+        found.push((row..end, if skip { copy(&array) } else { array }));
         row = end;
     }
     Ok(found)
+}
+
+fn copy(array: &ArrayRef) -> ArrayRef {
+    concat(&[array, &array.slice(0, 0)]).expect("of one type")
 }
 
 fn plain(array: &ArrayRef) -> Vec<Option<String>> {

@@ -1,6 +1,7 @@
 //! Values of a page as an Arrow array.
 
 use super::{Error, damaged, delta, dictionary, runs, spread};
+use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Float64Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
@@ -74,17 +75,19 @@ pub(super) fn array(
     part: &Part<'_>,
     dictionary: Option<&Dictionary>,
     nulls: Option<NullBuffer>,
+    spare: Option<ArrayRef>,
 ) -> Result<ArrayRef, Error> {
     use DataType as D;
     match part.data_type {
-        D::UInt8 => primitive::<UInt8Type>(part, dictionary, nulls, |n| n as u8),
-        D::UInt16 => primitive::<UInt16Type>(part, dictionary, nulls, |n| n as u16),
-        D::UInt32 => primitive::<UInt32Type>(part, dictionary, nulls, |n| n as u32),
-        D::UInt64 => primitive::<UInt64Type>(part, dictionary, nulls, |n| n),
-        D::Int64 => primitive::<Int64Type>(part, dictionary, nulls, u64::cast_signed),
-        D::Float64 => primitive::<Float64Type>(part, dictionary, nulls, f64::from_bits),
+        D::UInt8 => primitive::<UInt8Type>(part, dictionary, nulls, spare, |n| n as u8),
+        D::UInt16 => primitive::<UInt16Type>(part, dictionary, nulls, spare, |n| n as u16),
+        D::UInt32 => primitive::<UInt32Type>(part, dictionary, nulls, spare, |n| n as u32),
+        D::UInt64 => primitive::<UInt64Type>(part, dictionary, nulls, spare, |n| n),
+        D::Int64 => primitive::<Int64Type>(part, dictionary, nulls, spare, u64::cast_signed),
+        D::Float64 => primitive::<Float64Type>(part, dictionary, nulls, spare, f64::from_bits),
         D::Timestamp(..) => {
-            let numbers = numbers(part, dictionary, nulls.as_ref(), u64::cast_signed)?;
+            let numbers =
+                numbers(part, dictionary, nulls.as_ref(), memory::<TimestampMicrosecondType>(spare), u64::cast_signed)?;
             let times = PrimitiveArray::<TimestampMicrosecondType>::try_new(ScalarBuffer::from(numbers), nulls)?;
             Ok(Arc::new(times.with_data_type(part.data_type.clone())))
         }
@@ -99,22 +102,34 @@ fn primitive<T: ArrowPrimitiveType>(
     part: &Part<'_>,
     dictionary: Option<&Dictionary>,
     nulls: Option<NullBuffer>,
+    spare: Option<ArrayRef>,
     number: impl Fn(u64) -> T::Native + Copy,
 ) -> Result<ArrayRef, Error>
 where
     T::Native: Default,
 {
-    let numbers = numbers(part, dictionary, nulls.as_ref(), number)?;
+    let numbers = numbers(part, dictionary, nulls.as_ref(), memory::<T>(spare), number)?;
     Ok(Arc::new(PrimitiveArray::<T>::try_new(ScalarBuffer::from(numbers), nulls)?))
+}
+
+/// The memory of an array, with what was in it, unless some batch still has a part of it.
+fn memory<T: ArrowPrimitiveType>(array: Option<ArrayRef>) -> Vec<T::Native> {
+    let values = array.as_ref().and_then(|a| a.as_primitive_opt::<T>()).map(|a| a.values().clone());
+    drop(array);
+    let memory = values.and_then(|values| values.into_inner().into_vec().ok());
+    memory.unwrap_or_default()
 }
 
 fn numbers<T: Copy + Default>(
     part: &Part<'_>,
     dictionary: Option<&Dictionary>,
     nulls: Option<&NullBuffer>,
+    mut found: Vec<T>,
     number: impl Fn(u64) -> T + Copy,
 ) -> Result<Vec<T>, Error> {
-    let mut found = Vec::with_capacity(part.count);
+    if part.encoding != Encoding::DELTA_BINARY_PACKED {
+        found.clear();
+    }
     match (part.encoding, dictionary) {
         (Encoding::DELTA_BINARY_PACKED, _) => delta::decode(&part.values, part.count, &mut found, number)?,
         (Encoding::PLAIN, _) => plain(&part.values, part.physical, part.count, &mut found, number)?,
