@@ -184,7 +184,11 @@ impl Top {
         let known = if let Held::Chosen(chosen) = &self.held { Some(chosen.metric) } else { None };
         let mut rows = match chosen.count_set_bits() {
             n if n == batch.num_rows() => Rows::All(n),
-            _ => Rows::Some(chosen.set_indices().map(|row| row as u32).collect()),
+            n => {
+                let mut rows = Vec::with_capacity(n);
+                rows.extend(chosen.set_indices().map(|row| row as u32));
+                Rows::Some(rows)
+            }
         };
         if sums.has_totals() {
             let before = rows.len();
