@@ -67,12 +67,28 @@ fn write(path: &Path) {
             decoder.decode(&message, SocketAddr::from(([10, 0, 0, 1], 4739)), Timestamp(1_700_000_000_000_000));
         assert_eq!(outcome.error, None);
     }
+    flush(&mut decoder, path);
+}
+
+/// Writes what was decoded to a file.
+fn flush(decoder: &mut Decoder, path: &Path) {
     let batches: Vec<_> = decoder.flush().into_iter().map(Arc::new).collect();
     let is_arrow = path.extension().is_some_and(|e| e == "arrow");
     let format = if is_arrow { Format::Arrow } else { Format::Parquet };
     let mut writer = Writer::to_file(format, path).expect("a file");
     writer.write_ordered(&batches).expect("written");
     writer.finish().expect("finished");
+}
+
+/// A question to the files of a folder, on two threads.
+fn question(folder: &Path, filter: &str) -> Scan {
+    Scan {
+        inputs: inputs(folder).expect("a path"),
+        filter: Filter::parse(filter, 0).expect("a filter"),
+        columns: Vec::new(),
+        threads: 2,
+        watch: Watch::default(),
+    }
 }
 
 fn scan(path: &Path, filter: &str, columns: &[&str]) -> (Vec<Vec<String>>, ScanStats) {
@@ -236,13 +252,7 @@ fn sums_by_any_key() {
     let top = |keys: &[&str], filter: &str, groups: usize| {
         let options =
             TopOptions { keys: keys.iter().map(ToString::to_string).collect(), groups, ..TopOptions::default() };
-        let scan = Scan {
-            inputs: inputs(&scratch.0).expect("a path"),
-            filter: Filter::parse(filter, 0).expect("a filter"),
-            columns: Top::new(options.clone()).columns(),
-            threads: 2,
-            watch: Watch::default(),
-        };
+        let scan = Scan { columns: Top::new(options.clone()).columns(), ..question(&scratch.0, filter) };
         let first = Top::new(options);
         let mut all = first.another();
         let add = |top: &mut Top, batch: &RecordBatch, chosen: &arrow_buffer::BooleanBuffer| {
@@ -349,13 +359,7 @@ fn series_of_the_greatest_groups_and_of_the_others() {
     let scratch = Scratch::new("series");
     write(&scratch.0.join("flows.parquet"));
     let ask = |keys: &[&str], n| {
-        let scan = Scan {
-            inputs: inputs(&scratch.0).expect("a path"),
-            filter: Filter::default(),
-            columns: Vec::new(),
-            threads: 2,
-            watch: Watch::default(),
-        };
+        let scan = question(&scratch.0, "");
         assert_eq!(scan.span(), Some((1_700_000_000_000_000, 1_700_000_000_000_000)));
         let keys = keys.iter().map(ToString::to_string).collect();
         let options = SeriesOptions { keys, at: At::Received, ..SeriesOptions::default() };
@@ -391,17 +395,8 @@ fn rates_over_time_are_of_the_groups_with_the_greatest_rates_over_it() {
     for message in messages {
         decoder.decode(&message, SocketAddr::from(([10, 0, 0, 1], 4739)), Timestamp(1_700_003_600_000_000));
     }
-    let batches: Vec<_> = decoder.flush().into_iter().map(Arc::new).collect();
-    let mut writer = Writer::to_file(Format::Parquet, &scratch.0.join("flows.parquet")).expect("a file");
-    writer.write_ordered(&batches).expect("written");
-    writer.finish().expect("finished");
-    let scan = Scan {
-        inputs: inputs(&scratch.0).expect("a path"),
-        filter: Filter::default(),
-        columns: Vec::new(),
-        threads: 1,
-        watch: Watch::default(),
-    };
+    flush(&mut decoder, &scratch.0.join("flows.parquet"));
+    let scan = Scan { threads: 1, ..question(&scratch.0, "") };
     for metric in [Metric::Bps, Metric::Bytes] {
         let options = SeriesOptions { keys: vec!["src_addr".to_string()], ..SeriesOptions::default() };
         let answer = series(&scan, &options, metric, 1, 100).0;
@@ -428,18 +423,9 @@ fn conversations_in_parts_are_those_in_one() {
     for message in messages {
         decoder.decode(&message, SocketAddr::from(([10, 0, 0, 1], 4739)), Timestamp(1_700_000_000_000_000));
     }
-    let batches: Vec<_> = decoder.flush().into_iter().map(Arc::new).collect();
-    let mut writer = Writer::to_file(Format::Parquet, &scratch.0.join("flows.parquet")).expect("a file");
-    writer.write_ordered(&batches).expect("written");
-    writer.finish().expect("finished");
+    flush(&mut decoder, &scratch.0.join("flows.parquet"));
     let ask = |flows| {
-        let scan = Scan {
-            inputs: inputs(&scratch.0).expect("a path"),
-            filter: Filter::default(),
-            columns: Vec::new(),
-            threads: 2,
-            watch: Watch::default(),
-        };
+        let scan = question(&scratch.0, "");
         let mut found = Vec::new();
         let options = ConnectionOptions { flows, ..ConnectionOptions::default() };
         let outcome = connections(&scan, &options, |c| found.push(c));
@@ -474,18 +460,9 @@ fn a_flow_that_several_saw_counts_once() {
     // The first saw 1000 in and out, the second a little less of it, and another flow alone.
     send([10, 1, 0, 1], &[flow(5000, 1000, 0), flow(5000, 1000, 1)]);
     send([10, 1, 0, 2], &[flow(5000, 900, 0), flow(5001, 70, 0)]);
-    let batches: Vec<_> = decoder.flush().into_iter().map(Arc::new).collect();
-    let mut writer = Writer::to_file(Format::Parquet, &scratch.0.join("flows.parquet")).expect("a file");
-    writer.write_ordered(&batches).expect("written");
-    writer.finish().expect("finished");
+    flush(&mut decoder, &scratch.0.join("flows.parquet"));
     let bytes = |exporter, direction, filter: &str| {
-        let mut scan = Scan {
-            inputs: inputs(&scratch.0).expect("a path"),
-            filter: Filter::parse(filter, 0).expect("a filter"),
-            columns: Vec::new(),
-            threads: 1,
-            watch: Watch::default(),
-        };
+        let mut scan = Scan { threads: 1, ..question(&scratch.0, filter) };
         // As few in memory as can be.
         let duplicates = Duplicates::find(&scan, DedupBy { exporter, direction }, 1);
         scan.filter = scan.filter.without(duplicates);
@@ -518,17 +495,8 @@ fn types_and_codes_of_icmp_tell_flows_apart() {
     // An echo that both saw; unreachable of one code, and of another.
     send([10, 1, 0, 1], &fields, &[flow(84, 8 << 8), flow(56, 3 << 8 | 1)]);
     send([10, 1, 0, 2], &as_port, &[flow(84, 8 << 8), flow(57, 3 << 8 | 3)]);
-    let batches: Vec<_> = decoder.flush().into_iter().map(Arc::new).collect();
-    let mut writer = Writer::to_file(Format::Parquet, &scratch.0.join("flows.parquet")).expect("a file");
-    writer.write_ordered(&batches).expect("written");
-    writer.finish().expect("finished");
-    let scan = Scan {
-        inputs: inputs(&scratch.0).expect("a path"),
-        filter: Filter::default(),
-        columns: Vec::new(),
-        threads: 1,
-        watch: Watch::default(),
-    };
+    flush(&mut decoder, &scratch.0.join("flows.parquet"));
+    let scan = Scan { threads: 1, ..question(&scratch.0, "") };
     let duplicates = Duplicates::find(&scan, DedupBy { exporter: true, direction: true }, 100);
     assert_eq!(duplicates.len(), 1);
     // None of them says whether it was seen at ingress or at egress.
