@@ -9,8 +9,12 @@
 //!        store       a hash table that stays in the cache -> runs by hash -> a file
 //!   -> series        sums by time, of the greatest groups
 //!   -> connections   both directions of conversations, joined
+//!   -> Pairs         the same of two flows, as Python's `netflow` package joins them
 //!   -> flows         rows, one after the other
-//!   -> Export        whole rows again, for files
+//!   -> Duplicates    flows that several exporters saw, for the filter to leave out
+//!   -> report        a page of charts
+//!   -> Export        whole rows again, for files; Anonymiser: with other addresses
+//!   -> views         none of it: other engines over the same files
 //! ```
 //!
 //! It sees columns only, never the wire: Parquet and Arrow files of this schema, and segments that are still hot.

@@ -178,7 +178,7 @@ impl Scan {
         add: impl Fn(&mut A, &RecordBatch, &BooleanBuffer) -> bool + Sync,
         end: impl FnMut(A),
     ) -> ScanStats {
-        // How far the scan before it was is said still.
+        // Nothing begins any more: the watch goes on telling how far the scan came that was ended.
         if self.watch.is_stopped() {
             return ScanStats::default();
         }

@@ -33,6 +33,7 @@ pub(super) struct Store<const W: usize, S = Narrow> {
     // Rows since the last look, and those that the table had no room for.
     seen: usize,
     beyond: usize,
+    // INVARIANT: none at all, or one of each part.
     runs: Vec<Run<W, S>>,
     in_runs: usize,
     // Entries in runs that are too many to leave them unmerged.

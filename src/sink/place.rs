@@ -99,6 +99,8 @@ impl Place {
         self.file.sync_all()?;
         fs::rename(beside, path)?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Opened before the name is known to stand: from then on there is nothing to rename again, and a folder that cannot be
+        // made sure of is said once.
         let folder = File::open(folder);
         self.moved = None;
         folder?.sync_all()

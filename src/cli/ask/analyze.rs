@@ -28,7 +28,8 @@ Examples:
   flowlane analyze -f netflow.gz --format csv -o connections.csv
 
 A connection is two flows of opposite direction with the same addresses, ports and protocol at the same time, or one record that
-tells of both. Those of a folder come by the time received. The host that sent more comes first; size and duration are those of what it sent. Times are UTC.
+tells of both. Those of a folder come by the time received. The host that sent more comes first; size and duration are those of
+what it sent. Times are UTC.
 
 Where rows are not those of `python3 -m netflow.analyzer`: the service is that of the lower port that has a name, where the package asks
 for the port of who sent more alone, so one row in ten is named otherwise; ports are compared and starts may differ by a little, where
