@@ -309,6 +309,27 @@ fn the_language_of_filters_is_explained() {
     assert!(output.status.code() == Some(2) && text(&output.stderr).contains(">>>sorce"));
 }
 
+#[test]
+fn top_tells_one_measure_alone() {
+    let scratch = Scratch::new("only");
+    let file = decoded(&scratch, "demo/softflowd_v9", "flows.parquet");
+    for by in ["bytes", "packets", "flows"] {
+        let ask = ["top", "src_addr", "--in", &file, "--by", by, "-n", "3"];
+        let (all, only) = (objects(&ask), objects(&[&ask[..], &["--only"]].concat()));
+        let names: Vec<&String> = only[0].as_object().expect("an object").keys().collect();
+        let mut expected = ["src_addr", by, "share", "groups", "row"];
+        let mut found = names.clone();
+        (found.sort(), expected.sort());
+        assert_eq!(found, expected);
+        let of = |rows: &[Value]| -> Vec<Vec<Value>> {
+            rows.iter().map(|row| expected.iter().map(|name| row[*name].clone()).collect()).collect()
+        };
+        assert!(all.len() > 3 && of(&all) == of(&only), "{all:?} {only:?}");
+    }
+    let output = flowlane(&["top", "src_addr", "--in", &file, "--by", "bps", "--only"]);
+    assert!(output.status.code() == Some(2) && text(&output.stderr).contains("two sums"));
+}
+
 /// A program's answer, what it said beside it, and its exit code.
 fn said(args: &[&str]) -> (String, String, Option<i32>) {
     let output = flowlane(args);

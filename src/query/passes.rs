@@ -26,12 +26,22 @@ pub fn top(scan: &Scan, options: &Options, metric: Metric, n: usize) -> (Top, Sc
 /// The same; `between` comes after the first pass, as anything may happen to the files then.
 fn top_around(scan: &Scan, options: &Options, metric: Metric, n: usize, between: impl FnOnce()) -> (Top, ScanStats) {
     let whole = Top::new(options.clone());
+    if options.only && metric.adds_up() {
+        let ranks = whole.to_rank(metric);
+        let scan = Scan { columns: ranks.columns(), ..scan.clone() };
+        let (all, stats) = one_pass(&scan, &ranks);
+        return (all.of_ranks(), stats);
+    }
     let scan = Scan { columns: whole.columns(), ..scan.clone() };
     if let Some(found) = ranked(&scan, &whole, metric, n, between) {
         return found;
     }
-    let mut all = whole.another();
-    let stats = scan.run(|| whole.another(), add, |part| all.merge(part));
+    one_pass(&scan, &whole)
+}
+
+fn one_pass(scan: &Scan, begin: &Top) -> (Top, ScanStats) {
+    let mut all = begin.another();
+    let stats = scan.run(|| begin.another(), add, |part| all.merge(part));
     (all, stats)
 }
 
@@ -68,6 +78,7 @@ mod tests {
     use crate::query::dedup::{By, Duplicates};
     use crate::query::filter::Filter;
     use crate::query::scan::{Input, Watch, inputs};
+    use crate::query::sums::Row;
     use arrow_array::types::Float64Type;
     use arrow_array::{
         ArrayRef, BooleanArray, FixedSizeBinaryArray, Int64Array, PrimitiveArray, TimestampMicrosecondArray,
@@ -182,8 +193,7 @@ mod tests {
         let about = format!("{options:?} by {metric:?}, {n}, {:?}", scan.filter);
         let (mut found, stats) =
             ranked(&scan, &whole, metric, n, || {}).unwrap_or_else(|| panic!("in one pass: {about}"));
-        let mut expected = whole.another();
-        let expected_stats = scan.run(|| whole.another(), add, |part| expected.merge(part));
+        let (mut expected, expected_stats) = one_pass(&scan, &whole);
         assert_eq!(found.finish(metric, n), expected.finish(metric, n), "{about}");
         assert_eq!(found.finish(metric, n / 2), expected.finish(metric, n / 2), "{about}");
         assert_eq!((found.len(), found.total()), (expected.len(), expected.total()), "{about}");
@@ -191,6 +201,16 @@ mod tests {
         assert_eq!((found.unscaled(), found.beyond()), (expected.unscaled(), expected.beyond()), "{about}");
         assert_eq!((found.spilled(), found.failed()), (options.groups < 1000, None), "{about}");
         assert_eq!(stats, expected_stats, "{about}");
+        // The measure alone is what it is among all sums.
+        let (mut only, only_stats) = top(&scan, &Options { only: true, ..options.clone() }, metric, n);
+        let alone = |row: &Row| row.only(metric);
+        let (first, others) = expected.finish(metric, n);
+        let first: Vec<_> = first.iter().map(|(key, row)| (key.clone(), alone(row))).collect();
+        assert_eq!(only.finish(metric, n), (first, others.as_ref().map(alone)), "{about}");
+        assert_eq!((only.len(), *only.total()), (expected.len(), alone(expected.total())), "{about}");
+        assert_eq!((only.totals(), *only.running()), (expected.totals(), alone(expected.running())), "{about}");
+        assert_eq!((only.unscaled(), only.beyond(), only.failed()), (expected.unscaled(), None, None), "{about}");
+        assert_eq!(only_stats, expected_stats, "{about}");
     }
 
     #[test]

@@ -41,6 +41,7 @@ impl Sums {
                 scale: options.scale,
                 both: false,
                 totals: options.totals,
+                only: false,
                 groups: options.groups,
             })
         };

@@ -10,6 +10,11 @@ pub trait Engine {
     /// What it says of its version.
     fn version(&self) -> String;
 
+    /// Whether it has an answer of its own to it.
+    fn has(&self, _question: Question) -> bool {
+        true
+    }
+
     /// Its answer, and what it took.
     ///
     /// # Errors

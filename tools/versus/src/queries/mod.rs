@@ -39,6 +39,11 @@ pub enum Question {
 impl Question {
     const TIMED: [Self; 4] = [Self::Top, Self::Pairs, Self::Filtered, Self::Rare];
 
+    /// Whether it is about the greatest groups.
+    fn is_top(self) -> bool {
+        matches!(self, Self::Top | Self::Pairs | Self::Filtered)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Totals => "totals",
@@ -109,7 +114,7 @@ pub fn ask(data: &Data, engines: &mut [Box<dyn Engine>], plan: &Plan, raw: &mut 
         for question in Question::TIMED {
             let mut right = None;
             for round in 0..=plan.rounds {
-                for engine in engines.iter_mut() {
+                for engine in engines.iter_mut().filter(|engine| engine.has(question)) {
                     let (answer, spent) = engine
                         .ask(question, threads)
                         .with_context(|| format!("{} on {}", engine.name(), question.name()))?;
@@ -157,7 +162,10 @@ pub struct Engines {
 /// # Errors
 /// flowlane is not there.
 pub fn engines(data: &Data, venv: Option<&Path>) -> anyhow::Result<Engines> {
-    let mut found = Engines { here: vec![Box::new(programs::Flowlane::new(data)?)], missing: Vec::new() };
+    let mut found = Engines {
+        here: vec![Box::new(programs::Flowlane::new(data, false)?), Box::new(programs::Flowlane::new(data, true)?)],
+        missing: Vec::new(),
+    };
     let mut add = |name: &str, one: anyhow::Result<Box<dyn Engine>>| match one {
         Ok(one) => found.here.push(one),
         Err(why) => {

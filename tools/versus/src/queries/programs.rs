@@ -13,6 +13,7 @@ use std::time::Instant;
 /// flowlane, over its Parquet file.
 pub struct Flowlane {
     program: PathBuf,
+    only: bool,
     folder: PathBuf,
     rare: String,
 }
@@ -25,19 +26,24 @@ pub struct Nfdump {
 }
 
 impl Flowlane {
-    pub fn new(data: &Data) -> anyhow::Result<Self> {
+    /// It tells all sums of a group; where `only` is set, its bytes alone.
+    pub fn new(data: &Data, only: bool) -> anyhow::Result<Self> {
         let program = program("flowlane").context("build it")?;
-        Ok(Self { program, folder: data.parquet(), rare: data.rare.clone() })
+        Ok(Self { program, only, folder: data.parquet(), rare: data.rare.clone() })
     }
 }
 
 impl Engine for Flowlane {
     fn name(&self) -> &'static str {
-        "flowlane"
+        if self.only { "flowlane --only" } else { "flowlane" }
     }
 
     fn version(&self) -> String {
         says(&self.program, &["--version"]).unwrap_or_default()
+    }
+
+    fn has(&self, question: Question) -> bool {
+        !self.only || question.is_top()
     }
 
     fn ask(&mut self, question: Question, threads: usize) -> anyhow::Result<(Answer, Spent)> {
@@ -49,6 +55,9 @@ impl Engine for Flowlane {
             Question::Filtered => command.args(["top", "dst_addr", "proto tcp and dst port 443"]),
             Question::Rare => command.args(["flows", &format!("host {}", self.rare), "--limit", "0"]),
         };
+        if self.only && question.is_top() {
+            command.arg("--only");
+        }
         command.args(["--format", "csv", "--threads", &threads.to_string(), "--in"]).arg(&self.folder);
         let (output, spent) = run(command, threads)?;
         let text = String::from_utf8_lossy(&output.stdout);
