@@ -65,6 +65,16 @@ impl Chosen {
         self.tables.add_known(batch, names, rows, values, texts, &mut self.times);
     }
 
+    /// The same rows by their keys, which all have one layout.
+    pub(super) fn add_keys(&mut self, keys: &[u64], rows: &Rows, values: &Values<'_>) {
+        self.tables.add_known_keys(keys, rows, values, &mut self.times);
+    }
+
+    /// Words of such a key.
+    pub(super) fn words(&self) -> usize {
+        self.tables.words()
+    }
+
     /// Adds what another thread has of the same keys.
     pub(super) fn append(&mut self, other: Self) {
         self.tables.append(other.tables);

@@ -92,6 +92,7 @@ mod foreign;
 mod greatest;
 mod group;
 mod groups;
+mod kept;
 mod key;
 mod literal;
 mod memory;

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! ranks    the keys, the columns of the filter and the one measure that groups are ranked by: a third of the memory
-//!   -> chosen   the same rows once more: the other columns, of which all sums are kept of the greatest groups alone
+//!   -> chosen   the same rows once more: the other columns, of which all sums are kept of the greatest groups alone; the keys
+//!               too, but where a filter left so few rows that those of all were kept
 //! ```
 //!
 //! Where there are a million groups, which no cache holds, memory is what takes the time.
 //! A scan that is ended in its first pass is read again as far as it came.
 
+use super::kept::KeptKeys;
 use super::scan::{Scan, ScanStats};
 use super::sums::Metric;
 use super::top::{Options, Top};
@@ -58,7 +60,12 @@ fn ranked(scan: &Scan, whole: &Top, metric: Metric, n: usize, between: impl FnOn
     let reading = scan.reading().keeping();
     let begin = whole.to_rank(metric);
     let mut ranks = begin.another();
-    let stats = reading.run(&begin.columns(), || begin.another(), add, |part| ranks.merge(part));
+    let kept = KeptKeys::of(reading.parts());
+    let put = |top: &mut Top, at: usize, batch: &RecordBatch, rows: &BooleanBuffer| {
+        top.add_and_keep(batch, rows, |words| kept.keep(at, words));
+        true
+    };
+    let stats = reading.run(&begin.columns(), || begin.another(), put, |part| ranks.merge(part));
     // What was ended cannot be read by one pass any more.
     if !stats.damaged.is_empty() && !scan.watch.is_stopped() {
         return None;
@@ -66,8 +73,17 @@ fn ranked(scan: &Scan, whole: &Top, metric: Metric, n: usize, between: impl FnOn
     let mut all = ranks.of_greatest(n)?;
     between();
     let begin = all.another();
-    let put = |top: &mut Top, batch: &RecordBatch, rows: &BooleanBuffer| top.add(batch, rows);
-    let is_whole = reading.again(&begin.columns(), || begin.another(), put, |part| all.merge(part));
+    let (with_keys, without) = (begin.columns(), begin.columns_of_sums());
+    let columns = |at| if kept.has(at) { &*without } else { &*with_keys };
+    let put = |top: &mut Top, at: usize, batch: &RecordBatch, rows: &BooleanBuffer| {
+        if !kept.has(at) {
+            top.add(batch, rows);
+            return true;
+        }
+        let words = rows.count_set_bits() * top.words();
+        kept.next(at, words, |words| top.add_known(batch, rows, words)).is_some()
+    };
+    let is_whole = reading.again(columns, || begin.another(), put, |part| all.merge(part));
     is_whole.then_some((all, stats))
 }
 
@@ -213,6 +229,39 @@ mod tests {
         assert_eq!(only_stats, expected_stats, "{about}");
     }
 
+    /// Where a filter leaves few rows, and all keys have one layout.
+    #[test]
+    fn keys_that_are_kept_are_not_read_again() {
+        let (_folder, inputs) = flows("keys", true);
+        let v4 = "proto tcp and src net 0.0.0.0/0 and dst net 0.0.0.0/0";
+        let kept_of = |filter: &str, options: &Options| {
+            let whole = Top::new(options.clone()).to_rank(Metric::Bytes);
+            let scan = Scan { columns: whole.columns(), ..scan(&inputs, filter) };
+            let reading = scan.reading().keeping();
+            let kept = KeptKeys::of(reading.parts());
+            let put = |top: &mut Top, at: usize, batch: &RecordBatch, rows: &BooleanBuffer| {
+                top.add_and_keep(batch, rows, |words| kept.keep(at, words));
+                true
+            };
+            reading.run(&whole.columns(), || whole.another(), put, drop);
+            (0..reading.parts()).filter(|at| kept.has(*at)).count()
+        };
+        for keys in ["src_addr", "src_addr,dst_addr", "src_addr,dst_addr,proto", "src_ip4,src_addr,dst_addr,direction"]
+        {
+            assert_eq!(kept_of(v4, &Options { totals: true, ..options(keys) }), inputs.len(), "{keys}");
+            for (metric, totals) in [(Metric::Bytes, true), (Metric::Flows, true), (Metric::Packets, false)] {
+                let options = Options { totals, both: true, ..options(keys) };
+                is_as_one_pass(&scan(&inputs, v4), &options, metric, 10);
+            }
+        }
+        // Most of the rows, keys of both layouts, a flow that counts with two keys, rows that count as no flow.
+        let all = Options { totals: true, ..options("src_addr") };
+        assert_eq!(kept_of("src net 0.0.0.0/0", &all), 0);
+        assert_eq!(kept_of("proto tcp", &all), 0);
+        assert_eq!(kept_of(v4, &Options { totals: true, ..options("addr") }), 0);
+        assert_eq!(kept_of(v4, &options("src_addr")), 0);
+    }
+
     #[test]
     fn of_what_came_back_each_pass_reads_its_own() {
         let whole = Top::new(Options { both: true, ..options("src_addr") });
@@ -347,16 +396,17 @@ mod tests {
             // One thread: the order tells in the sum.
             let scan = Scan { threads: 1, ..scan(&inputs, filter) };
             let reading = if kept { scan.reading().keeping() } else { scan.reading() };
-            let sum = |sum: &mut i64, batch: &RecordBatch, rows: &BooleanBuffer| {
+            let sum = |sum: &mut i64, _: usize, batch: &RecordBatch, rows: &BooleanBuffer| {
                 let bytes = batch.column_by_name("bytes").expect("bytes");
                 let bytes: &Int64Array = bytes.as_any().downcast_ref().expect("numbers");
                 rows.set_indices().for_each(|row| *sum = sum.wrapping_mul(31).wrapping_add(bytes.value(row)));
+                true
             };
             let columns = ["bytes".to_string(), "src_ip4".to_string()];
             let (mut first, mut second) = (Vec::new(), Vec::new());
             // Ended in the middle of it.
-            let stop = |all: &mut i64, batch: &RecordBatch, rows: &BooleanBuffer| {
-                sum(all, batch, rows);
+            let stop = |all: &mut i64, at: usize, batch: &RecordBatch, rows: &BooleanBuffer| {
+                sum(all, at, batch, rows);
                 if *all % 13 == 0 {
                     scan.watch.stop();
                 }
@@ -364,16 +414,17 @@ mod tests {
             };
             let stats = reading.run(&columns, || 0, stop, |all| first.push(all));
             assert!(stats.matched > 0);
-            assert!(reading.again(&columns[..1], || 0, sum, |all| second.push(all)));
+            assert!(reading.again(|_| &columns[..1], || 0, sum, |all| second.push(all)));
             assert_eq!(first, second, "{filter}");
         }
         // A file that has gone.
         let scan = scan(&inputs, "");
         let reading = scan.reading();
         let columns = ["bytes".to_string()];
-        reading.run(&columns, || (), |(), _, _| true, drop);
-        assert!(reading.again(&columns, || (), |(), _, _| {}, drop));
+        reading.run(&columns, || (), |(), _, _, _| true, drop);
+        assert!(reading.again(|_| &columns, || (), |(), _, _, _| true, drop));
+        assert!(!reading.again(|_| &columns, || (), |(), _, _, _| false, drop), "nothing was made of it");
         std::fs::remove_file(folder.0.join("3")).expect("removed");
-        assert!(!reading.again(&columns, || (), |(), _, _| {}, drop));
+        assert!(!reading.again(|_| &columns, || (), |(), _, _, _| true, drop));
     }
 }

@@ -48,12 +48,17 @@ impl<'a> Reading<'a> {
         Self { room: AtomicUsize::new(KEPT), ..self }
     }
 
-    /// Reads columns of it, as [`Scan::run`] does.
+    /// Parts that there are.
+    pub(super) fn parts(&self) -> usize {
+        self.work.len()
+    }
+
+    /// Reads columns of it, as [`Scan::run`] does; `add` is told which part the rows are of.
     pub(super) fn run<A: Send>(
         &self,
         columns: &[String],
         begin: impl Fn() -> A + Sync,
-        add: impl Fn(&mut A, &RecordBatch, &BooleanBuffer) -> bool + Sync,
+        add: impl Fn(&mut A, usize, &RecordBatch, &BooleanBuffer) -> bool + Sync,
         end: impl FnMut(A),
     ) -> ScanStats {
         let Self { scan, .. } = self;
@@ -71,7 +76,7 @@ impl<'a> Reading<'a> {
                     self.keep(&mut stretches, &looked);
                 }
                 if let Some((batch, holds)) = looked.found.filter(|_| matched > 0)
-                    && !add(answer, &batch, &holds)
+                    && !add(answer, at, &batch, &holds)
                 {
                     stop.store(true, Relaxed);
                 }
@@ -107,12 +112,13 @@ impl<'a> Reading<'a> {
         stats
     }
 
-    /// Reads other columns of the rows that [`run`](Self::run) gave, also where it was ended; whether they are all still there.
-    pub(super) fn again<A: Send>(
+    /// Reads other columns of the rows that [`run`](Self::run) gave, also where it was ended: those of each part. Whether the rows are
+    /// all still there, and `add` could make something of them.
+    pub(super) fn again<'c, A: Send>(
         &self,
-        columns: &[String],
+        columns: impl Fn(usize) -> &'c [String] + Sync,
         begin: impl Fn() -> A + Sync,
-        add: impl Fn(&mut A, &RecordBatch, &BooleanBuffer) + Sync,
+        add: impl Fn(&mut A, usize, &RecordBatch, &BooleanBuffer) -> bool + Sync,
         end: impl FnMut(A),
     ) -> bool {
         let lost = AtomicBool::new(false);
@@ -121,13 +127,14 @@ impl<'a> Reading<'a> {
                 return true;
             };
             let mut left = read.matched;
-            let result = self.scan.part_again(part, columns, read.stretches.as_deref(), &mut |batch, holds| {
+            let mut is_added = true;
+            let result = self.scan.part_again(part, columns(at), read.stretches.as_deref(), &mut |batch, holds| {
                 let first = first(holds, left);
                 left -= first.count_set_bits() as u64;
-                add(answer, batch, &first);
-                left > 0
+                is_added &= add(answer, at, batch, &first);
+                left > 0 && is_added
             });
-            if left > 0 || result.is_err() {
+            if left > 0 || result.is_err() || !is_added {
                 lost.store(true, Relaxed);
             }
             !lost.load(Relaxed)

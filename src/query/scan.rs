@@ -182,7 +182,7 @@ impl Scan {
         if self.watch.is_stopped() {
             return ScanStats::default();
         }
-        self.reading().run(&self.columns, begin, add, end)
+        self.reading().run(&self.columns, begin, |answer, _, batch, rows| add(answer, batch, rows), end)
     }
 
     /// What there is to read.

@@ -2,6 +2,7 @@
 
 use super::entry::{Entry, Narrow, Rows, Sum, Values};
 use super::greatest::Greatest;
+use super::kept::Keys;
 use super::pack::{self, Layout, Texts};
 use super::store::Store;
 use super::sums::Row;
@@ -86,19 +87,41 @@ impl<S: Sum> Tables<S> {
         names: &[&str],
         rows: Rows,
         values: &Values<'_>,
-        texts: &Mutex<Texts>,
+        (texts, mut keys): (&Mutex<Texts>, Keys<'_>),
     ) {
-        self.deal(batch, names, rows, |table, rows| table.add(batch, names, rows, values, texts));
+        self.deal(batch, names, rows, |table, rows, is_dense| {
+            table.add(
+                batch,
+                names,
+                rows,
+                values,
+                (texts, &mut |words| match &mut keys {
+                    Keys::Told(tell) => tell(is_dense.then_some(words)),
+                    Keys::Packed | Keys::Known(_) => {}
+                }),
+            );
+        });
     }
 
     /// Gives rows to the tables of their keys' layouts.
-    fn deal(&mut self, batch: &RecordBatch, names: &[&str], rows: Rows, mut give: impl FnMut(&mut Table<S>, &Rows)) {
+    fn deal(
+        &mut self,
+        batch: &RecordBatch,
+        names: &[&str],
+        rows: Rows,
+        mut give: impl FnMut(&mut Table<S>, &Rows, bool),
+    ) {
         let (dense, others) = pack::by_layout(batch, names, rows);
-        for (tables, rows) in [(&mut self.dense, dense), (&mut self.others, others)] {
+        for (tables, rows, is_dense) in [(&mut self.dense, dense, true), (&mut self.others, others, false)] {
             if let Some(table) = tables.first_mut().filter(|_| rows.len() > 0) {
-                give(table, &rows);
+                give(table, &rows, is_dense);
             }
         }
+    }
+
+    /// Words of a dense key.
+    pub(super) fn words(&self) -> usize {
+        self.dense.first().map_or(0, Table::words)
     }
 
     /// Empties memory into files of a folder. Groups for which that fails are added to one sum, and the error is handed back.
@@ -154,13 +177,20 @@ impl Tables {
         texts: &Mutex<Texts>,
         times: &mut Row,
     ) {
-        self.deal(batch, names, rows, |Table { layout, groups }, rows| {
+        self.deal(batch, names, rows, |Table { layout, groups }, rows, _| {
             of_any_size!(groups, store => {
                 let mut keys = Vec::new();
                 layout.pack(batch, names, rows, texts, &mut keys);
                 store.add_known(&keys, rows, values, times);
             });
         });
+    }
+
+    /// The same by keys that are all dense.
+    pub(super) fn add_known_keys(&mut self, keys: &[u64], rows: &Rows, values: &Values<'_>, times: &mut Row) {
+        if let Some(table) = self.dense.first_mut() {
+            of_any_size!(&mut table.groups, store => store.add_known(keys.as_chunks().0, rows, values, times));
+        }
     }
 }
 
@@ -189,6 +219,15 @@ impl<S: Sum> Table<S> {
         Self { layout, groups }
     }
 
+    fn words(&self) -> usize {
+        match &self.groups {
+            Sized::One(_) => 1,
+            Sized::Two(_) => 2,
+            Sized::Four(_) => 4,
+            Sized::Eight(_) => 8,
+        }
+    }
+
     fn in_memory(&self) -> usize {
         of_any_size!(&self.groups, store => store.in_memory())
     }
@@ -201,10 +240,18 @@ impl<S: Sum> Table<S> {
         self.in_memory() == 0 && !self.is_spilled()
     }
 
-    fn add(&mut self, batch: &RecordBatch, names: &[&str], rows: &Rows, values: &Values<'_>, texts: &Mutex<Texts>) {
+    fn add(
+        &mut self,
+        batch: &RecordBatch,
+        names: &[&str],
+        rows: &Rows,
+        values: &Values<'_>,
+        (texts, tell): (&Mutex<Texts>, &mut dyn FnMut(&[u64])),
+    ) {
         of_any_size!(&mut self.groups, store => {
             let mut keys = Vec::new();
             self.layout.pack(batch, names, rows, texts, &mut keys);
+            tell(keys.as_flattened());
             store.add(&keys, rows, values);
         });
     }

@@ -6,6 +6,7 @@
 use super::chosen::Chosen;
 use super::entry::{Lone, Narrow, Rows, Values};
 use super::greatest::Greatest;
+use super::kept::Keys;
 use super::key;
 use super::pack::{self, Texts};
 use super::sums::{Metric, Row, Sums};
@@ -168,6 +169,12 @@ impl Top {
 
     /// The columns that are read.
     pub fn columns(&self) -> Vec<String> {
+        let keys = self.variants.iter().flatten().flat_map(|k| columns_of(k));
+        keys.chain(self.columns_of_sums()).collect()
+    }
+
+    /// The same without those of keys.
+    pub(super) fn columns_of_sums(&self) -> Vec<String> {
         let needed = |metric: Metric| match &self.held {
             Held::All(_) => true,
             Held::Ranks(measure, _) => metric == *measure,
@@ -181,8 +188,7 @@ impl Top {
         let rate = self.options.scale.then_some("sampling_rate");
         let back = [(Metric::Bytes, "rev_bytes"), (Metric::Packets, "rev_packets")];
         let back = back.into_iter().filter(|(metric, _)| self.options.both && needed(*metric)).map(|b| b.1);
-        let names = sums.chain(rate).chain(back).map(String::from);
-        self.variants.iter().flatten().flat_map(|k| columns_of(k)).chain(names).collect()
+        sums.chain(rate).chain(back).map(String::from).collect()
     }
 
     /// Whether there may be more groups than a small table has room for.
@@ -190,8 +196,42 @@ impl Top {
         pack::bits(&self.key_columns()) > 16
     }
 
+    /// Words of a key, where all keys have one layout.
+    pub(super) fn words(&self) -> usize {
+        match &self.held {
+            Held::Chosen(chosen) => chosen.words(),
+            Held::All(_) | Held::Ranks(..) => 0,
+        }
+    }
+
     /// Adds the chosen rows of a batch.
     pub fn add(&mut self, batch: &RecordBatch, chosen: &BooleanBuffer) {
+        self.add_rows(batch, chosen, Keys::Packed);
+    }
+
+    /// The same, and tells their keys, if it is worth while to keep them: nothing where it is not, or where they do not all have
+    /// one layout.
+    pub(super) fn add_and_keep(
+        &mut self,
+        batch: &RecordBatch,
+        chosen: &BooleanBuffer,
+        mut keep: impl FnMut(Option<&[u64]>),
+    ) {
+        // Of most rows, the columns are read sooner than so much memory is filled.
+        if self.variants.len() == 1 && chosen.count_set_bits() <= batch.num_rows() / 2 {
+            self.add_rows(batch, chosen, Keys::Told(&mut keep));
+        } else {
+            keep(None);
+            self.add(batch, chosen);
+        }
+    }
+
+    /// The same with keys that are known.
+    pub(super) fn add_known(&mut self, batch: &RecordBatch, chosen: &BooleanBuffer, keys: &[u64]) {
+        self.add_rows(batch, chosen, Keys::Known(keys));
+    }
+
+    fn add_rows(&mut self, batch: &RecordBatch, chosen: &BooleanBuffer, mut keys: Keys<'_>) {
         let sums = Sums::of(batch, self.options.scale).and_back(batch, self.options.both);
         let sums = sums.counting_totals(self.options.totals);
         let known = if let Held::Chosen(chosen) = &self.held { Some(chosen.metric) } else { None };
@@ -204,6 +244,10 @@ impl Top {
             }
         };
         if sums.has_totals() {
+            if let Keys::Told(tell) = &mut keys {
+                tell(None);
+                keys = Keys::Packed;
+            }
             let before = rows.len();
             let mut kept = Vec::with_capacity(before);
             for row in rows.iter() {
@@ -220,25 +264,25 @@ impl Top {
         if let Held::Ranks(metric, _) = self.held {
             let measure = sums.measure(metric, batch.num_rows());
             let values = Values { bytes: &measure, packets: &[], flows: &[], start: &[], end: &[] };
-            self.add_values(batch, rows, &values);
+            self.add_values(batch, rows, &values, keys);
         } else {
             let columns = sums.columns(batch.num_rows(), known);
             let [bytes, packets, flows, start, end] = columns.each_ref().map(|c| &**c);
             let values = Values { bytes, packets, flows, start, end };
-            self.add_values(batch, rows, &values);
+            self.add_values(batch, rows, &values, keys);
         }
         self.len = None;
         self.account();
     }
 
-    fn add_values(&mut self, batch: &RecordBatch, rows: Rows, values: &Values<'_>) {
+    fn add_values(&mut self, batch: &RecordBatch, rows: Rows, values: &Values<'_>, keys: Keys<'_>) {
         values.sum(&rows, &mut self.total);
         let last = self.variants.len().saturating_sub(1);
-        (0..last).for_each(|v| self.add_variant(v, batch, rows.clone(), values));
-        self.add_variant(last, batch, rows, values);
+        (0..last).for_each(|v| self.add_variant(v, batch, rows.clone(), values, Keys::Packed));
+        self.add_variant(last, batch, rows, values, keys);
     }
 
-    fn add_variant(&mut self, v: usize, batch: &RecordBatch, mut rows: Rows, values: &Values<'_>) {
+    fn add_variant(&mut self, v: usize, batch: &RecordBatch, mut rows: Rows, values: &Values<'_>, keys: Keys<'_>) {
         let names: Vec<&str> = self.variants.get(v).into_iter().flatten().map(String::as_str).collect();
         // A flow from a value to itself counts once.
         if let Some(before) = v.checked_sub(1).and_then(|v| self.variants.get(v)) {
@@ -251,9 +295,12 @@ impl Top {
         }
         let texts = &self.shared.texts;
         match &mut self.held {
-            Held::All(tables) => tables.add(batch, &names, rows, values, texts),
-            Held::Ranks(_, tables) => tables.add(batch, &names, rows, values, texts),
-            Held::Chosen(chosen) => chosen.add((batch, &names), rows, values, texts, v > 0),
+            Held::All(tables) => tables.add(batch, &names, rows, values, (texts, keys)),
+            Held::Ranks(_, tables) => tables.add(batch, &names, rows, values, (texts, keys)),
+            Held::Chosen(chosen) => match keys {
+                Keys::Known(keys) => chosen.add_keys(keys, &rows, values),
+                Keys::Packed | Keys::Told(_) => chosen.add((batch, &names), rows, values, texts, v > 0),
+            },
         }
     }
 
