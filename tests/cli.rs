@@ -1,7 +1,9 @@
 //! The program from outside: exit codes, one-line errors, what goes where.
 
+mod running;
 mod scratch;
 
+use running::signal;
 use scratch::Scratch;
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -205,6 +207,16 @@ fn a_port_in_use_and_a_folder_that_cannot_be_written_are_said_first() {
     assert!(one_line(&output).contains("/no/such/flows.csv"));
 }
 
+#[test]
+fn a_kernel_that_the_environment_names_in_no_text_is_refused() {
+    let name = std::os::unix::ffi::OsStrExt::from_bytes(b"scalar\xff");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flowlane"));
+    let name: &std::ffi::OsStr = name;
+    let output = command.args(["decode", V9]).env("FLOWLANE_KERNEL", name).output().expect("the program");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(one_line(&output).contains("there are scalar, avx2 and neon"));
+}
+
 /// A collector that runs, and the address that it said it listens on.
 fn collector(args: &[&str]) -> (Child, String, BufReader<std::process::ChildStderr>) {
     let mut child = start(args);
@@ -216,11 +228,6 @@ fn collector(args: &[&str]) -> (Child, String, BufReader<std::process::ChildStde
     }
     let address = line.split_whitespace().nth(2).expect("an address").to_string();
     (child, address, said)
-}
-
-fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill").args([name, &child.id().to_string()]).status().expect("kill");
-    assert!(status.success());
 }
 
 fn send(address: &str, datagrams: u32) {

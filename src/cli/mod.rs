@@ -156,10 +156,13 @@ fn usage(text: impl Into<String>) -> anyhow::Error {
 
 /// The instruction set asked for, by flag or environment; else the fastest of this machine.
 fn kernel(asked: Option<Kernel>) -> anyhow::Result<Kernel> {
-    let kernel = match (asked, std::env::var("FLOWLANE_KERNEL")) {
+    let kernel = match (asked, std::env::var_os("FLOWLANE_KERNEL")) {
         (Some(kernel), _) => kernel,
-        (None, Ok(name)) => name.parse().map_err(|e| usage(format!("FLOWLANE_KERNEL={name}: {e}")))?,
-        (None, Err(_)) => Kernel::best(),
+        (None, Some(name)) => {
+            let name = name.to_string_lossy();
+            name.parse().map_err(|e| usage(format!("FLOWLANE_KERNEL={name}: {e}")))?
+        }
+        (None, None) => Kernel::best(),
     };
     if !kernel.is_available() {
         return Err(usage(format!("this machine has no {kernel}; the fastest that it has is {}", Kernel::best())));

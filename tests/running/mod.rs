@@ -72,10 +72,15 @@ impl Drop for Collector {
     }
 }
 
+/// Sends a process a signal, `-TERM` for instance.
+pub fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([name, &child.id().to_string()]).status().expect("kill");
+    assert!(status.success());
+}
+
 /// Asks a process to end; how it did, in time.
 pub fn end(child: &mut Child, within: Duration) -> ExitStatus {
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+    signal(child, "-TERM");
     let asked = Instant::now();
     loop {
         match child.try_wait().expect("a process") {
