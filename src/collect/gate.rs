@@ -128,12 +128,16 @@ impl Clock {
     /// Takes a datagram, if it is not too much.
     fn takes(&self, interval_ns: u64, now: Instant) -> bool {
         let now = since(self.began, now);
-        let next = |due: u64| {
-            let due = due.max(now);
-            (due - now < BURST_NS).then(|| due + interval_ns)
-        };
-        self.due_ns.fetch_update(Relaxed, Relaxed, next).is_ok()
+        self.due_ns.fetch_update(Relaxed, Relaxed, |due| after(due, now, interval_ns).ok()).is_ok()
     }
+}
+
+/// When the next datagram is due after one that was due then and comes now, if that is not too much; how long it is too much else.
+fn after(due: u64, now: u64, interval_ns: u64) -> Result<u64, Duration> {
+    let due = due.max(now);
+    // Until one more may come.
+    let too_early = (due - now + 1).checked_sub(BURST_NS).filter(|ns| *ns > 0);
+    too_early.map_or(Ok(due + interval_ns), |ns| Err(Duration::from_nanos(ns)))
 }
 
 fn since(began: Instant, now: Instant) -> u64 {
@@ -166,15 +170,14 @@ impl Rate {
     fn wait(&mut self, sender: IpAddr, now: Instant) -> Option<Duration> {
         let (now, interval) = (since(self.began, now), self.interval_ns);
         let due = self.due(sender, now);
-        if *due - now >= BURST_NS {
-            // Until one more may come.
-            return Some(Duration::from_nanos(*due - now - BURST_NS + 1));
+        match after(*due, now, interval) {
+            Ok(next) => *due = next,
+            Err(wait) => return Some(wait),
         }
-        *due += interval;
         None
     }
 
-    /// When the next datagram is due, not before now.
+    /// When the next datagram of a sender is due.
     fn due(&mut self, sender: IpAddr, now: u64) -> &mut u64 {
         if self.due_ns.len() >= self.room && !self.due_ns.contains_key(&sender) {
             self.due_ns.retain(|_, due| *due > now);
@@ -185,9 +188,7 @@ impl Rate {
             // A look at all of them, for as many that come.
             self.room = self.due_ns.len() + FOLLOWED;
         }
-        let due = self.due_ns.entry(sender).or_insert(now);
-        *due = (*due).max(now);
-        due
+        self.due_ns.entry(sender).or_insert(now)
     }
 }
 

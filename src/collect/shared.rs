@@ -47,14 +47,13 @@ pub(super) struct Unwritten(pub Vec<(String, u64)>);
 
 impl Unwritten {
     pub fn add(&mut self, cause: &str, rows: u64) {
-        let room = self.0.len() < CAUSES;
-        match self.0.iter_mut().find(|c| c.0 == cause) {
-            Some(known) => known.1 += rows,
-            None if room => self.0.push((cause.to_string(), rows)),
-            None => self.0.iter_mut().last().into_iter().for_each(|last| {
-                last.0 = "for several reasons".to_string();
-                last.1 += rows;
-            }),
+        if let Some(known) = self.0.iter_mut().find(|c| c.0 == cause) {
+            known.1 += rows;
+        } else if self.0.len() < CAUSES {
+            self.0.push((cause.to_string(), rows));
+        } else if let Some(last) = self.0.last_mut() {
+            last.0 = "for several reasons".to_string();
+            last.1 += rows;
         }
     }
 }

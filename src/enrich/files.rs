@@ -115,11 +115,12 @@ impl Stamp {
 /// Those of the file system; [`io::ErrorKind::InvalidInput`] for what is no file.
 pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut options = fs::OpenOptions::new();
+    options.read(true);
     // A pipe without a writer is not waited for.
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(options.read(true), libc::O_NONBLOCK);
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
     refuse_others(&fs::metadata(path)?)?;
-    let mut file = options.read(true).open(path)?;
+    let mut file = options.open(path)?;
     // It may be another by now.
     let about = file.metadata()?;
     refuse_others(&about)?;
