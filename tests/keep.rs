@@ -1,5 +1,6 @@
 //! A collector that is killed at any moment loses nothing but what it received last, and doubles nothing.
 
+mod running;
 mod scratch;
 
 use flowlane::keep::sealed_files;
@@ -223,10 +224,18 @@ fn send(port: u16, next: &mut u32, time: Duration) -> Range<u32> {
 
 /// Ends a collector by a signal; its summary.
 fn stop(child: Child) -> serde_json::Value {
-    let pid = i32::try_from(child.id()).expect("a process");
-    assert!(Command::new("kill").args(["-INT", &pid.to_string()]).status().expect("kill").success());
+    running::signal(&child, "-INT");
     let out = child.wait_with_output().expect("ended");
     serde_json::from_slice(&out.stdout).expect("a summary")
+}
+
+/// Fills a disk with a file.
+fn fill(disk: &Path) -> PathBuf {
+    let filler = disk.join("filler");
+    let mut file = File::create(&filler).expect("a file");
+    while file.write_all(&[0; 1 << 16]).is_ok() {}
+    while file.write_all(&[0; 512]).is_ok() {}
+    filler
 }
 
 #[test]
@@ -238,11 +247,7 @@ fn a_disk_that_is_full_or_read_only_costs_the_rows_of_that_time_and_not_the_serv
     let before = send(port, &mut next, Duration::from_millis(600));
     std::thread::sleep(LAST);
     // Full.
-    let filler = disk.0.join("filler");
-    let mut file = File::create(&filler).expect("a file");
-    while file.write_all(&[0; 1 << 16]).is_ok() {}
-    while file.write_all(&[0; 512]).is_ok() {}
-    drop(file);
+    let filler = fill(&disk.0);
     // Several times what the room that the segment asked for ahead holds, however long it takes.
     let enough = next + 120_000;
     while next < enough {
@@ -330,11 +335,7 @@ fn a_plain_output_on_a_full_disk(format: &str, out: &str) {
     let mut next = 1;
     send(port, &mut next, Duration::from_millis(80));
     std::thread::sleep(LAST);
-    let filler = disk.0.join("filler");
-    let mut file = File::create(&filler).expect("a file");
-    while file.write_all(&[0; 1 << 16]).is_ok() {}
-    while file.write_all(&[0; 512]).is_ok() {}
-    drop(file);
+    let filler = fill(&disk.0);
     for _ in 0..4 {
         send(port, &mut next, Duration::from_millis(80));
         std::thread::sleep(LAST / 2);
