@@ -90,16 +90,11 @@ impl<S: Sum> Tables<S> {
         (texts, mut keys): (&Mutex<Texts>, Keys<'_>),
     ) {
         self.deal(batch, names, rows, |table, rows, is_dense| {
-            table.add(
-                batch,
-                names,
-                rows,
-                values,
-                (texts, &mut |words| match &mut keys {
-                    Keys::Told(tell) => tell(is_dense.then_some(words)),
-                    Keys::Packed | Keys::Known(_) => {}
-                }),
-            );
+            let tell = |words: &[u64]| match &mut keys {
+                Keys::Told(tell) => tell(is_dense.then_some(words)),
+                Keys::Packed | Keys::Known(_) => {}
+            };
+            table.add(batch, names, rows, values, texts, tell);
         });
     }
 
@@ -246,7 +241,8 @@ impl<S: Sum> Table<S> {
         names: &[&str],
         rows: &Rows,
         values: &Values<'_>,
-        (texts, tell): (&Mutex<Texts>, &mut dyn FnMut(&[u64])),
+        texts: &Mutex<Texts>,
+        mut tell: impl FnMut(&[u64]),
     ) {
         of_any_size!(&mut self.groups, store => {
             let mut keys = Vec::new();
