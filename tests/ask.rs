@@ -319,7 +319,8 @@ fn top_tells_one_measure_alone() {
         let names: Vec<&String> = only[0].as_object().expect("an object").keys().collect();
         let mut expected = ["src_addr", by, "share", "groups", "row"];
         let mut found = names.clone();
-        (found.sort(), expected.sort());
+        found.sort();
+        expected.sort();
         assert_eq!(found, expected);
         let of = |rows: &[Value]| -> Vec<Vec<Value>> {
             rows.iter().map(|row| expected.iter().map(|name| row[*name].clone()).collect()).collect()
