@@ -12,8 +12,9 @@ const MAX_PLANS: usize = 4096;
 const MAX_PLAN_BYTES: usize = 64 << 20;
 /// Batches kept for their memory.
 const MAX_SPARE: usize = 64;
-/// How long one is kept that nobody fills, microseconds: those that waited for a writer are more than are filled at once later.
-const SPARE_US: u64 = 5_000_000;
+/// How long one is kept that nobody fills, microseconds: those that waited for a writer are more than are filled at once later. A disk that
+/// is late once is late again, and memory that is new costs time just then.
+const SPARE_US: u64 = 60_000_000;
 
 /// What a column takes in an open batch beside its values: its place, what is noted of its field, and the first bytes
 /// of what varies in length.
