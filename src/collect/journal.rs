@@ -3,7 +3,13 @@
 //! A file of entries, each with a checksum: who sent it, when it was received, and a message cut to what it taught
 //! ([`Learned`]). It is appended to within a second, and rewritten shorter when it has grown. A file whose end is cut is
 //! read up to there.
+//!
+//! What cannot be appended waits, and is tried again: no template that is known is learned twice, so that whatever is missing
+//! would be missing for good. What waits has a bound: it is made shorter as a file is, and what is oldest goes.
 
+use super::board::lock;
+use super::ledger::StateAccount;
+use super::outage::{Outage, Word};
 use crate::columns::Timestamp;
 use crate::decode::{Learned, compact};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -11,6 +17,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
 /// The first bytes of a file, the last one its version.
@@ -25,6 +32,10 @@ const GROWN: u64 = 4 << 20;
 const PIECE: usize = 1 << 20;
 /// How long what is written may wait to be on the disk.
 const SYNC: Duration = Duration::from_millis(250);
+/// How long after a failure it is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Bytes that may wait for that.
+const WAITING: usize = 8 << 20;
 
 /// What was read.
 #[derive(Debug, Default)]
@@ -43,7 +54,14 @@ pub(super) struct Journal {
     bytes: u64,
     snapshot: u64,
     held_us: i64,
+    // Entries that are not in the file yet, and how many.
     buffer: Vec<u8>,
+    waiting: u64,
+    lost: u64,
+    // Whether the file may hold more than `bytes`: a part of what could not be written.
+    is_torn: bool,
+    // Whether what is in the file may not be on the disk: it is written anew.
+    is_doubtful: bool,
 }
 
 impl Journal {
@@ -67,19 +85,41 @@ impl Journal {
         let now = Timestamp::from(SystemTime::now());
         let learned = compact(&read.learned, now, held_us, MOST);
         let (file, bytes) = write_new(&path, &learned)?;
-        let journal = Self { _lock: lock, path, file, bytes, snapshot: bytes, held_us, buffer: Vec::new() };
+        let journal = Self {
+            _lock: lock,
+            path,
+            file,
+            bytes,
+            snapshot: bytes,
+            held_us,
+            buffer: Vec::new(),
+            waiting: 0,
+            lost: 0,
+            is_torn: false,
+            is_doubtful: false,
+        };
         Ok((journal, Found { learned, damage: read.damage }))
     }
 
-    /// Appends what the buffer holds, all or nothing.
+    /// Appends what the buffer holds, all or nothing: where it fails it stays there.
     fn append(&mut self) -> io::Result<()> {
-        let result = self.file.write_all(&self.buffer);
-        match result {
-            Ok(()) => self.bytes += self.buffer.len() as u64,
-            Err(_) => self.file.set_len(self.bytes)?,
+        if self.is_torn {
+            self.file = OpenOptions::new().append(true).open(&self.path)?;
+            self.file.set_len(self.bytes)?;
+            self.is_torn = false;
         }
+        if let Err(error) = self.file.write_all(&self.buffer) {
+            self.is_torn = self.file.set_len(self.bytes).is_err();
+            return Err(error);
+        }
+        self.bytes += self.buffer.len() as u64;
         self.buffer.clear();
-        result
+        self.waiting = 0;
+        if self.is_doubtful {
+            self.shorten()?;
+            self.is_doubtful = false;
+        }
+        Ok(())
     }
 
     fn shorten(&mut self) -> io::Result<()> {
@@ -91,47 +131,105 @@ impl Journal {
     }
 
     /// Takes what comes until nobody sends any more; what could not be written.
-    pub(super) fn run(mut self, inbox: &Receiver<Learned>, say: impl Fn(&str)) -> u64 {
-        let (mut lost, mut said, mut dirty, mut synced) = (0, None::<Instant>, false, Instant::now());
+    pub(super) fn run(
+        mut self,
+        inbox: &Receiver<Learned>,
+        standing: &Mutex<Option<StateAccount>>,
+        say: impl Fn(&str),
+    ) -> u64 {
+        let (mut dirty, mut synced) = (false, Instant::now());
+        let (mut outage, mut failed) = (Outage::default(), None::<Instant>);
+        let mut account = StateAccount::default();
         loop {
-            let wait = if dirty { SYNC.saturating_sub(synced.elapsed()) } else { Duration::from_secs(1) };
+            let wait = if dirty { SYNC.saturating_sub(synced.elapsed()) } else { RETRY };
             let next = inbox.recv_timeout(wait);
             let has_ended = next == Err(RecvTimeoutError::Disconnected);
-            let mut entries = 0;
             // What came meanwhile goes along: one call for many.
-            let mut more = next.ok();
+            let (mut more, start) = (next.ok(), self.buffer.len());
             while let Some(learned) = more.take() {
                 encode(&mut self.buffer, &learned);
-                entries += 1;
-                if self.buffer.len() < PIECE {
+                self.waiting += 1;
+                if self.buffer.len() < start + PIECE {
                     more = inbox.try_recv().ok();
                 }
             }
             let mut result = Ok(());
-            if entries > 0 {
+            let is_due = has_ended || failed.is_none_or(|at| at.elapsed() >= RETRY);
+            if is_due && (self.waiting > 0 || self.is_doubtful) {
                 result = self.append();
-                lost += if result.is_err() { entries } else { 0 };
                 dirty |= result.is_ok();
             }
             if result.is_ok() && dirty && (has_ended || synced.elapsed() >= SYNC) {
                 (dirty, synced) = (false, Instant::now());
                 result = self.file.sync_data();
+                self.is_doubtful = result.is_err();
             }
-            if result.is_ok() && self.bytes > 2 * self.snapshot.max(GROWN) {
-                result = self.shorten();
+            match &result {
+                Err(error) => {
+                    (failed, account.failures) = (Some(Instant::now()), account.failures + 1);
+                    outage.begin(&error.to_string());
+                    account.failing = Some(error.to_string());
+                }
+                Ok(()) if is_due && !dirty && self.waiting == 0 && !self.is_doubtful => {
+                    (failed, account.failing) = (None, None);
+                    outage.end();
+                }
+                Ok(()) => {}
+            }
+            if self.buffer.len() > WAITING {
+                self.make_room(WAITING);
+            }
+            if failed.is_none() && self.bytes > 2 * self.snapshot.max(GROWN) {
+                if let Err(error) = self.shorten() {
+                    say(&format!("cannot make {} shorter: {error}", self.path.display()));
+                }
                 // Where that fails it is tried again when the file has grown by as much again.
                 self.snapshot = self.snapshot.max(self.bytes);
             }
-            if let Err(error) = result
-                && said.is_none_or(|at| at.elapsed() >= Duration::from_secs(60))
-            {
-                said = Some(Instant::now());
-                say(&format!("cannot write {}: {error}; a restart will not know some templates", self.path.display()));
+            (account.waiting, account.lost) = (self.waiting, self.lost + if has_ended { self.waiting } else { 0 });
+            match outage.word(Instant::now(), has_ended) {
+                Some(Word::Begins(error)) => say(&format!(
+                    "cannot write {}: {error}; a restart would not know some templates, it is tried again",
+                    self.path.display()
+                )),
+                Some(Word::Ends) => {
+                    say(&format!("{} is written again; {} entries are lost", self.path.display(), self.lost));
+                }
+                Some(Word::Passed(error)) => say(&format!(
+                    "{} could not be written for a while: {error}; {} entries are lost",
+                    self.path.display(),
+                    self.lost
+                )),
+                None => {}
             }
+            *lock(standing) = Some(account.clone());
             if has_ended {
-                return lost;
+                return account.lost;
             }
         }
+    }
+
+    /// Makes what waits shorter, to half of so many bytes at most: what is oldest goes.
+    fn make_room(&mut self, most: usize) {
+        let (mut waiting, mut rest) = (Vec::new(), &*self.buffer);
+        while let Some((learned, after)) = entry(rest) {
+            waiting.push(learned);
+            rest = after;
+        }
+        let kept = compact(&waiting, Timestamp::from(SystemTime::now()), self.held_us, MOST);
+        drop(waiting);
+        let mut bytes: usize = kept.iter().map(|one| HEAD + one.message.len()).sum();
+        let mut over = 0;
+        for one in &kept {
+            if bytes <= most / 2 {
+                break;
+            }
+            (over, bytes) = (over + 1, bytes - HEAD - one.message.len());
+        }
+        self.buffer.clear();
+        kept.iter().skip(over).for_each(|one| encode(&mut self.buffer, one));
+        self.lost += over as u64;
+        self.waiting = (kept.len() - over) as u64;
     }
 }
 
@@ -240,7 +338,7 @@ mod tests {
             to.send(one(last)).expect("sent");
         }
         drop(to);
-        assert_eq!(journal.run(&inbox, |line| panic!("{line}")), 0);
+        assert_eq!(journal.run(&inbox, &Mutex::default(), |line| panic!("{line}")), 0);
         let (_, read) = Journal::open(&folder, 1000).expect("a journal");
         assert_eq!(read.learned, [one(1), one(2), one(3)]);
         let path = folder.join("learned");
@@ -259,6 +357,70 @@ mod tests {
             let (_, read) = Journal::open(&folder, 1000).expect("a journal");
             assert!(read.learned.len() < 3 && read.damage.is_some(), "byte {at}");
         }
+        fs::remove_dir_all(&folder).expect("removed");
+    }
+    /// A journal in a folder of its own, which cannot be written to: its handle is that of a full disk.
+    fn on_a_full_disk(name: &str) -> (PathBuf, Journal) {
+        let folder = std::env::temp_dir().join(format!("flowlane-journal-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        let (mut journal, _) = Journal::open(&folder, 1000).expect("a journal");
+        journal.file = File::options().append(true).open("/dev/full").expect("a full disk");
+        (folder, journal)
+    }
+
+    fn template(id: u16) -> Learned {
+        let words = [10, 28, 0, 0, 0, 0, 0, 1, 2, 12, id, 1, 8, 4];
+        Learned {
+            exporter: SocketAddr::from(([192, 0, 2, 1], 2055)),
+            received_at: Timestamp(7),
+            message: words.into_iter().flat_map(u16::to_be_bytes).collect(),
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_a_full_disk_did_not_take_is_written_when_there_is_room() {
+        let (folder, journal) = on_a_full_disk("full");
+        let (to, inbox) = crossbeam_channel::unbounded();
+        let (standing, said) = (Mutex::new(None::<StateAccount>), Mutex::new(Vec::new()));
+        let lost = std::thread::scope(|scope| {
+            let run = scope.spawn(|| journal.run(&inbox, &standing, |line| lock(&said).push(line.to_string())));
+            (256..300).for_each(|id| to.send(template(id)).expect("sent"));
+            let wait = |what: &dyn Fn(&StateAccount) -> bool| {
+                while !lock(&standing).as_ref().is_some_and(what) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            };
+            wait(&|s| s.failing.is_some() && s.failures > 0 && s.waiting == 44);
+            to.send(template(300)).expect("sent");
+            wait(&|s| s.failing.is_none() && s.waiting == 0);
+            drop(to);
+            run.join().expect("a thread")
+        });
+        let (_, read) = Journal::open(&folder, 1000).expect("a journal");
+        let definitions = read.learned.iter().filter(|one| one.message.len() > 16);
+        assert_eq!((lost, read.damage, definitions.count()), (0, None, 45));
+        let said = lock(&said);
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said[0].contains("cannot write") && said[1].contains("is written again"), "{said:?}");
+        fs::remove_dir_all(&folder).expect("removed");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_waits_for_room_has_a_bound() {
+        let (folder, mut journal) = on_a_full_disk("bound");
+        for id in (256..1000).chain(256..1000) {
+            encode(&mut journal.buffer, &template(id));
+            journal.waiting += 1;
+        }
+        let entry = HEAD + template(256).message.len();
+        journal.make_room(4 * 1000 * entry);
+        // Once each, and where the stream stands.
+        assert_eq!((journal.waiting, journal.lost), (745, 0));
+        journal.make_room(200 * entry);
+        assert_eq!((journal.waiting + journal.lost, journal.buffer.len() <= 100 * entry), (745, true));
+        assert!(journal.waiting >= 99);
         fs::remove_dir_all(&folder).expect("removed");
     }
 }

@@ -286,6 +286,26 @@ impl KeepingAccount {
     }
 }
 
+/// What became of what was learned on the way to the disk, for the next start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StateAccount {
+    /// Entries that are not in the file yet.
+    pub waiting: u64,
+    /// Those that never will be: there was no room for them.
+    pub lost: u64,
+    /// Times that writing failed; it is tried again.
+    pub failures: u64,
+    /// Why it fails, as long as it does.
+    pub failing: Option<String>,
+}
+
+impl StateAccount {
+    fn json(&self) -> Value {
+        json!({ "waiting": self.waiting, "lost": self.lost, "failures": self.failures, "failing": self.failing })
+    }
+}
+
 /// The ledger at one moment.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -314,6 +334,8 @@ pub struct Ledger {
     pub mirrors: Vec<MirrorStats>,
     /// What became of rows on the disk, where they are kept as Parquet.
     pub keeping: Option<KeepingAccount>,
+    /// What became of what was learned, where it is kept for a restart.
+    pub state: Option<StateAccount>,
     /// Whether rows are written anywhere.
     pub has_sink: bool,
     /// Whether every receiving thread answered.
@@ -464,6 +486,9 @@ impl Ledger {
         });
         if let Some(keeping) = &self.keeping {
             all["keeping"] = keeping.json();
+        }
+        if let Some(state) = &self.state {
+            all["state"] = state.json();
         }
         if self.has_sink {
             all["options"] = json!({

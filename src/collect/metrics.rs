@@ -265,6 +265,22 @@ impl Text {
                 self.sample(name, &[], n);
             }
         }
+        if let Some(state) = &ledger.state {
+            for (name, kind, help, n) in [
+                ("flowlane_state_entries_waiting", "gauge", "Learned entries that are not written yet.", state.waiting),
+                ("flowlane_state_entries_lost_total", "counter", "Learned entries that never will be.", state.lost),
+                ("flowlane_state_failures_total", "counter", "Times that writing them failed.", state.failures),
+                (
+                    "flowlane_state_failing",
+                    "gauge",
+                    "Whether writing them fails now.",
+                    u64::from(state.failing.is_some()),
+                ),
+            ] {
+                self.family(name, kind, help);
+                self.sample(name, &[], n);
+            }
+        }
         self.family("flowlane_uptime_seconds", "gauge", "Seconds since the collector started.");
         self.sample("flowlane_uptime_seconds", &[], ledger.seconds);
         self.family("flowlane_build_info", "gauge", "The program's version.");

@@ -22,6 +22,7 @@ mod ledger;
 pub mod log;
 #[cfg(feature = "http")]
 mod metrics;
+mod outage;
 mod output;
 mod prepare;
 mod queue;
@@ -36,7 +37,9 @@ pub use connections::ConnectionOptions;
 #[cfg(feature = "tls")]
 pub use connections::{Tls, TlsError, TlsFiles};
 pub use history::{History, stretch};
-pub use ledger::{Account, ConnectionCounts, ExporterAccount, KeepingAccount, Ledger, OptionsAccount, SocketAccount};
+pub use ledger::{
+    Account, ConnectionCounts, ExporterAccount, KeepingAccount, Ledger, OptionsAccount, SocketAccount, StateAccount,
+};
 pub use output::{Item, Lost, MessageLines, Output, Sink};
 pub use prepare::Preparation;
 pub use summary::{ExporterSummary, Summary};
@@ -435,7 +438,7 @@ impl Collector {
                 let state = shared.clone();
                 let run = move || {
                     net::be_nice(KEEPING);
-                    journal.run(&journal_inbox, |line| state.say(line))
+                    journal.run(&journal_inbox, &state.journal, |line| state.say(line))
                 };
                 Some(Builder::new().name("state".into()).spawn(run)?)
             }

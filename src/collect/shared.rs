@@ -2,6 +2,7 @@
 
 use super::board::lock;
 use super::gate::Rules;
+use super::ledger::StateAccount;
 use super::log::{Level, Log};
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire};
@@ -31,6 +32,8 @@ pub(super) struct Shared {
     pub log: Option<Log>,
     /// Why rows cannot be written, as long as that lasts.
     pub cannot_write: Mutex<Option<String>>,
+    /// How the writing of what was learned goes, where there is a place for it.
+    pub journal: Mutex<Option<StateAccount>>,
     /// Rows that could not be written, by why.
     pub unwritten: Mutex<Unwritten>,
     /// Changes with what is ordered.

@@ -28,6 +28,7 @@ impl Watch {
         ledger.options.passed_over = written.options_passed_over;
         (ledger.has_sink, ledger.is_fresh) = (self.has_sink, is_fresh);
         ledger.keeping = self.keeping.as_deref().map(KeepingAccount::of);
+        ledger.state.clone_from(&lock(&self.shared.journal));
         ledger.log_lines_dropped = self.shared.log.as_ref().map_or(0, |log| log.dropped());
         ledger.seconds = self.board.began.elapsed().as_secs_f64();
         ledger
@@ -57,6 +58,9 @@ impl Watch {
         }
         if let Some(cause) = &*lock(&self.shared.cannot_write) {
             return Some(format!("rows are dropped, they cannot be written: {cause}"));
+        }
+        if let Some(cause) = lock(&self.shared.journal).as_ref().and_then(|state| state.failing.as_ref()) {
+            return Some(format!("a restart would not know some templates, they cannot be written: {cause}"));
         }
         (!self.board.ask(false).1).then(|| "not every thread receives".to_string())
     }
