@@ -13,8 +13,8 @@ const SHORTEST: Duration = Duration::from_micros(750);
 const LONGEST: Duration = Duration::from_micros(900);
 /// As many are worth waking for.
 const WORTH: f64 = net::BURST as f64 * 0.75;
-/// As many in a [`WINDOW`] are many: 25,000 a second.
-const MANY: u32 = 250;
+/// As many in a [`WINDOW`] are many: 2,000 a second, of which two gather in a nap.
+const MANY: u32 = 20;
 const WINDOW: Duration = Duration::from_millis(10);
 
 /// How datagrams come to one thread.
@@ -68,9 +68,9 @@ mod tests {
     #[test]
     fn many_in_small_bursts_gather_and_few_do_not() {
         let us = Duration::from_micros;
-        // 50,000 a second, one by one and ten at a time; 20,000 a second.
+        // 50,000 a second, one by one and ten at a time; 1,500 a second.
         assert_eq!((naps(2000, 1, us(20)), naps(2000, 10, us(200))), (1000, 1000));
-        assert_eq!(naps(2000, 1, us(50)), 0);
+        assert_eq!(naps(2000, 1, us(667)), 0);
         // What gathered in a nap is followed by the next.
         assert_eq!(naps(2000, 45, us(900)), 1000);
         // Bursts that may have left more behind, or are not close to each other.
