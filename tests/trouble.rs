@@ -163,6 +163,35 @@ fn a_plain_folder_that_is_gone_costs_its_rows_alone_and_comes_again() {
 }
 
 #[test]
+fn connections_leave_the_file_descriptors_that_datagrams_need() {
+    let scratch = Scratch::new("descriptors");
+    let out = scratch.path("flows");
+    let args = ["--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--out", &out, "--node", "test", "--rotate", "1s"];
+    let collector = running::Collector::start_with_descriptors(250, &args);
+    let line = collector.before.iter().find(|line| line.contains("file descriptors")).expect("a warning");
+    assert!(line.contains("250 are allowed") && line.contains("connections are taken at once"), "{line}");
+    let line = wait_for(&collector.said, "over TCP");
+    let to = line.split(' ').find(|word| word.starts_with("127.0.0.1:")).expect("an address").to_string();
+    let line = wait_for(&collector.said, "answering on http://");
+    let url = line.split("answering on ").nth(1).and_then(|l| l.strip_suffix("/metrics")).expect("a URL").to_string();
+    let streams: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(&to).expect("it listens")).collect();
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let ledger = || serde_json::from_str::<Value>(&fetch(&url, "/ledger").expect("an answer").1).expect("JSON");
+    let limited = |ledger: &Value| ledger["total"]["connections"]["limited"].as_u64().unwrap_or(0);
+    for n in 1..=3 {
+        collector.send(&socket, &flow());
+        wait("rows", || ledger()["total"]["rows"]["written"] == n);
+    }
+    wait("connections", || ledger()["total"]["connections"]["accepted"] == streams.len());
+    let ledger = ledger();
+    assert!(limited(&ledger) > 100, "{ledger}");
+    assert_eq!(ledger["total"]["connections"]["limited"], ledger["total"]["connections"]["without_descriptors"]);
+    assert_eq!((&ledger["total"]["rows"]["dropped"], &ledger["socket_errors"]), (&0.into(), &0.into()));
+    wait_for(&collector.said, "too many for the file descriptors");
+    assert_eq!(collector.terminate(STOP).code(), Some(0));
+}
+
+#[test]
 fn who_connects_and_speaks_something_else_is_named() {
     let collector = running::Collector::start(&["--format", "none", "--tcp", "127.0.0.1:0"]);
     let line = wait_for(&collector.said, "over TCP");

@@ -179,6 +179,9 @@ pub struct Admission {
 
 /// Descriptors that a collector needs beside those of its connections: files, sockets, pipes.
 const DESCRIPTORS: u64 = 512;
+/// The same where the system gives no more: what is not open yet, and what each thread opens.
+const RESERVE: u64 = 128;
+const RESERVE_EACH: u64 = 4;
 /// Batches that may wait to be used again, a thread.
 const RETURNS: usize = 256;
 /// Messages that may wait to be written to the journal.
@@ -216,6 +219,8 @@ pub struct Collector {
     listeners: Vec<Vec<Listener>>,
     connection_addresses: Vec<(SocketAddr, &'static str)>,
     warnings: Vec<Warning>,
+    // Whether fewer connections are taken than was asked for.
+    lacks_descriptors: bool,
     journal: Option<(Journal, Vec<Learned>)>,
     damage: Option<String>,
     /// One a receiver, where there is something to mirror to.
@@ -265,6 +270,7 @@ impl Collector {
             listeners: Vec::new(),
             connection_addresses: Vec::new(),
             warnings,
+            lacks_descriptors: false,
             journal: None,
             damage: None,
             mirrors,
@@ -304,10 +310,15 @@ impl Collector {
                 });
             }
         }
-        let wanted = options.most as u64 + DESCRIPTORS;
+        let reserve = net::open_descriptors() + RESERVE + RESERVE_EACH * threads as u64;
+        let wanted = options.most as u64 + reserve.max(DESCRIPTORS);
         let given = net::allow_descriptors(wanted);
-        if given < wanted {
-            self.warnings.push(Warning::Descriptors { wanted, given });
+        // A peer that connects as often as it can must not take what the datagrams' files need.
+        let connections = given.saturating_sub(reserve);
+        if connections < options.most as u64 {
+            self.warnings.push(Warning::Descriptors { wanted, given, connections });
+            self.config.connections.most = connections as usize;
+            self.lacks_descriptors = true;
         }
         Ok(())
     }
@@ -422,6 +433,7 @@ impl Collector {
                 listeners,
                 options: self.config.connections.clone(),
                 open: open.clone(),
+                lacks_descriptors: self.lacks_descriptors,
                 decoder: decode::Decoder::new(decoder_config.clone()),
                 rules: LiveRules::of(&live),
                 items: (!sink.is_nothing()).then(|| items.clone()),

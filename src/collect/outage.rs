@@ -48,10 +48,6 @@ impl Outage {
         true
     }
 
-    pub fn lasts(&self) -> bool {
-        self.cause.is_some()
-    }
-
     /// What is to be said now; at the `last` call all that was not.
     pub fn word(&mut self, now: Instant, last: bool) -> Option<Word> {
         if std::mem::take(&mut self.ended) {
@@ -102,6 +98,5 @@ mod tests {
         assert_eq!(outage.word(at(400), false), None);
         outage.begin("full");
         assert_eq!(outage.word(at(222), true), Some(Word::Begins(full())));
-        assert!(outage.lasts());
     }
 }

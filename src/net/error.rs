@@ -187,12 +187,14 @@ pub enum Warning {
     },
     /// The host has no IPv6: only IPv4 is received.
     Ipv4Only,
-    /// The process may have fewer file descriptors than its connections need.
+    /// The process may have fewer file descriptors than its connections need: fewer of them are taken.
     Descriptors {
         /// Those asked for.
         wanted: u64,
         /// Those that it may have.
         given: u64,
+        /// Connections that are taken: the rest is for files, sockets and whoever asks.
+        connections: u64,
     },
 }
 
@@ -212,10 +214,10 @@ impl fmt::Display for Warning {
                  be spread over cores",
                 io::Error::from_raw_os_error(*code)
             ),
-            Self::Descriptors { wanted, given } => write!(
+            Self::Descriptors { wanted, given, connections } => write!(
                 f,
-                "{wanted} file descriptors were asked for and {given} are allowed, so connections may be turned away: \
-                 raise `ulimit -Hn`, or LimitNOFILE= of the service"
+                "{wanted} file descriptors were asked for and {given} are allowed, so {connections} connections are taken \
+                 at once and further ones turned away: raise `ulimit -Hn`, or LimitNOFILE= of the service"
             ),
             Self::Ipv4Only => f.write_str("this host has no IPv6: listening on IPv4 alone"),
         }

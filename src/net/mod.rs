@@ -26,7 +26,7 @@ mod tests;
 
 pub use error::{OpenError, OpenErrorKind, Transport, Warning};
 pub use group::{Group, any, receivers};
-pub use listen::{Listeners, allow_descriptors, prepare};
+pub use listen::{Listeners, allow_descriptors, open_descriptors, prepare};
 pub use mirror::{Copies, Mirror, MirrorOptions, MirrorStats};
 pub use receiver::{Burst, Packet, Receiver, Stats};
 pub use steer::{PayloadKey, SPREAD, Spread, SpreadBy, Steer, owner};

@@ -21,7 +21,18 @@ pub struct Collector {
 
 impl Collector {
     pub fn start(args: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_flowlane"))
+        Self::run(Command::new(env!("CARGO_BIN_EXE_flowlane")), args)
+    }
+
+    /// One that may have so many file descriptors.
+    pub fn start_with_descriptors(most: u32, args: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_flowlane")]);
+        Self::run(shell, args)
+    }
+
+    fn run(mut command: Command, args: &[&str]) -> Self {
+        let mut child = command
             .args(["collect", "--listen", "127.0.0.1:0", "--threads", "1"])
             .args(args)
             .stdout(Stdio::piped())

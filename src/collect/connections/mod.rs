@@ -97,6 +97,8 @@ pub(super) struct Taker {
     pub options: ConnectionOptions,
     /// Connections of all threads.
     pub open: Arc<AtomicUsize>,
+    /// Whether they are so few for want of file descriptors.
+    pub lacks_descriptors: bool,
     pub decoder: Decoder,
     /// What an operator says of exporters, now.
     pub rules: LiveRules,
@@ -143,6 +145,7 @@ impl Taker {
             listeners: self.listeners,
             options: self.options,
             open: self.open,
+            beyond: if self.lacks_descriptors { Refusal::NoDescriptors } else { Refusal::TooMany },
             gate: self.gate,
             room: vec![0; PIECE],
             again: Vec::new(),
@@ -168,6 +171,8 @@ struct Floor {
     listeners: Vec<Listener>,
     options: ConnectionOptions,
     open: Arc<AtomicUsize>,
+    // Why one too many is turned away.
+    beyond: Refusal,
     gate: Gate,
     room: Vec<u8>,
     // Connections whose turn was over before all was read: of TLS epoll does not know that more is there.
@@ -265,7 +270,7 @@ impl Floor {
             }
             if self.open.fetch_add(1, Relaxed) >= self.options.most {
                 self.open.fetch_sub(1, Relaxed);
-                desk.turn_away(peer, Refusal::TooMany);
+                desk.turn_away(peer, self.beyond);
                 continue;
             }
             desk.counts(peer.ip()).open += 1;

@@ -9,19 +9,22 @@ use std::net::SocketAddr;
 pub enum Refusal {
     NotAllowed,
     TooMany,
+    NoDescriptors,
     TimedOut,
     Malformed,
     Failed,
 }
 
 impl Refusal {
-    pub const ALL: [Self; 5] = [Self::NotAllowed, Self::TooMany, Self::TimedOut, Self::Malformed, Self::Failed];
+    pub const ALL: [Self; 6] =
+        [Self::NotAllowed, Self::TooMany, Self::NoDescriptors, Self::TimedOut, Self::Malformed, Self::Failed];
 
     /// In words.
     pub fn cause(self) -> &'static str {
         match self {
             Self::NotAllowed => "connections refused: the sender is not allowed",
             Self::TooMany => "connections closed: too many at once",
+            Self::NoDescriptors => "connections closed: too many for the file descriptors (`ulimit -Hn`, LimitNOFILE=)",
             Self::TimedOut => "connections closed: nothing came, or not enough, for too long",
             Self::Malformed => "connections closed: no IPFIX, or a length that is wrong",
             Self::Failed => "connections that broke",
@@ -58,6 +61,8 @@ pub struct ConnectionCounts {
     pub refused: u64,
     /// One too many at once.
     pub limited: u64,
+    /// Of them, those that were too many for the process's file descriptors.
+    pub without_descriptors: u64,
     /// Closed by the exporter after a whole message, or by the collector's own end.
     pub closed: u64,
     /// Those that stalled in their handshake or a message, or were quiet for too long.
@@ -75,7 +80,8 @@ impl ConnectionCounts {
     pub(in crate::collect) fn of(&self, refusal: Refusal) -> u64 {
         match refusal {
             Refusal::NotAllowed => self.refused,
-            Refusal::TooMany => self.limited,
+            Refusal::TooMany => self.limited - self.without_descriptors,
+            Refusal::NoDescriptors => self.without_descriptors,
             Refusal::TimedOut => self.timed_out,
             Refusal::Malformed => self.malformed,
             Refusal::Failed => self.failed,
@@ -83,9 +89,10 @@ impl ConnectionCounts {
     }
 
     pub(in crate::collect) fn add(&mut self, refusal: Refusal) {
+        self.without_descriptors += u64::from(refusal == Refusal::NoDescriptors);
         *match refusal {
             Refusal::NotAllowed => &mut self.refused,
-            Refusal::TooMany => &mut self.limited,
+            Refusal::TooMany | Refusal::NoDescriptors => &mut self.limited,
             Refusal::TimedOut => &mut self.timed_out,
             Refusal::Malformed => &mut self.malformed,
             Refusal::Failed => &mut self.failed,
@@ -94,7 +101,8 @@ impl ConnectionCounts {
 
     /// Each class by its name.
     pub fn classes(&self) -> [(&'static str, u64); 7] {
-        let Self { accepted: _, refused, limited, closed, timed_out, malformed, failed, open } = *self;
+        let Self { accepted: _, without_descriptors: _, refused, limited, closed, timed_out, malformed, failed, open } =
+            *self;
         [
             ("refused", refused),
             ("limited", limited),
@@ -110,6 +118,7 @@ impl ConnectionCounts {
         self.accepted += other.accepted;
         self.refused += other.refused;
         self.limited += other.limited;
+        self.without_descriptors += other.without_descriptors;
         self.closed += other.closed;
         self.timed_out += other.timed_out;
         self.malformed += other.malformed;
@@ -118,7 +127,11 @@ impl ConnectionCounts {
     }
 
     pub(in crate::collect) fn json(&self) -> Value {
-        let classes = self.classes().into_iter().map(|(name, n)| (name.to_string(), json!(n)));
+        let classes = self
+            .classes()
+            .into_iter()
+            .chain([("without_descriptors", self.without_descriptors)])
+            .map(|(name, n)| (name.to_string(), json!(n)));
         Value::Object([("accepted".to_string(), json!(self.accepted))].into_iter().chain(classes).collect())
     }
 }
