@@ -419,7 +419,7 @@ fn collect(
         // What is bound stays; what is written is the user's.
         service::become_user(user)?;
     }
-    let sink: Box<dyn Sink> = Box::new(match (format, &args.out) {
+    let sink = match (format, &args.out) {
         (None, _) => Output::none(),
         (Some(format), Out::Standard) => Output::one(Writer::to_stream(format, standard())),
         (Some(format), Out::File(path)) => Output::file(format, path).with_context(|| cannot_write(path))?,
@@ -433,7 +433,9 @@ fn collect(
             let stretch = args.rotate.us();
             Output::folder(path, format, stretch, registry.clone()).map_err(|e| no_folder(path, e))?
         }
-    });
+    };
+    sink.left().iter().for_each(|left| tell(Level::Warn, left));
+    let sink: Box<dyn Sink> = Box::new(sink);
     // After the folder: the lock of a node's folder is that of its state, too.
     let known =
         collector.load_state().context("cannot keep templates for a restart; give --state another folder, or none")?;

@@ -2,6 +2,7 @@
 
 use super::file::Format;
 use super::lasting::{LastingFile, LostRows};
+use super::left;
 use super::place::{PROBE, probe};
 use super::text;
 use crate::columns::{Batch, Run, rows_by_exporter};
@@ -18,11 +19,14 @@ const GRACE_US: i64 = 3_000_000;
 /// Files open at once, at most: rows that were held for long come with old times.
 const OPEN_FILES: usize = 8;
 
-/// Writes rows into files that are cut by the time received: `<start in UTC>.<extension>`.
+/// Writes rows into files that are cut by the time received: `<start in UTC>.<extension>`, with the name of who writes before it
+/// where several share the folder.
 ///
 /// Where one cannot be written or ended, that is tried again at each call, and nothing is taken meanwhile.
 pub struct Folder {
     path: PathBuf,
+    // What names begin with.
+    prefix: String,
     format: Format,
     stretch_us: i64,
     open: BTreeMap<i64, LastingFile>,
@@ -45,16 +49,18 @@ pub struct Line {
 }
 
 impl Folder {
-    /// A folder, made where it is missing, with a new file every `stretch_us` microseconds (a second at least).
+    /// A folder, made where it is missing, with a new file every `stretch_us` microseconds (a second at least). Where `node` is given
+    /// it stands in the name of each.
     ///
     /// # Errors
     /// Those of the file system, and a folder that cannot be written to: said before there is anything to write.
-    pub fn open(path: &Path, format: Format, stretch_us: i64) -> io::Result<Self> {
+    pub fn open(path: &Path, node: Option<&str>, format: Format, stretch_us: i64) -> io::Result<Self> {
         fs::create_dir_all(path)?;
         probe(&probe_of(path), 0)?;
         let stretch_us = stretch_us.max(1_000_000);
         Ok(Self {
             path: path.to_path_buf(),
+            prefix: node.map_or(String::new(), |node| format!("{node}-")),
             format,
             stretch_us,
             open: BTreeMap::new(),
@@ -62,6 +68,23 @@ impl Folder {
             lost: LostRows::default(),
             torn: None,
         })
+    }
+
+    /// Gives names to files that a process before did not end, so that nothing is written over them: what is to be said of them.
+    /// To be called by who has the folder, or the node, for itself.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn keep_left(&self) -> io::Result<Vec<String>> {
+        let mut said = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|n| n.to_str()?.strip_prefix('.')?.strip_suffix(".tmp"));
+            let Some(start) = name.and_then(|name| start_in(name, &self.prefix, self.format)) else { continue };
+            let whole = self.free_name(&start);
+            said.extend(left::keep(&path, self.format, &whole)?);
+        }
+        Ok(said)
     }
 
     /// Rows that were taken and are lost after all.
@@ -229,26 +252,38 @@ impl Folder {
         if !self.open.contains_key(&start) {
             // A folder that was removed comes again.
             fs::create_dir_all(&self.path)?;
-            let path = self.free_name(start);
+            let mut name = Vec::new();
+            text::time(&mut name, start);
+            name.truncate(19);
+            let name = String::from_utf8(name).unwrap_or_default().replace(['-', ':'], "");
+            let path = self.free_name(&name);
             self.open.insert(start, LastingFile::create(self.format, &path, self.lost.clone())?);
         }
         self.open.get_mut(&start).ok_or_else(|| io::Error::other("no file"))
     }
 
     /// A name that no file has: rows that come after their file was finished go to another.
-    fn free_name(&self, start: i64) -> PathBuf {
-        let mut name = Vec::new();
-        text::time(&mut name, start);
-        name.truncate(19);
-        let name = String::from_utf8(name).unwrap_or_default().replace(['-', ':'], "");
-        let mut path = self.path.join(format!("{name}Z.{}", self.format.extension()));
+    fn free_name(&self, start: &str) -> PathBuf {
+        let (prefix, extension) = (&self.prefix, self.format.extension());
+        let mut path = self.path.join(format!("{prefix}{start}Z.{extension}"));
         let mut n = 2;
         while path.exists() {
-            path = self.path.join(format!("{name}Z-{n}.{}", self.format.extension()));
+            path = self.path.join(format!("{prefix}{start}Z-{n}.{extension}"));
             n += 1;
         }
         path
     }
+}
+
+/// The time in the name of a file of a folder, `YYYYMMDDTHHMMSS`; none where it is something else's.
+fn start_in(name: &str, prefix: &str, format: Format) -> Option<String> {
+    let stem = name.strip_prefix(prefix)?.strip_suffix(format.extension())?.strip_suffix('.')?;
+    let (start, number) = stem.split_once('Z')?;
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let (date, time) = start.split_once('T')?;
+    let is_time = (date.len(), time.len()) == (8, 6) && is_digits(date) && is_digits(time);
+    let is_number = number.is_empty() || number.strip_prefix('-').is_some_and(is_digits);
+    (is_time && is_number).then(|| start.to_string())
 }
 
 /// What is written to try a folder: where that ends too early, a reader passes over it.

@@ -1,7 +1,8 @@
 //! A file that outlives errors of the disk: what was taken and could not be written yet waits, and nothing more is taken.
 
 use super::file::{Format, Writer};
-use super::place::Place;
+use super::left;
+use super::place::{self, Place};
 use crate::columns::{Batch, Run, rows_by_exporter};
 use std::collections::HashMap;
 use std::fs;
@@ -64,6 +65,15 @@ impl std::fmt::Debug for Open {
 }
 
 impl LastingFile {
+    /// Gives a name to what a process before wrote to the file and did not end: what is to be said of it.
+    ///
+    /// # Errors
+    /// Those of the file system; [`ErrorKind::WouldBlock`] where that process still writes it.
+    pub fn keep_left(format: Format, path: &Path) -> io::Result<Option<String>> {
+        let Some((left, path)) = place::left(path)? else { return Ok(None) };
+        left::keep(&left, format, &place::free(&path, ".partial"))
+    }
+
     /// Begins the file.
     ///
     /// # Errors

@@ -9,13 +9,16 @@
 //! Place                   where such a file is until it is whole
 //! LastingFile             a Writer to a file that goes on after errors of the disk
 //! Folder                  a LastingFile for each stretch of time
+//! Lock                    a folder that one process has
 //! ```
 
 mod expand;
 mod file;
 mod folder;
 mod lasting;
+mod left;
 mod lines;
+mod lock;
 pub mod options;
 pub(crate) mod parquet;
 mod place;
@@ -27,10 +30,12 @@ pub use expand::{EXTRA_COLUMNS, FileSchema};
 pub(crate) use expand::{dictionary_type, extras_map, map_type, texts_as};
 pub use file::{Format, Writer};
 pub(crate) use file::{io_error, properties};
+
 pub use folder::{Folder, Line};
 pub use lasting::{LastingFile, LostRows};
 pub(crate) use lines::address;
 pub use lines::{Lines, csv_header, header};
+pub(crate) use lock::Lock;
 pub use parquet::ParquetFile;
 pub use place::Place;
 pub(crate) use place::{PROBE, probe};

@@ -1,6 +1,7 @@
 //! Where a file is written: beside its name until it is whole, and straight into what is no plain file.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use super::lock::is_at;
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -40,12 +41,8 @@ impl Place {
             return Ok(Self { file: OpenOptions::new().write(true).open(path)?, moved: None });
         }
         let path = followed(path)?;
-        let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name"))?;
-        let mut beside = std::ffi::OsString::from(".");
-        beside.push(name);
-        beside.push(".tmp");
-        let beside = path.with_file_name(beside);
-        let file = match (File::create(&beside), &there) {
+        let beside = beside(&path)?;
+        let file = match (begun(&beside), &there) {
             (Ok(file), _) => file,
             // The file may be written to though its folder may not.
             (Err(e), Some(_)) if e.kind() == io::ErrorKind::PermissionDenied => {
@@ -128,16 +125,7 @@ impl Place {
     /// What is written so far stays, under a name that the next file of this one's name leaves alone: that name.
     pub fn leave(mut self) -> Option<PathBuf> {
         let Moved { beside, path, .. } = self.moved.take()?;
-        let name = |end: &str| {
-            let mut name = path.file_name().unwrap_or_default().to_os_string();
-            name.push(end);
-            path.with_file_name(name)
-        };
-        let (mut left, mut n) = (name(".partial"), 2);
-        while fs::symlink_metadata(&left).is_ok() {
-            left = name(&format!(".partial-{n}"));
-            n += 1;
-        }
+        let left = free(&path, ".partial");
         Some(if fs::rename(&beside, &left).is_ok() { left } else { beside })
     }
 }
@@ -147,6 +135,54 @@ impl Drop for Place {
     fn drop(&mut self) {
         if let Some(moved) = &self.moved {
             let _ = fs::remove_file(&moved.beside);
+        }
+    }
+}
+
+/// The name of a file until it is whole.
+fn beside(path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name"))?;
+    let mut beside = std::ffi::OsString::from(".");
+    beside.push(name);
+    beside.push(".tmp");
+    Ok(path.with_file_name(beside))
+}
+
+/// What a process that was killed left of a file, if that is there: where, and the path that it was to have.
+pub(super) fn left(path: &Path) -> io::Result<Option<(PathBuf, PathBuf)>> {
+    let path = followed(path)?;
+    let left = beside(&path)?;
+    Ok(fs::symlink_metadata(&left).is_ok_and(|m| m.is_file()).then_some((left, path)))
+}
+
+/// A name that no file has: that of a path, what is put behind it, and a number where there are such.
+pub(super) fn free(path: &Path, behind: &str) -> PathBuf {
+    let name = |end: &str| {
+        let mut name = path.file_name().unwrap_or_default().to_os_string();
+        name.push(end);
+        path.with_file_name(name)
+    };
+    let (mut free, mut n) = (name(behind), 2);
+    while fs::symlink_metadata(&free).is_ok() {
+        free = name(&format!("{behind}-{n}"));
+        n += 1;
+    }
+    free
+}
+
+/// An empty file that no other process writes: what one that runs has written is not cut off.
+fn begun(beside: &Path) -> io::Result<File> {
+    loop {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(beside)?;
+        // Where there are no locks nobody can tell.
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            let text = format!("another process writes {}; write to another file, or end that one", beside.display());
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
+        }
+        // It may have got its name since it was opened.
+        if is_at(&file, beside)? {
+            file.set_len(0)?;
+            return Ok(file);
         }
     }
 }

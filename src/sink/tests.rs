@@ -1,6 +1,6 @@
 //! Batches for the tests of all sinks.
 
-use super::{FileSchema, Folder, Format, Line, Writer};
+use super::{FileSchema, Folder, Format, LastingFile, Line, LostRows, Writer};
 use crate::columns::{Batch, Timestamp};
 use crate::decode::{Config, Decoder};
 use arrow_array::cast::AsArray;
@@ -196,7 +196,7 @@ fn a_folder_is_cut_by_the_time_received() {
         decoder.decode(&v5_datagram(), exporter, Timestamp(start + at * minute));
     }
     let batch = Arc::new(decoder.flush().pop().expect("one layout"));
-    let mut folder = Folder::open(&scratch.0, Format::Ndjson, 5 * minute).expect("a folder");
+    let mut folder = Folder::open(&scratch.0, None, Format::Ndjson, 5 * minute).expect("a folder");
     folder.write(&batch).expect("written");
     folder.tick(start + 6 * minute).expect("the first is over");
     assert_eq!(scratch.names(), [".20231114T220500Z.ndjson.tmp", "20231114T220000Z.ndjson"]);
@@ -223,7 +223,7 @@ const TEN_PAST_TEN: i64 = 1_699_999_800_000_000;
 #[test]
 fn a_batch_over_more_stretches_than_may_be_open_leaves_no_empty_file() {
     let scratch = Scratch::new("stretches");
-    let mut folder = Folder::open(&scratch.0, Format::Ndjson, 60_000_000).expect("a folder");
+    let mut folder = Folder::open(&scratch.0, None, Format::Ndjson, 60_000_000).expect("a folder");
     folder.write(&minutes(10)).expect("written");
     folder.finish().expect("finished");
     let names: Vec<String> = (10..20).map(|minute| format!("20231114T22{minute}00Z.ndjson")).collect();
@@ -234,7 +234,7 @@ fn a_batch_over_more_stretches_than_may_be_open_leaves_no_empty_file() {
 #[test]
 fn a_stretch_that_cannot_be_opened_after_rows_were_taken_is_told_of() {
     let scratch = Scratch::new("torn");
-    let mut folder = Folder::open(&scratch.0, Format::Ndjson, 60_000_000).expect("a folder");
+    let mut folder = Folder::open(&scratch.0, None, Format::Ndjson, 60_000_000).expect("a folder");
     // The name that the ninth file has until it is whole is a folder's.
     let in_the_way = scratch.0.join(".20231114T221800Z.ndjson.tmp");
     std::fs::create_dir(&in_the_way).expect("a folder");
@@ -244,7 +244,7 @@ fn a_stretch_that_cannot_be_opened_after_rows_were_taken_is_told_of() {
     folder.tick(0).expect("once");
     drop(folder);
     // Of one that needs no more than may be open, nothing is taken.
-    let mut folder = Folder::open(&scratch.0, Format::Ndjson, 60_000_000).expect("a folder");
+    let mut folder = Folder::open(&scratch.0, None, Format::Ndjson, 60_000_000).expect("a folder");
     let exporter = "203.0.113.9".parse().expect("an address");
     let line = |minute: i64| Line { received_us: TEN_PAST_TEN + minute * 60_000_000, exporter, bytes: 3 };
     assert!(folder.write_lines(b"{}\n{}\n", &[line(7), line(8)]).is_err());
@@ -253,6 +253,71 @@ fn a_stretch_that_cannot_be_opened_after_rows_were_taken_is_told_of() {
     folder.finish().expect("finished");
     assert_eq!(scratch.lines("20231114T221700Z.ndjson"), 2, "a line of what was not taken");
     assert_eq!(scratch.lines("20231114T221800Z.ndjson"), 1);
+}
+
+#[test]
+fn what_a_killed_process_left_is_kept_up_to_its_last_whole_line() {
+    let scratch = Scratch::new("left");
+    let left = |node, format| {
+        let said = Folder::open(&scratch.0, node, format, 60_000_000).expect("a folder").keep_left().expect("kept");
+        assert!(!scratch.names().iter().any(|name| name.ends_with(".tmp") || name.ends_with(".new")));
+        said
+    };
+    let write = |name: &str, bytes: &[u8]| std::fs::write(scratch.0.join(name), bytes).expect("written");
+    let text = |name: &str| std::fs::read_to_string(scratch.0.join(name)).expect("text");
+    // Beside a file that has the name already.
+    write("20231114T220000Z.ndjson", b"{}\n");
+    let long = "x".repeat(200_000);
+    write(".20231114T220000Z.ndjson.tmp", format!("{{\"a\":1}}\n{{\"b\":\"{long}").as_bytes());
+    assert_eq!(left(None, Format::Ndjson).len(), 1);
+    assert_eq!(text("20231114T220000Z.ndjson"), "{}\n");
+    assert_eq!(text("20231114T220000Z-2.ndjson"), "{\"a\":1}\n");
+    // Of a node alone; what is another's stays.
+    write(".a-20231114T220000Z-3.ndjson.tmp", b"1\n2\n");
+    left(Some("a"), Format::Ndjson);
+    assert_eq!(text("a-20231114T220000Z.ndjson"), "1\n2\n");
+    for other in [".b-20231114T220000Z.ndjson.tmp", ".20231114T2200Z.ndjson.tmp", ".20231114T220000Z.csv.tmp"] {
+        write(other, b"1\n");
+        let folder = Folder::open(&scratch.0, Some("a"), Format::Ndjson, 60_000_000).expect("a folder");
+        assert_eq!(folder.keep_left().expect("none"), Vec::<String>::new());
+        assert!(scratch.0.join(other).exists());
+        std::fs::remove_file(scratch.0.join(other)).expect("removed");
+    }
+    // A header is no row.
+    write(".20231114T220000Z.csv.tmp", b"a,b\n1");
+    assert_eq!(left(None, Format::Csv), Vec::<String>::new());
+    write(".20231114T220000Z.csv.tmp", b"a,b\n1,2\n3");
+    assert_eq!(left(None, Format::Csv).len(), 1);
+    assert_eq!(text("20231114T220000Z.csv"), "a,b\n1,2\n");
+    // Compressed.
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, b"{\"a\":1}\n{\"b\"").expect("written");
+    std::io::Write::flush(&mut gzip).expect("flushed");
+    write(".20231114T220000Z.gz.tmp", gzip.get_ref());
+    assert_eq!(left(None, Format::NetflowJson).len(), 1);
+    let file = std::fs::File::open(scratch.0.join("20231114T220000Z.gz")).expect("a file");
+    let whole = std::io::read_to_string(flate2::read::GzDecoder::new(file)).expect("a whole one");
+    assert_eq!(whole, "{\"a\":1}\n");
+    // What has no end is kept as what it is.
+    write(".20231114T220000Z.arrow.tmp", b"ARROW1");
+    let said = left(None, Format::Arrow).concat();
+    assert!(said.contains("20231114T220000Z.arrow.partial: without its end"), "{said}");
+    assert_eq!(text("20231114T220000Z.arrow.partial"), "ARROW1");
+}
+
+#[test]
+fn a_file_that_another_process_writes_is_not_cut_off() {
+    let scratch = Scratch::new("twice");
+    let path = scratch.0.join("flows.ndjson");
+    let mut first = LastingFile::create(Format::Ndjson, &path, LostRows::default()).expect("a file");
+    first.write_text(b"{}\n", &[]).expect("taken");
+    first.flush().expect("written");
+    let refused = LastingFile::create(Format::Ndjson, &path, LostRows::default()).expect_err("refused");
+    assert_eq!(refused.kind(), std::io::ErrorKind::WouldBlock);
+    let refused = LastingFile::keep_left(Format::Ndjson, &path).expect_err("refused");
+    assert_eq!(refused.kind(), std::io::ErrorKind::WouldBlock);
+    first.finish().expect("whole");
+    assert_eq!(scratch.lines("flows.ndjson"), 1);
 }
 
 #[test]
