@@ -5,7 +5,7 @@
 //! delays, the ones that could not be sent in time included (no coordinated omission). When it came back is the kernel's time of
 //! receipt, so that the reader's own delays do not count.
 
-use crate::peer::{Peer, Place};
+use crate::peer::{Peer, Place, buffer};
 use crate::process::{Running, Scratch, free_port, pin};
 use crate::raw::{Entry, Raw};
 use crate::table::{Table, median, number};
@@ -113,7 +113,8 @@ pub fn measure(arena: &Arena, peer: &dyn Peer, workload: &Workload, asked: Asked
     let plan = plan(workload).with_context(|| format!("{} is not of one exporter", workload.name))?.clone();
     let Asked { round, rate, seconds } = asked;
     let scratch = Scratch::new(&arena.base, peer.name())?;
-    let place = Place { port: free_port()?, folder: scratch.path().to_owned(), rotate: None, keep_bytes: None };
+    let (port, buffer) = (free_port()?, buffer());
+    let place = Place { port, folder: scratch.path().to_owned(), rotate: None, buffer, keep_bytes: None };
     std::fs::create_dir_all(place.kept())?;
     let echo = UdpSocket::bind("127.0.0.1:0")?;
     echo.set_nonblocking(true)?;

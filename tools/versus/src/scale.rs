@@ -178,7 +178,7 @@ fn stages(arena: &Arena, workload: &Workload, rate: f64, seconds: f64) -> anyhow
     let time = Duration::from_secs_f64(seconds);
     let load = Load { rate, time, trains: false, core: arena.cores.sender, distinct: FEW };
     let (mut stages, mut send) = (Stages::default(), 0.0);
-    arena.hold(&Flowlane { threads: 1 }, Files { rotate: Some(1), keep_bytes: None }, |place, running| {
+    arena.hold(&Flowlane { threads: 1 }, Files { rotate: Some(1), ..Files::default() }, |place, running| {
         let to = SocketAddr::from(([127, 0, 0, 1], place.port));
         let mut before = Vec::new();
         let marked: &Running = running;

@@ -50,6 +50,8 @@ const ROTATE: u32 = 10;
 pub const SEARCH_ROTATE: u32 = 2;
 /// And the oldest are removed beyond so many bytes: a long run at a high rate would fill any disk.
 const KEEP: u64 = 1 << 30;
+/// The receive buffer that flowlane asks for by itself: nothing is compared here, and an operator has no less.
+const BUFFER: u32 = 16 << 20;
 
 impl Soak {
     /// Whether all that was sent was kept.
@@ -84,26 +86,30 @@ pub fn run(arena: &Arena, peer: &dyn Peer, workload: &Workload, asked: Asked) ->
     let mut resident_kib = Vec::new();
     let time = Duration::from_secs_f64(asked.seconds);
     let load = Load { rate: asked.rate, time, trains: false, core: arena.cores.sender, distinct: FEW };
-    let held = arena.hold(peer, Files { rotate: Some(ROTATE), keep_bytes: Some(KEEP) }, |place, running| {
-        let to = SocketAddr::from(([127, 0, 0, 1], place.port));
-        let ended = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let sending = scope.spawn(|| {
-                let sent = workload.send(to, load, || Ok(()));
-                ended.store(true, Ordering::Relaxed);
-                sent
-            });
-            let begun = Instant::now();
-            while !ended.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_millis(250));
-                let at = begun.elapsed().as_secs_f64();
-                if at >= asked.warm {
-                    resident_kib.push((at, running.resident_kib().0));
+    let held = arena.hold(
+        peer,
+        Files { rotate: Some(ROTATE), keep_bytes: Some(KEEP), buffer: Some(BUFFER) },
+        |place, running| {
+            let to = SocketAddr::from(([127, 0, 0, 1], place.port));
+            let ended = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                let sending = scope.spawn(|| {
+                    let sent = workload.send(to, load, || Ok(()));
+                    ended.store(true, Ordering::Relaxed);
+                    sent
+                });
+                let begun = Instant::now();
+                while !ended.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(250));
+                    let at = begun.elapsed().as_secs_f64();
+                    if at >= asked.warm {
+                        resident_kib.push((at, running.resident_kib().0));
+                    }
                 }
-            }
-            sending.join().map_err(|_| anyhow::anyhow!("the sending thread failed"))?
-        })
-    })?;
+                sending.join().map_err(|_| anyhow::anyhow!("the sending thread failed"))?
+            })
+        },
+    )?;
     let Held { all, kept, kernel_drops, .. } = held;
     Ok(Soak {
         workload: workload.name.to_owned(),

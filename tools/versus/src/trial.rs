@@ -1,7 +1,7 @@
 //! One collector, one workload, one rate: what went in, what came out, what it took.
 
 use crate::machine::Cores;
-use crate::peer::{Peer, Place, Totals};
+use crate::peer::{Peer, Place, Totals, buffer};
 use crate::process::{Ended, Queue, Running, Scratch, bytes_below, free_port};
 use crate::workload::{Load, Workload};
 use anyhow::Context;
@@ -138,7 +138,7 @@ impl Arena {
         let time = Duration::from_secs_f64(asked.seconds);
         let (trains, distinct) = (asked.trains, asked.distinct);
         let load = Load { rate: asked.rate, time, trains, core: self.cores.sender, distinct };
-        let held = self.hold(peer, Files { rotate: asked.rotate, keep_bytes: None }, |place, running| {
+        let held = self.hold(peer, Files { rotate: asked.rotate, ..Files::default() }, |place, running| {
             let to = SocketAddr::from(([127, 0, 0, 1], place.port));
             workload.send(to, load, move || {
                 running.settle(place.port, Duration::from_secs(10))?;
@@ -182,8 +182,9 @@ impl Arena {
         send: impl FnOnce(&Place, &mut Running) -> anyhow::Result<(Sent, Sent)>,
     ) -> anyhow::Result<Held> {
         let scratch = Scratch::new(&self.base, peer.name())?;
-        let Files { rotate, keep_bytes } = files;
-        let place = Place { port: free_port()?, folder: scratch.path().to_owned(), rotate, keep_bytes };
+        let Files { rotate, keep_bytes, buffer: own } = files;
+        let (port, buffer) = (free_port()?, own.unwrap_or_else(buffer));
+        let place = Place { port, folder: scratch.path().to_owned(), rotate, buffer, keep_bytes };
         std::fs::create_dir_all(place.kept())?;
         let mut running = Running::start(peer.command(&place), &self.cores.receivers, &place.folder)?;
         running.wait_for(place.port)?;
@@ -196,13 +197,15 @@ impl Arena {
     }
 }
 
-/// What is asked of a collector's files: as [`Place`] has it.
+/// What is asked of a collector: as [`Place`] has it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Files {
     /// Seconds after which it begins a new file.
     pub rotate: Option<u32>,
     /// Bytes beyond which it removes the oldest.
     pub keep_bytes: Option<u64>,
+    /// Its receive buffer, bytes; without a number, what all have that are compared.
+    pub buffer: Option<u32>,
 }
 
 /// What a collector made of what was sent to it.

@@ -1,6 +1,6 @@
 //! flowlane, as its README says: Parquet in a folder.
 
-use super::{Peer, Place, Totals, buffer, program, says};
+use super::{Peer, Place, Totals, program, says};
 use anyhow::{Context, bail};
 use serde_json::Value;
 use std::process::Command;
@@ -25,7 +25,7 @@ impl Peer for Flowlane {
         let mut command = Command::new(program("flowlane").unwrap_or_default());
         command.args(["collect", "--listen", &format!("127.0.0.1:{}", place.port), "--json"]);
         command.args(["--threads", &self.threads.to_string()]);
-        command.args(["--receive-buffer", &(buffer() >> 20).to_string(), "--format", "parquet", "--out"]);
+        command.args(["--receive-buffer", &(place.buffer >> 20).to_string(), "--format", "parquet", "--out"]);
         command.arg(place.kept());
         if let Some(seconds) = place.rotate {
             command.args(["--rotate", &format!("{seconds}s")]);

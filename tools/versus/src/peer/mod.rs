@@ -74,6 +74,8 @@ pub struct Place {
     pub folder: PathBuf,
     /// Seconds after which it begins a new file; without a number, its own default.
     pub rotate: Option<u32>,
+    /// Its receive buffer, bytes, where it has such a setting: [`buffer`], unless it is alone.
+    pub buffer: u32,
     /// Bytes of files beyond which it removes the oldest, if it can; without a number, it keeps all. What it has kept then is
     /// known by its own count alone, of records.
     pub keep_bytes: Option<u64>,

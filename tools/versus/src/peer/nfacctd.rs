@@ -1,6 +1,6 @@
 //! nfacctd of pmacct: flows by their whole key, printed as CSV.
 
-use super::{Peer, Place, Totals, buffer, program, says};
+use super::{Peer, Place, Totals, program, says};
 use anyhow::Context;
 use nix::sys::signal::Signal;
 use std::process::Command;
@@ -31,7 +31,7 @@ impl Peer for Nfacctd {
              print_output[p]: csv\nprint_output_file[p]: {}/flows.csv\nprint_output_file_append[p]: true\n\
              print_refresh_time[p]: 5\n",
             place.port,
-            buffer(),
+            place.buffer,
             place.kept().display()
         );
         // Where this cannot be written, nfacctd says so.
