@@ -249,6 +249,10 @@ pub struct KeepingAccount {
     pub files_retired: u64,
     /// Files that should go and could not be removed, when that was tried last.
     pub files_stuck: u64,
+    /// Segments and sealed files that are damaged: each was found once.
+    pub files_damaged: u64,
+    /// Rows of such segments that could not be read, as far as that can be told.
+    pub rows_damaged: u64,
     /// Times that sealing, or looking for what should go or be made one, failed; it is tried again.
     pub failures: u64,
     /// What was wrong the last time.
@@ -266,6 +270,8 @@ impl KeepingAccount {
             files_compacted: progress.files_compacted.load(Relaxed),
             files_retired: progress.files_retired.load(Relaxed),
             files_stuck: progress.files_stuck.load(Relaxed),
+            files_damaged: progress.files_damaged.load(Relaxed),
+            rows_damaged: progress.rows_damaged.load(Relaxed),
             failures: progress.failures.load(Relaxed),
             last_failure: Some(last).filter(|text| !text.is_empty()),
         }
@@ -280,6 +286,8 @@ impl KeepingAccount {
             "files_compacted": self.files_compacted,
             "files_retired": self.files_retired,
             "files_stuck": self.files_stuck,
+            "files_damaged": self.files_damaged,
+            "rows_damaged": self.rows_damaged,
             "failures": self.failures,
             "last_failure": self.last_failure,
         })

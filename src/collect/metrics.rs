@@ -259,6 +259,13 @@ impl Text {
                 ),
                 ("flowlane_files_compacted_total", "counter", "Small files that were made one.", k.files_compacted),
                 ("flowlane_files_retired_total", "counter", "Files removed by retention.", k.files_retired),
+                ("flowlane_files_damaged_total", "counter", "Damaged files that were found.", k.files_damaged),
+                (
+                    "flowlane_damaged_rows_total",
+                    "counter",
+                    "Rows of damaged segments, as far as known.",
+                    k.rows_damaged,
+                ),
                 ("flowlane_files_stuck", "gauge", "Files that retention could not remove.", k.files_stuck),
             ] {
                 self.family(name, kind, help);

@@ -27,7 +27,11 @@ pub(super) fn write(
     let mut failure: Option<io::Error> = None;
     let (mut ticked, mut tried) = (Instant::now(), Instant::now());
     let mut trouble = Trouble::default();
-    let lost = sink.lost();
+    let (lost, keeping) = (sink.lost(), sink.keeping());
+    let say_of_files = || {
+        let lines = keeping.iter().flat_map(|keeping| keeping.take_said());
+        lines.for_each(|line| shared.say(&line));
+    };
     loop {
         let item = match inbox.recv_timeout(Duration::from_millis(200)) {
             Ok(item) => Some(item),
@@ -73,6 +77,7 @@ pub(super) fn write(
         if failure.is_none() && result.is_ok() && ticked.elapsed() >= Duration::from_millis(200) {
             ticked = Instant::now();
             result = sink.tick(now());
+            say_of_files();
             trouble.forgot(prepare.names_forgotten(), shared);
             if result.is_ok() && trouble.lasts && tried.elapsed() >= TRY {
                 // Nothing comes that would show whether it is over.
@@ -96,10 +101,12 @@ pub(super) fn write(
             failure = Some(error);
         }
     }
-    match failure {
+    let ended = match failure {
         Some(error) => Err(error),
         None => sink.finish().inspect_err(|error| settle(&lost, error, shared, board)),
-    }
+    };
+    say_of_files();
+    ended
 }
 
 /// Counts as dropped what was counted as written, and is lost after all.

@@ -14,9 +14,10 @@ use arrow_array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use arrow_schema::{DataType, FieldRef, Schema};
 use arrow_select::take::take;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -29,8 +30,31 @@ const STAY: Duration = Duration::from_secs(600);
 /// Rows that are read at once.
 const ROWS: usize = 1 << 14;
 
-/// Files smaller than `small` bytes that become one: of a node, in one hour, one after the other.
-fn group(root: &Path, node: &str, now_us: i64, small: u64) -> io::Result<Option<Vec<SealedFile>>> {
+/// What a look for small files came to.
+#[derive(Debug)]
+pub(super) enum Compacted {
+    /// There are none.
+    Nothing,
+    /// So many became one.
+    Files(usize),
+    /// These have more extras than a file has columns for.
+    TooWide(Vec<PathBuf>),
+    /// A file that cannot be read, and why.
+    Damaged(PathBuf, String),
+}
+
+/// An error, and the file that it is of.
+type Failure = (PathBuf, io::Error);
+
+/// Files smaller than `small` bytes that become one: of a node, in one hour, one after the other. Those to be passed over part the
+/// ones before from the ones behind.
+fn group(
+    root: &Path,
+    node: &str,
+    now_us: i64,
+    small: u64,
+    passed_over: &HashSet<PathBuf>,
+) -> io::Result<Option<Vec<SealedFile>>> {
     let Listing { sealed, .. } = listing(root)?;
     let hot: Vec<i64> = match segments(&hot_folder(root, node)) {
         Ok(hot) => hot.into_iter().map(|s| s.0).collect(),
@@ -57,7 +81,7 @@ fn group(root: &Path, node: &str, now_us: i64, small: u64) -> io::Result<Option<
         let bytes = bytes(&unit);
         let from = group.first().filter(|f| is_beside(f, first)).map(|f| f.segment);
         let is_sealed = !hot.iter().any(|id| (from.unwrap_or(first.segment)..=first.last).contains(id));
-        let is_small = bytes < small && is_sealed;
+        let is_small = bytes < small && is_sealed && !unit.iter().any(|f| passed_over.contains(&f.path));
         if from.is_none() || !is_small || self::bytes(&group) + bytes > LARGE {
             if segments > 1 {
                 break;
@@ -81,15 +105,37 @@ fn bytes(files: &[SealedFile]) -> u64 {
     files.iter().map(|f| f.bytes).sum()
 }
 
-/// Makes one file of several, if there are such; how many they were.
-pub(super) fn compact(root: &Path, node: &str, now_us: i64, small: u64) -> io::Result<usize> {
-    let Some(group) = group(root, node, now_us, small)? else { return Ok(0) };
-    let [first, .., last] = &group[..] else { return Ok(0) };
-    let Some(folder) = first.path.parent() else { return Ok(0) };
+/// Makes one file of several, if there are such.
+pub(super) fn compact(
+    root: &Path,
+    node: &str,
+    now_us: i64,
+    small: u64,
+    passed_over: &HashSet<PathBuf>,
+) -> Result<Compacted, Failure> {
+    let group = group(root, node, now_us, small, passed_over).map_err(|e| (root.to_path_buf(), e))?;
+    let Some(group) = group else { return Ok(Compacted::Nothing) };
+    match join(&group, node) {
+        Err((path, error)) if is_damage(&error) && group.iter().any(|f| f.path == path) => {
+            Ok(Compacted::Damaged(path, error.to_string()))
+        }
+        other => other,
+    }
+}
+
+/// Whether it is what a file has in it that is wrong, not the disk.
+fn is_damage(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, Other, UnexpectedEof};
+    error.raw_os_error().is_none() && matches!(error.kind(), InvalidData | Other | UnexpectedEof)
+}
+
+fn join(group: &[SealedFile], node: &str) -> Result<Compacted, Failure> {
+    let [first, .., last] = group else { return Ok(Compacted::Nothing) };
+    let Some(folder) = first.path.parent() else { return Ok(Compacted::Nothing) };
     let all = FileSchema::new([], true).arrow().clone();
     let mut extras: Vec<FieldRef> = Vec::new();
-    for file in &group {
-        let more = builder(file)?.schema().clone();
+    for file in group {
+        let more = builder(file).map_err(|e| (file.path.clone(), e))?.schema().clone();
         extras.extend(
             more.fields()
                 .iter()
@@ -100,21 +146,24 @@ pub(super) fn compact(root: &Path, node: &str, now_us: i64, small: u64) -> io::R
         );
     }
     if extras.len() > EXTRA_COLUMNS {
-        return Ok(0);
+        return Ok(Compacted::TooWide(group.iter().map(|f| f.path.clone()).collect()));
     }
     let schema = schema_of(&extras, &all);
     let name = compacted_name(node, first.segment, last.last);
     let temporary = folder.join(format!(".{name}.tmp"));
     let about =
         [("flowlane.node", node.to_string()), ("flowlane.segments", format!("{}-{}", first.segment, last.last))];
-    let written = write(&group, &schema, &about, &temporary);
-    if let Err(error) = written {
+    let written = write(group, &schema, &about, &temporary);
+    if let Err(failure) = written {
         let _ = fs::remove_file(&temporary);
-        return Err(error);
+        return Err(failure);
     }
-    fs::rename(&temporary, folder.join(name))?;
-    File::open(folder)?.sync_all()?;
-    Ok(group.len())
+    let named = || {
+        fs::rename(&temporary, folder.join(name))?;
+        File::open(folder)?.sync_all()
+    };
+    named().map_err(|e| (folder.to_path_buf(), e))?;
+    Ok(Compacted::Files(group.len()))
 }
 
 /// Removes files of a node whose rows have stood in another for a while, or those of whom nobody can know when it starts.
@@ -138,23 +187,25 @@ fn builder(file: &SealedFile) -> io::Result<ParquetRecordBatchReaderBuilder<File
 }
 
 /// Writes all rows of the files; the new one is on the disk.
-fn write(group: &[SealedFile], schema: &Arc<Schema>, about: &[(&str, String)], to: &Path) -> io::Result<()> {
-    let mut out = ParquetFile::new(Growing::new(File::create(to)?), schema, about, Memory::new())?;
-    let (mut said, mut written) = (0, 0);
+fn write(group: &[SealedFile], schema: &Arc<Schema>, about: &[(&str, String)], to: &Path) -> Result<(), Failure> {
+    let writing = |e| (to.to_path_buf(), e);
+    let create = || ParquetFile::new(Growing::new(File::create(to)?), schema, about, Memory::new());
+    let mut out = create().map_err(writing)?;
     for file in group {
-        let builder = builder(file)?;
-        said += builder.metadata().file_metadata().num_rows();
+        let reading = |e| (file.path.clone(), e);
+        let builder = builder(file).map_err(reading)?;
+        let (said, mut written) = (builder.metadata().file_metadata().num_rows(), 0);
         let columns = columns(schema, builder.schema());
-        for batch in builder.with_batch_size(ROWS).build().map_err(io_error)? {
-            let batch = batch.map_err(io_error)?;
-            append(&mut out, &batch, &columns)?;
+        for batch in builder.with_batch_size(ROWS).build().map_err(|e| reading(io_error(e)))? {
+            let batch = batch.map_err(|e| reading(io_error(e)))?;
+            append(&mut out, &batch, &columns).map_err(writing)?;
             written += batch.num_rows() as i64;
         }
+        if written != said {
+            return Err(reading(io::Error::other(format!("{written} rows of {said}"))));
+        }
     }
-    if written != said {
-        return Err(io::Error::other(format!("{written} rows of {said}")));
-    }
-    out.finish()?.0.finish()
+    out.finish().and_then(|(file, _)| file.finish()).map_err(writing)
 }
 
 fn append(out: &mut ParquetFile<Growing>, batch: &RecordBatch, columns: &[Column]) -> io::Result<()> {

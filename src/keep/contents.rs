@@ -47,6 +47,8 @@ pub(super) struct Contents {
     // The segment that its streams name.
     of: Option<i64>,
     batches: Vec<Body>,
+    // What is wrong with a part that was passed over.
+    broken: Option<String>,
 }
 
 /// Where a stream's batches are, without the schema before them and the mark behind.
@@ -68,19 +70,35 @@ impl Contents {
             messages: Vec::new(),
             of: segment,
             batches: Vec::new(),
+            broken: None,
         };
-        contents.look()?;
+        contents.look(0)?;
         Ok(contents)
     }
 
-    fn look(&mut self) -> io::Result<()> {
-        let Self { file, end, schemas, messages, of, batches } = self;
+    /// The same, and of what is behind a part that is damaged.
+    pub(super) fn salvaged(path: &Path) -> io::Result<Self> {
+        let mut contents = Self::of(path)?;
+        while contents.end.torn || contents.end.damaged.is_some() {
+            let (from, length) = (contents.end.bytes, contents.file.metadata()?.len());
+            let Some(next) = contents.stream_from(from + HEAD, length)? else { break };
+            let text = || format!("there are no rows at byte {from}, nor before byte {next}");
+            contents.broken.get_or_insert_with(text);
+            (contents.end.torn, contents.end.damaged) = (false, None);
+            contents.look(next)?;
+        }
+        Ok(contents)
+    }
+
+    /// Looks from a place on where a stream begins.
+    fn look(&mut self, from: u64) -> io::Result<()> {
+        let Self { file, end, schemas, messages, of, batches, .. } = self;
         let length = file.metadata()?.len();
-        let (mut at, mut whole) = (0, 0);
+        let (mut at, mut whole) = (from, from);
         // The schema of the stream, and where what follows it starts.
         let mut stream: Option<(usize, u64)> = None;
         let mut message = Vec::new();
-        let mut known: HashMap<Arc<[u8]>, usize> = HashMap::new();
+        let mut known: HashMap<Arc<[u8]>, usize> = messages.iter().cloned().zip(0..).collect();
         // Whether what follows is known to be nothing.
         let mut ends = false;
         loop {
@@ -168,7 +186,33 @@ impl Contents {
     }
 
     /// Gives every whole batch to `take`, with the place of its schema; where they end.
-    pub(super) fn read(&self, mut take: impl FnMut(usize, RecordBatch) -> io::Result<()>) -> io::Result<End> {
+    pub(super) fn read(&self, take: impl FnMut(usize, RecordBatch) -> io::Result<()>) -> io::Result<End> {
+        self.each(take, |damage| Err(io::Error::other(damage)))
+    }
+
+    /// The same of those that are sound; and what is wrong with the others.
+    pub(super) fn read_sound(
+        &self,
+        take: impl FnMut(usize, RecordBatch) -> io::Result<()>,
+    ) -> io::Result<(End, Option<String>)> {
+        let mut wrong = self.broken.clone();
+        let end = self.each(take, |damage| {
+            wrong.get_or_insert(damage);
+            Ok(())
+        })?;
+        Ok((end, wrong))
+    }
+
+    /// Rows of whole batches, as their heads say.
+    pub(super) fn rows(&self) -> u64 {
+        self.end.rows
+    }
+
+    fn each(
+        &self,
+        mut take: impl FnMut(usize, RecordBatch) -> io::Result<()>,
+        mut damaged: impl FnMut(String) -> io::Result<()>,
+    ) -> io::Result<End> {
         let mut end = End { rows: 0, bytes: 0, ..self.end };
         let mut decoders: HashMap<usize, StreamDecoder> = HashMap::new();
         let mut memory = Arc::new(Memory::default());
@@ -193,14 +237,24 @@ impl Contents {
                 if self.is_end(number)? {
                     return Ok(End { torn: true, damaged: None, ..end });
                 }
-                return Err(io::Error::other(format!("the rows at byte {}: {error}", place.start)));
+                damaged(format!("the rows at byte {}: {error}", place.start))?;
+                memory = Arc::new(owned);
+                continue;
             }
             memory = Arc::new(owned);
             let mut bytes = Buffer::from(Bytes::from_owner(Shared(memory.clone())));
-            if let Some(batch) = decoder.decode(&mut bytes).map_err(io_error)? {
-                drop(bytes);
-                end.rows += batch.num_rows() as u64;
-                take(place.schema, batch)?;
+            match decoder.decode(&mut bytes) {
+                Ok(Some(batch)) => {
+                    drop(bytes);
+                    end.rows += batch.num_rows() as u64;
+                    take(place.schema, batch)?;
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    damaged(format!("the rows at byte {}: {error}", place.start))?;
+                    decoders.remove(&place.schema);
+                    continue;
+                }
             }
             end.bytes = place.end + EOS.len() as u64;
         }
@@ -208,7 +262,8 @@ impl Contents {
             // What is behind the last batch is older, too.
             Some(at) if self.is_cut_behind(at)? => Ok(End { torn: true, damaged: None, ..end }),
             Some(at) => {
-                Err(io::Error::other(format!("there are no rows at byte {at}, and what follows cannot be read")))
+                damaged(format!("there are no rows at byte {at}, and what follows cannot be read"))?;
+                Ok(end)
             }
             None => Ok(End { bytes: self.end.bytes, ..end }),
         }
@@ -250,10 +305,15 @@ impl Contents {
 
     /// Whether a stream of this segment that is as it was written begins somewhere behind a place.
     fn has_stream(&self, from: u64, length: u64) -> io::Result<bool> {
+        Ok(self.stream_from(from, length)?.is_some())
+    }
+
+    /// Where the first of them begins.
+    fn stream_from(&self, from: u64, length: u64) -> io::Result<Option<u64>> {
         let mut piece = vec![0; 1 << 16];
         let mut message = Vec::new();
         let mut at = from;
-        while length - at >= HEAD {
+        while length.saturating_sub(at) >= HEAD {
             let whole = usize::try_from((length - at) / HEAD * HEAD).unwrap_or(usize::MAX).min(piece.len());
             let piece = piece.get_mut(..whole).unwrap_or_default();
             self.file.read_exact_at(piece, at)?;
@@ -266,12 +326,12 @@ impl Contents {
                 if schema.is_some_and(|schema| named(&schema) == self.of)
                     && is_sound(&self.file, &message, place + message.len() as u64, length)?
                 {
-                    return Ok(true);
+                    return Ok(Some(place));
                 }
             }
             at += whole as u64;
         }
-        Ok(false)
+        Ok(None)
     }
 }
 

@@ -37,6 +37,20 @@ pub(super) fn hot_folder(root: &Path, node: &str) -> PathBuf {
     root.join(".hot").join(node)
 }
 
+/// What the name of a segment ends with that is put aside, for whoever wants to know: what could be read of it is sealed.
+pub(super) const DAMAGED: &str = "damaged";
+
+/// Segments of all nodes that are put aside.
+pub(super) fn damaged_segments(root: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for folder in entries(&root.join(".hot"))?.into_iter().filter(|p| p.is_dir()) {
+        let is_damaged = |path: &PathBuf| path.extension().is_some_and(|e| e.to_string_lossy().starts_with(DAMAGED));
+        found.extend(entries(&folder)?.into_iter().filter(is_damaged));
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// The segments of a folder, the oldest first.
 pub(super) fn segments(folder: &Path) -> io::Result<Vec<(i64, PathBuf)>> {
     let mut found = Vec::new();

@@ -3,11 +3,11 @@
 use super::contents::Contents;
 use super::fault;
 use super::growing::Growing;
-use super::layout::{HOUR_US, hour_folder, sealed_name};
+use super::layout::{DAMAGED, HOUR_US, hour_folder, sealed_name};
 use super::runs::{Rows, is_extra, is_total};
 use super::spare;
 use crate::sink::parquet::{Memory, ParquetFile, Source};
-use crate::sink::{EXTRA_COLUMNS, FileSchema};
+use crate::sink::{EXTRA_COLUMNS, FileSchema, free};
 use arrow_array::{ArrayRef, BooleanArray, Int64Array};
 use arrow_schema::{Field, FieldRef, Schema};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,16 +28,28 @@ pub(super) struct Sealed {
     pub(super) files: u64,
     /// Whether the segment's end was cut.
     pub(super) torn: bool,
+    /// Where it is put aside because it is damaged, and what is wrong with it.
+    pub(super) damaged: Option<(PathBuf, String)>,
+    /// Rows in it that could not be read, as far as that can be told.
+    pub(super) rows_damaged: u64,
 }
 
-/// Writes the files of a segment and removes it. The same segment always comes to the same files.
+/// Writes the files of a segment and removes it. The same segment always comes to the same files. Of one that is damaged the rows of
+/// whole batches are written, and it is put aside.
 pub(super) fn seal(root: &Path, node: &str, id: i64, path: &Path, memory: &mut Memory) -> io::Result<Sealed> {
-    let contents = Contents::of(path)?;
+    let contents = Contents::salvaged(path)?;
     let parts = Parts::of(&contents.schemas);
     let mut files: BTreeMap<(i64, usize), Open> = BTreeMap::new();
     // Unfinished files are removed where something fails.
-    let end = contents.read(|stream, batch| {
-        let rows = Rows::new(batch)?;
+    let (mut strange, mut written) = (None, 0);
+    let (end, damage) = contents.read_sound(|stream, batch| {
+        let rows = match Rows::new(batch) {
+            Ok(rows) => rows,
+            Err(error) => {
+                strange.get_or_insert(error.to_string());
+                return Ok(());
+            }
+        };
         let (part, columns) = parts.streams.get(stream).ok_or_else(changed)?;
         for hour in hours(&rows) {
             let file = match files.get_mut(&(hour.start, *part)) {
@@ -50,11 +62,16 @@ pub(super) fn seal(root: &Path, node: &str, id: i64, path: &Path, memory: &mut M
                 }
             };
             file.append(&rows, &hour, columns)?;
+            written += hour.rows.len() as u64;
             fault::step("half written");
         }
         Ok(())
     })?;
-    let mut sealed = Sealed { rows: end.rows, torn: end.torn, ..Sealed::default() };
+    let damage = damage.or(strange);
+    let mut sealed = Sealed { rows: written, torn: end.torn, ..Sealed::default() };
+    if damage.is_some() {
+        sealed.rows_damaged = contents.rows().saturating_sub(written);
+    }
     // Nobody reads it any more.
     drop(contents);
     for file in files.values_mut() {
@@ -76,7 +93,14 @@ pub(super) fn seal(root: &Path, node: &str, id: i64, path: &Path, memory: &mut M
         sealed.files += 1;
     }
     fault::step("named");
-    spare::retire(path, end.bytes)?;
+    match damage {
+        Some(damage) => {
+            let aside = free(&path.with_extension(DAMAGED), "");
+            fs::rename(path, &aside)?;
+            sealed.damaged = Some((aside, damage));
+        }
+        None => spare::retire(path, end.bytes)?,
+    }
     fault::step("removed");
     Ok(sealed)
 }

@@ -1,6 +1,6 @@
 //! What a collector writes to: the hot segment, and a thread that seals those before it.
 
-use super::compact::{compact, remove_covered};
+use super::compact::{Compacted, compact, remove_covered};
 use super::fault;
 use super::layout::{HOUR_US, SealedFile, hot_folder, listing, node, segments};
 use super::retention::Retention;
@@ -12,12 +12,12 @@ use crate::net;
 use crate::sink::parquet::Memory;
 use crate::sink::{PROBE, probe};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -69,16 +69,66 @@ pub struct Progress {
     pub files_retired: AtomicU64,
     /// Files that should go and could not be removed, when that was tried last.
     pub files_stuck: AtomicU64,
+    /// Segments and sealed files that are damaged: each was found once.
+    pub files_damaged: AtomicU64,
+    /// Rows of such segments that could not be read, as far as that can be told.
+    pub rows_damaged: AtomicU64,
+    // What is to be said of files.
+    said: Mutex<Said>,
 }
 
+/// Lines for a log.
+#[derive(Debug, Default)]
+struct Said {
+    lines: VecDeque<String>,
+    // The last cause that something failed for, and when it was said.
+    cause: Option<(String, Instant)>,
+}
+
+/// Lines that wait for who says them, at most.
+const LINES: usize = 100;
+/// How often it is said that something still fails.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+
 impl Progress {
-    fn failed(&self, error: &io::Error) {
+    /// What is to be said of files since the last call: what is damaged, and what failed and is tried again.
+    pub fn take_said(&self) -> impl Iterator<Item = String> {
+        std::mem::take(&mut self.said().lines).into_iter()
+    }
+
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something failed with a file or a folder, and is tried again: said once a minute and cause.
+    fn failed(&self, what: &str, path: &Path, error: &io::Error) {
         self.failures.fetch_add(1, Relaxed);
-        self.say(error.to_string());
+        let cause = error.to_string();
+        let text = format!("{what} {}: {cause}", path.display());
+        let mut said = self.said();
+        if said.cause.as_ref().is_none_or(|(last, at)| *last != cause || at.elapsed() >= SAY_AGAIN) {
+            said.cause = Some((cause, Instant::now()));
+            add(&mut said, format!("{text}; it is tried again"));
+        }
+        drop(said);
+        self.say(text);
+    }
+
+    /// A file is damaged, which is found once.
+    fn damaged(&self, text: String) {
+        self.files_damaged.fetch_add(1, Relaxed);
+        add(&mut self.said(), text.clone());
+        self.say(text);
     }
 
     fn say(&self, what: String) {
         *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = what;
+    }
+}
+
+fn add(said: &mut Said, line: String) {
+    if said.lines.len() < LINES {
+        said.lines.push_back(line);
     }
 }
 
@@ -158,6 +208,7 @@ impl Store {
             small_bytes: options.small_bytes,
             inbox,
             waiting: VecDeque::new(),
+            passed_over: HashSet::new(),
             memory: Memory::new(),
             progress: progress.clone(),
         };
@@ -241,8 +292,9 @@ impl Store {
         match left {
             0 => Ok(()),
             n => {
-                let text =
-                    format!("{n} segments in {} could not be sealed; the next start does it", self.folder.display());
+                let last = self.progress.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
+                let folder = self.folder.display();
+                let text = format!("{n} segments in {folder} could not be sealed; the next start does it ({last})");
                 Err(io::Error::other(text))
             }
         }
@@ -317,6 +369,8 @@ struct Sealer {
     inbox: Receiver<(i64, PathBuf)>,
     // What failed, or came meanwhile.
     waiting: VecDeque<(i64, PathBuf)>,
+    // Files that are not made one with others.
+    passed_over: HashSet<PathBuf>,
     memory: Memory,
     progress: Arc<Progress>,
 }
@@ -367,18 +421,28 @@ impl Sealer {
                     self.progress.say(format!("{}: {why}", path.display()));
                 }
             }
-            Err(error) => self.progress.failed(&error),
+            Err(error) => self.progress.failed("cannot look for what should go in", &self.root, &error),
         }
+        self.passed_over.retain(|path| path.exists());
         // Sealing comes first.
         while self.inbox.is_empty() && self.waiting.is_empty() {
-            match compact(&self.root, &self.node, now, self.small_bytes) {
-                Ok(0) => break,
-                Ok(files) => self.progress.files_compacted.fetch_add(files as u64, Relaxed),
-                Err(error) => {
-                    self.progress.failed(&error);
+            match compact(&self.root, &self.node, now, self.small_bytes, &self.passed_over) {
+                Ok(Compacted::Nothing) => break,
+                Ok(Compacted::Files(files)) => {
+                    self.progress.files_compacted.fetch_add(files as u64, Relaxed);
+                }
+                // One file each for as long as this process runs.
+                Ok(Compacted::TooWide(files)) => self.passed_over.extend(files),
+                Ok(Compacted::Damaged(path, why)) => {
+                    let text = format!("{} is damaged, and stays as it is: {why}", path.display());
+                    self.progress.damaged(text);
+                    self.passed_over.insert(path);
+                }
+                Err((path, error)) => {
+                    self.progress.failed("cannot make one file of those beside", &path, &error);
                     break;
                 }
-            };
+            }
         }
         // Tried again the next time.
         let _ = remove_covered(&self.root, &self.node, false);
@@ -393,11 +457,18 @@ impl Sealer {
                     self.progress.rows_sealed.fetch_add(sealed.rows, Relaxed);
                     self.progress.files_sealed.fetch_add(sealed.files, Relaxed);
                     self.progress.bytes_sealed.fetch_add(sealed.bytes, Relaxed);
+                    if let Some((aside, why)) = sealed.damaged {
+                        self.progress.rows_damaged.fetch_add(sealed.rows_damaged, Relaxed);
+                        let (path, aside, rows) = (path.display(), aside.display(), sealed.rows);
+                        let text =
+                            format!("{path} is damaged: {why}; {rows} rows of it are sealed, and it is {aside} now");
+                        self.progress.damaged(text);
+                    }
                 }
                 // Removed by somebody: there is nothing to seal.
                 Err(e) if e.kind() == io::ErrorKind::NotFound && !path.exists() => {}
                 Err(error) => {
-                    self.progress.failed(&error);
+                    self.progress.failed("cannot seal", &path, &error);
                     self.waiting.push_back((id, path));
                     continue;
                 }

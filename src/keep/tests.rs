@@ -9,6 +9,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_schema::{DataType, Schema};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use std::collections::HashSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -94,7 +95,7 @@ fn what_was_written_outlives_a_crash_and_is_sealed_once() {
 }
 
 #[test]
-fn a_hot_segment_that_was_changed_is_damaged_and_stays() {
+fn a_hot_segment_that_was_changed_is_damaged_and_put_aside() {
     let scratch = Scratch::new("changed");
     let mut store = Store::open(&scratch.0, options("a")).expect("a store");
     (0..4).for_each(|i| store.write(&batch(30 * i, 30, HOUR)).expect("written"));
@@ -127,11 +128,81 @@ fn a_hot_segment_that_was_changed_is_damaged_and_stays() {
     assert!(matches!(state_of(&headless), State::Damaged(_)));
     let mut store = Store::open(&root, options("a")).expect("a store");
     store.write(&batch(0, 5, HOUR)).expect("written");
-    let _ = store.finish();
-    assert_eq!(fs::read(&segment).expect("still there"), headless);
+    store.finish().expect("what could be read is sealed");
+    let aside = segment.with_extension("damaged");
+    assert_eq!(fs::read(&aside).expect("put aside"), headless);
+    assert!(!segment.exists());
+    // The batches behind the first, and the five.
+    let (found, states) = rows(&root);
+    assert_eq!(found, 95);
+    assert!(matches!(states[..], [State::Sealed, State::Sealed, State::Damaged(_)]), "{states:?}");
+    fs::remove_file(aside).expect("removed");
+    fs::remove_dir_all(root.join("date=2023-11-14")).expect("removed");
     // Zeros behind are what a machine that stopped leaves.
     let rows_end = whole.len() - spare::END.len();
     assert_eq!(state_of(&[&whole[..rows_end], &[0; 300]].concat()), State::Hot { torn: true });
+}
+
+#[test]
+fn a_segment_with_damage_in_it_is_sealed_but_for_that() {
+    let scratch = Scratch::new("amid");
+    let mut store = Store::open(&scratch.0, options("a")).expect("a store");
+    (0..4).for_each(|i| store.write(&batch(30 * i, 30, HOUR)).expect("written"));
+    let (id, path) = segments(&hot_folder(&scratch.0, "a")).expect("segments").pop().expect("one");
+    let whole = fs::read(&path).expect("its bytes");
+    std::mem::forget(store);
+    let one = (whole.len() - spare::END.len()) / 4;
+    // In the body of the second batch, in its head, and where it says how long that is.
+    for at in [2 * one - 200, one + 40, one + 4] {
+        let root = scratch.0.join(format!("copy-{at}"));
+        fs::create_dir_all(hot_folder(&root, "a")).expect("a folder");
+        let segment = hot_folder(&root, "a").join(format!("{id}.arrows"));
+        let mut changed = whole.clone();
+        changed[at] ^= 0x10;
+        fs::write(&segment, &changed).expect("a segment");
+        let store = Store::open(&root, options("a")).expect("a store");
+        let progress = store.progress().clone();
+        store.finish().expect("sealed");
+        let (found, states) = rows(&root);
+        assert_eq!(found, 90, "byte {at}");
+        assert!(matches!(states[..], [State::Sealed, State::Damaged(_)]), "{states:?}");
+        assert_eq!((progress.files_damaged.load(Relaxed), progress.failures.load(Relaxed)), (1, 0));
+        let said: Vec<String> = progress.take_said().collect();
+        assert!(said.len() == 1 && said[0].contains(&format!("{id}.damaged")), "{said:?}");
+        // And it is not tried again.
+        Store::open(&root, options("a")).expect("a store").finish().expect("nothing to do");
+        assert_eq!(rows(&root).0, 90);
+    }
+}
+
+#[test]
+fn a_damaged_file_keeps_no_other_from_becoming_one() {
+    let scratch = hour_of_files("damaged-small", &[10, 10, 10, 10]);
+    let next = hour_of_files("damaged-next", &[10, 10]);
+    let mut damaged = sealed_files(&scratch.0).expect("files").0.remove(0).path;
+    let folder = damaged.parent().expect("its hour").to_path_buf();
+    fs::rename(
+        sealed_files(&next.0).expect("files").0[0].path.parent().expect("its hour"),
+        folder.with_file_name("hour=23"),
+    )
+    .expect("moved");
+    let mut bytes = fs::read(&damaged).expect("bytes");
+    let at = bytes.len() - 20;
+    bytes[at..].fill(0xff);
+    fs::write(&damaged, bytes).expect("written");
+    let (mut passed_over, mut files) = (HashSet::new(), Vec::new());
+    loop {
+        match compact::compact(&scratch.0, "a", HOUR + 10 * HOUR_US, 1 << 20, &passed_over).expect("no trouble") {
+            compact::Compacted::Nothing => break,
+            compact::Compacted::Files(n) => files.push(n),
+            compact::Compacted::Damaged(path, _) => {
+                assert_eq!(path, damaged);
+                assert!(passed_over.insert(std::mem::take(&mut damaged)), "named once");
+            }
+            compact::Compacted::TooWide(_) => panic!("no extras"),
+        }
+    }
+    assert_eq!(files, [3, 2]);
 }
 
 #[test]
@@ -240,6 +311,15 @@ fn damage_is_named() {
     let (rows, states) = rows(&scratch.0);
     assert_eq!(rows, 0);
     assert!(matches!(states[..], [State::Damaged(_)]));
+}
+
+/// How many small files became one.
+fn compacted(root: &Path, node: &str, now_us: i64, small: u64) -> usize {
+    match compact::compact(root, node, now_us, small, &HashSet::new()).expect("a folder") {
+        compact::Compacted::Nothing => 0,
+        compact::Compacted::Files(n) => n,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// A folder with a segment of each number of flows that was sealed on its own, all received in one hour.
@@ -352,14 +432,10 @@ fn small_files_of_an_hour_become_one_and_a_kill_at_each_step_changes_nothing() {
     let old: Vec<&_> = before.iter().filter(|f| f.0.extension().is_some_and(|e| e == "parquet")).collect();
     assert_eq!(old.len(), 4);
     let late = HOUR + HOUR_US + 301_000_000;
-    assert_eq!(
-        compact::compact(&scratch.0, "a", late - 2_000_000, 1 << 20).expect("a folder"),
-        0,
-        "the hour is not over"
-    );
-    assert_eq!(compact::compact(&scratch.0, "b", late, 1 << 20).expect("a folder"), 0, "not the node's own");
-    assert_eq!(compact::compact(&scratch.0, "a", late, 1).expect("a folder"), 0, "large files stay");
-    assert_eq!(compact::compact(&scratch.0, "a", late, 1 << 20).expect("a folder"), 4);
+    assert_eq!(compacted(&scratch.0, "a", late - 2_000_000, 1 << 20), 0, "the hour is not over");
+    assert_eq!(compacted(&scratch.0, "b", late, 1 << 20), 0, "not the node's own");
+    assert_eq!(compacted(&scratch.0, "a", late, 1), 0, "large files stay");
+    assert_eq!(compacted(&scratch.0, "a", late, 1 << 20), 4);
     assert_eq!(sources(&scratch.0), expected);
     let (sealed, covered) = sealed_files(&scratch.0).expect("files");
     assert_eq!((sealed.len(), covered.len()), (1, 4), "those it was made of stay for their readers, and do not count");
@@ -383,12 +459,12 @@ fn small_files_of_an_hour_become_one_and_a_kill_at_each_step_changes_nothing() {
         after_a_kill(&format!("compact-removed-{step}"), &scratch.0, &files, None, &expected);
     }
     after_a_kill("compact-temporary", &scratch.0, &old, Some(temporary(&new.0)), &expected);
-    assert_eq!(compact::compact(&scratch.0, "a", late, 1 << 20).expect("a folder"), 0, "once");
+    assert_eq!(compacted(&scratch.0, "a", late, 1 << 20), 0, "once");
     // A late file of the hour, and again: one for all.
     let mut store = Store::open(&scratch.0, options("a")).expect("a store");
     store.write(&batch(68, 5, HOUR + 99)).expect("written");
     store.finish().expect("sealed");
-    assert_eq!(compact::compact(&scratch.0, "a", late, 1 << 20).expect("a folder"), 2);
+    assert_eq!(compacted(&scratch.0, "a", late, 1 << 20), 2);
     assert_eq!(sources(&scratch.0), (0..73).collect::<Vec<u32>>());
     // What goes for its age does not leave those behind that it covers.
     let none = Retention { bytes: Some(0), ..Retention::default() };
@@ -402,14 +478,14 @@ fn a_large_file_between_small_ones_is_not_taken_for_one_of_them() {
     let scratch = hour_of_files("between", &[1, 2, 30, 3, 4]);
     let large = sealed_files(&scratch.0).expect("files").0.iter().map(|f| f.bytes).max().expect("files");
     let late = HOUR + 2 * HOUR_US;
-    while compact::compact(&scratch.0, "a", late, large).expect("a folder") > 0 {}
+    while compacted(&scratch.0, "a", late, large) > 0 {}
     assert_eq!(sources(&scratch.0), (0..40).collect::<Vec<u32>>());
     assert_eq!(sealed_files(&scratch.0).expect("files").0.len(), 3);
     // A segment that is not sealed yet keeps those around it apart.
     let scratch = hour_of_files("hot-between", &[1, 2]);
     let ids: Vec<i64> = sealed_files(&scratch.0).expect("files").0.iter().map(|f| f.segment).collect();
     fs::write(hot_folder(&scratch.0, "a").join(format!("{}.arrows", ids[0] + 1)), "").expect("a segment");
-    assert_eq!(compact::compact(&scratch.0, "a", late, 1 << 20).expect("a folder"), 0);
+    assert_eq!(compacted(&scratch.0, "a", late, 1 << 20), 0);
 }
 
 #[test]

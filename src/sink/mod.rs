@@ -38,7 +38,7 @@ pub use lines::{Lines, csv_header, header};
 pub(crate) use lock::Lock;
 pub use parquet::ParquetFile;
 pub use place::Place;
-pub(crate) use place::{PROBE, probe};
+pub(crate) use place::{PROBE, free, probe};
 
 #[cfg(test)]
 mod tests;

@@ -156,7 +156,7 @@ pub(super) fn left(path: &Path) -> io::Result<Option<(PathBuf, PathBuf)>> {
 }
 
 /// A name that no file has: that of a path, what is put behind it, and a number where there are such.
-pub(super) fn free(path: &Path, behind: &str) -> PathBuf {
+pub(crate) fn free(path: &Path, behind: &str) -> PathBuf {
     let name = |end: &str| {
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push(end);
