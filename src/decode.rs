@@ -14,6 +14,7 @@ mod marks;
 mod message;
 mod order;
 mod plans;
+mod room;
 mod rules;
 mod sequence;
 mod session;
@@ -38,6 +39,7 @@ use learned::Learning;
 use marks::Marks;
 use message::{Scope, Waiting};
 use plans::{Output, Plans};
+use room::Room;
 use sequence::{Correction, Units};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -54,7 +56,8 @@ pub struct Config {
     pub batch_age_us: i64,
     /// Bytes of all open batches, roughly: beyond it all are handed over.
     pub batch_bytes: usize,
-    /// Exporters at most; datagrams of further ones are refused.
+    /// Exporters at most; for a further one another makes way that is silent for ten minutes, or of whom no row ever came.
+    /// Where there is none its datagrams are refused.
     pub exporters: usize,
     /// Bounds of an exporter's templates.
     pub templates: Limits,
@@ -153,6 +156,7 @@ pub struct Decoder {
     work: Work,
     next_sweep_us: i64,
     next_tick_us: i64,
+    room: Room,
     // Where streams stood before a restart.
     marks: Marks,
     // Connections so far.
@@ -194,6 +198,7 @@ impl Decoder {
             },
             next_sweep_us: i64::MIN,
             next_tick_us: i64::MIN,
+            room: Room::default(),
             marks: Marks::default(),
             sessions: 0,
             config,
@@ -241,7 +246,8 @@ impl Decoder {
             self.tick(received_at);
         }
         let id = sender.stream(message.version(), message.domain_id());
-        let Some(place) = self.streams.find(&id).or_else(|| self.admit(id, sender, &message)) else {
+        let Some(place) = self.streams.find(&id).or_else(|| self.admit(id, sender, &message, received_at)) else {
+            self.note_beyond_limit(*sender.address, received_at);
             let limit = Error::new(ErrorKind::ExporterLimit, 0, self.config.exporters, self.config.exporters);
             return self.refuse(limit, sender, datagram.len(), outcome);
         };
@@ -291,12 +297,15 @@ impl Decoder {
 
     /// The place of a new stream; `None` where its exporter is one too many.
     #[cold]
-    fn admit(&mut self, id: StreamId, sender: &Sender<'_>, message: &Message<'_>) -> Option<u32> {
+    fn admit(&mut self, id: StreamId, sender: &Sender<'_>, message: &Message<'_>, now: Timestamp) -> Option<u32> {
         if self.streams.len() >= self.config.exporters.saturating_mul(4).max(4096) {
             // All start anew: the oldest are not worth a search.
             self.streams.clear();
         }
         let ip = sender.ip();
+        if !self.exporters.has_room_for(&ip) && !self.make_room(now.0) {
+            return None;
+        }
         let place = self.exporters.admit(Origin { ip, session: sender.session }, &self.config.rules)?;
         if sender.session.is_none() && self.marks.show_restart(sender.address, message) {
             self.forget_provisional(place, message.version(), message.domain_id());

@@ -365,6 +365,37 @@ fn more_exporters_than_allowed() {
 }
 
 #[test]
+fn invented_exporters_make_way_for_honest_ones() {
+    const SECOND: i64 = 1_000_000;
+    let mut decoder = Decoder::new(Config { exporters: 100, ..Config::default() });
+    let (message, _) = around(9, &[]);
+    let records = |decoder: &mut Decoder, host: u8, seconds: i64| {
+        decoder.decode(&message, from(host), Timestamp(seconds * SECOND)).records
+    };
+    assert_eq!(records(&mut decoder, 1, 1), 2);
+    // Each with a template and a set of another, of which no row comes.
+    let invented = Head::new(10).message(&[set(2, &[1, 4, 0, 1, 0, 8, 0, 4]), set(300, &[0; 8])]);
+    for n in 0..5000u32 {
+        let address = std::net::SocketAddr::from((std::net::Ipv4Addr::from(0x0a00_0000 + n), 2055));
+        decoder.decode(&invented, address, Timestamp((10 + i64::from(n / 1000)) * SECOND));
+    }
+    let stats = decoder.stats();
+    assert_eq!((stats.datagrams, decoder.exporter_count()), (5001, 100));
+    assert_eq!(stats.sets_held, stats.held_dropped + decoder.held_sets() as u64);
+    assert!(decoder.last_beyond_limit().is_some() && decoder.held_sets() <= 99);
+    // Two that are honest have room, and the one before them stays.
+    assert_eq!([2, 3, 1].map(|host| records(&mut decoder, host, 20)), [2, 2, 2]);
+    // All that deliver rows stay, until they are silent for long.
+    (4..=100).for_each(|host| assert_eq!(records(&mut decoder, host, 30), 2, "{host}"));
+    assert_eq!((records(&mut decoder, 101, 300), records(&mut decoder, 101, 400)), (0, 0));
+    assert_eq!(decoder.last_beyond_limit().map(|last| last.1), Some(from(101)));
+    assert_eq!([records(&mut decoder, 4, 620), records(&mut decoder, 101, 621)], [2, 2]);
+    // One of those who were silent for longest made way; its counts are kept.
+    assert_eq!(decoder.stats().records, 2 * (3 + 1 + 97 + 2));
+    assert_eq!((1..=3).filter(|host| decoder.exporters().any(|(ip, _)| ip == from(*host).ip())).count(), 2);
+}
+
+#[test]
 fn a_flood_of_sets_without_template_is_bounded() {
     let held = HeldLimits { entries: 10, bytes: 300, ..HeldLimits::default() };
     let mut decoder = Decoder::new(Config { held, ..Config::default() });

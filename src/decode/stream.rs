@@ -281,6 +281,14 @@ pub(super) struct Exporter {
     pub(super) provisional: HashSet<(u8, u32, u16)>,
 }
 
+/// An exporter that may make way, as long as nothing comes of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Silent {
+    last_us: i64,
+    place: u32,
+    ip: IpAddr,
+}
+
 /// All exporters, each at a place that streams remember.
 #[derive(Debug)]
 pub(super) struct Exporters {
@@ -288,7 +296,7 @@ pub(super) struct Exporters {
     by_session: HashMap<SessionId, u32>,
     places: Vec<Option<Exporter>>,
     free: Vec<u32>,
-    // Places of connections that ended, to which streams may still lead.
+    // Places of connections that ended and of exporters that made way, to which streams may still lead.
     ended: Vec<u32>,
     // What belongs to none: refused datagrams, and exporters that were forgotten.
     others: Stats,
@@ -374,12 +382,46 @@ impl Exporters {
         Some(gone.origin)
     }
 
+    /// Those that make way for others, the first one last: who is idle, and before them in the list those of whom no row came.
+    pub(super) fn silent(&self, idle: impl Fn(i64) -> bool) -> Vec<Silent> {
+        let connected: HashSet<IpAddr> = self
+            .by_session
+            .values()
+            .filter_map(|&place| self.places.get(place as usize)?.as_ref().map(|e| e.origin.ip))
+            .collect();
+        let silent = self.places.iter().zip(0..).filter_map(|(known, place)| {
+            let known = known.as_ref().filter(|e| e.origin.session.is_none())?;
+            let is_idle = idle(known.last_us);
+            let makes_way = (is_idle || known.stats.records == 0) && !connected.contains(&known.origin.ip);
+            makes_way.then_some(Silent { last_us: known.last_us, place, ip: known.origin.ip })
+        });
+        let mut silent: Vec<Silent> = silent.collect();
+        silent.sort_unstable_by_key(|one| std::cmp::Reverse(one.last_us));
+        silent
+    }
+
+    /// Forgets one that was silent, if it is still; who it was.
+    pub(super) fn make_way(&mut self, one: &Silent) -> Option<IpAddr> {
+        let place = self.places.get_mut(one.place as usize)?;
+        let is_same = |e: &mut Exporter| e.origin == Origin { ip: one.ip, session: None } && e.last_us == one.last_us;
+        let gone = place.take_if(is_same)?;
+        self.by_ip.remove(&one.ip);
+        self.others.merge(&gone.stats);
+        self.ended.push(one.place);
+        Some(one.ip)
+    }
+
+    /// Whether there is room for a new one, or it is none.
+    pub(super) fn has_room_for(&self, ip: &IpAddr) -> bool {
+        self.by_ip.len() < self.limit || self.by_ip.contains_key(ip)
+    }
+
     /// How many places wait until no stream leads there.
     pub(super) fn ended(&self) -> usize {
         self.ended.len()
     }
 
-    /// No stream leads to a place of a connection that ended.
+    /// No stream leads to such a place.
     pub(super) fn free_ended(&mut self) {
         self.free.append(&mut self.ended);
     }

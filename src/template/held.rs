@@ -89,6 +89,11 @@ impl<M, O: Copy + Eq + Hash> Held<M, O> {
         self.sets.iter().flat_map(|(k, sets)| std::iter::repeat_n((k.0, k.1, k.2), sets.len()))
     }
 
+    /// Each template that is waited for: whose it is, version, domain and id.
+    pub fn awaited(&self) -> impl Iterator<Item = (O, u8, u32, u16)> {
+        self.sets.keys().copied()
+    }
+
     /// Drops the sets of a domain, of one template or of all; returns how many.
     pub fn drop_domain(&mut self, origin: O, version: u8, domain: u32, id: Option<u16>) -> usize {
         if let Some(id) = id {

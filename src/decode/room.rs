@@ -1,0 +1,69 @@
+//! Room for a new exporter where there are as many as may be: whoever invents senders must not keep an honest one out.
+//!
+//! Nobody is forgotten while there is room, however long it is silent: exporters may be quiet for hours and not tell their
+//! templates again. Where there is none, whoever is silent for minutes makes way, and after them those of whom no row ever came,
+//! the longest silent first. One pass over all finds many, and there is at most one a second.
+
+use super::Decoder;
+use super::stream::{Origin, Silent};
+use crate::columns::Timestamp;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+/// How long an exporter is silent that makes way although rows came of it, microseconds.
+const SILENT_US: i64 = 600_000_000;
+/// How often such are looked for.
+const LOOK_US: i64 = 1_000_000;
+
+/// Who makes way next.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    looked_us: Option<i64>,
+    // The next one last. One that was heard of since then stays.
+    silent: Vec<Silent>,
+    // What waits for templates of theirs.
+    awaited: HashMap<IpAddr, Vec<(u8, u32, u16)>>,
+    refused: Option<(Timestamp, SocketAddr)>,
+}
+
+impl Decoder {
+    /// Who was refused last because there are too many exporters, and when.
+    pub fn last_beyond_limit(&self) -> Option<(Timestamp, SocketAddr)> {
+        self.room.refused
+    }
+
+    /// Forgets an exporter in favour of a new one; false where none is to be forgotten.
+    #[cold]
+    pub(super) fn make_room(&mut self, now_us: i64) -> bool {
+        let room = &mut self.room;
+        if room.silent.is_empty() && room.looked_us.is_none_or(|at| !(at..at.saturating_add(LOOK_US)).contains(&now_us))
+        {
+            room.looked_us = Some(now_us);
+            room.silent = self.exporters.silent(|last| now_us.saturating_sub(last) >= SILENT_US);
+            room.awaited.clear();
+            for (origin, version, domain, id) in self.work.held.awaited() {
+                if origin.session.is_none() {
+                    room.awaited.entry(origin.ip).or_default().push((version, domain, id));
+                }
+            }
+        }
+        let Some(gone) = std::iter::from_fn(|| room.silent.pop()).find_map(|one| self.exporters.make_way(&one)) else {
+            return false;
+        };
+        let origin = Origin { ip: gone, session: None };
+        let awaited = room.awaited.remove(&gone).unwrap_or_default();
+        let dropped: usize =
+            awaited.into_iter().map(|(v, domain, id)| self.work.held.drop_domain(origin, v, domain, Some(id))).sum();
+        self.exporters.stats_of(origin).held_dropped += dropped as u64;
+        // A look at all streams, once for many exporters.
+        if self.exporters.ended() > 64.max(self.streams.len() / 4) {
+            self.forget_ended();
+        }
+        true
+    }
+
+    /// Notes who was refused.
+    pub(super) fn note_beyond_limit(&mut self, sender: SocketAddr, now: Timestamp) {
+        self.room.refused = Some((now, sender));
+    }
+}
