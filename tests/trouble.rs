@@ -192,6 +192,32 @@ fn connections_leave_the_file_descriptors_that_datagrams_need() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn whoever_asks_for_all_exporters_takes_little_memory() {
+    const EXPORTERS: u32 = 12_000;
+    let collector = running::Collector::start(&["--format", "none", "--http", "127.0.0.1:0"]);
+    let line = wait_for(&collector.said, "answering on http://");
+    let url = line.split("answering on ").nth(1).and_then(|l| l.strip_suffix("/metrics")).expect("a URL").to_string();
+    for n in 0..EXPORTERS {
+        collector.send_from((u32::from(std::net::Ipv4Addr::new(127, 128, 0, 0)) + n).into(), &flow());
+        if n % 64 == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    let metric = format!("flowlane_exporters {EXPORTERS}\n");
+    wait("exporters", || fetch(&url, "/metrics").is_ok_and(|(_, text)| text.contains(&metric)));
+    // Those who watch it all the time have looked.
+    std::thread::sleep(Duration::from_secs(3));
+    let before = collector.peak_kib();
+    let (status, text) = fetch(&url, "/ledger").expect("an answer");
+    let ledger: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((status, ledger["exporters"].as_array().map(Vec::len)), (200, Some(EXPORTERS as usize)));
+    let more = (collector.peak_kib() - before) << 10;
+    // Its text alone is as much.
+    assert!(more < 8 << 20, "{more} bytes more for an answer of {}", text.len());
+}
+
+#[test]
 fn who_connects_and_speaks_something_else_is_named() {
     let collector = running::Collector::start(&["--format", "none", "--tcp", "127.0.0.1:0"]);
     let line = wait_for(&collector.said, "over TCP");

@@ -4,7 +4,7 @@
 //! its counters and leaves it at its place, and never waits for the reader. So whoever asks bears the cost, and a
 //! question is answered within two ticks.
 
-use super::ledger::{ConnectionCounts, LastRefused};
+use super::ledger::{ConnectionCounts, ExporterAccount, LastRefused};
 use super::prepare::LeftOut;
 use crate::columns::{Layout, Timestamp};
 use crate::decode::{Decoder, Stats};
@@ -45,6 +45,8 @@ pub(super) struct Part {
     pub connections: HashMap<IpAddr, ConnectionCounts>,
     pub connection_lines: Vec<ConnectionLine>,
     pub last_refused: LastRefused,
+    /// Who sent the last datagram that was refused because there are too many exporters.
+    pub last_beyond_limit: Option<(Timestamp, SocketAddr)>,
     pub templates: Vec<TemplateLine>,
     /// Templates that are not in the list.
     pub more_templates: u64,
@@ -127,7 +129,8 @@ pub struct PlanLine {
 impl Part {
     /// What a thread tells beside its decoder and its sockets is left to the caller.
     pub fn of(decoder: &Decoder, receiver: Option<&Receiver>, with_templates: bool) -> Self {
-        let mut part = Self { others: decoder.other_stats().clone(), ..Self::default() };
+        let last_beyond_limit = decoder.last_beyond_limit();
+        let mut part = Self { others: decoder.other_stats().clone(), last_beyond_limit, ..Self::default() };
         // The last message of all streams of an address.
         let mut last: ByAddress<(i64, i64, u16)> = ByAddress::default();
         last.reserve(decoder.exporter_count());
@@ -222,6 +225,8 @@ pub(super) struct Board {
     details_asked: AtomicU64,
     places: Mutex<Vec<Arc<Place>>>,
     pub written: Mutex<Written>,
+    /// Held by whoever looks at a ledger of all exporters: there is one at a time, and its room is that of the one before.
+    pub room: Mutex<Vec<ExporterAccount>>,
     pub began: Instant,
 }
 
@@ -239,6 +244,7 @@ impl Default for Board {
             details_asked: AtomicU64::new(0),
             places: Mutex::default(),
             written: Mutex::default(),
+            room: Mutex::default(),
             began: Instant::now(),
         }
     }

@@ -101,9 +101,10 @@ impl History {
                 let wait = MINUTE_US - at.rem_euclid(MINUTE_US);
                 let wait = Duration::from_micros(wait.unsigned_abs());
                 let last = end.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected);
-                let ledger = watch.ledger();
-                let exporters = ledger.exporters.iter().map(|e| e.json(ledger.has_sink));
-                let line = told.next(stretch_of(&ledger.whole_json(), exporters, told.from, now().0.max(told.from)));
+                let line = watch.look(|ledger| {
+                    let exporters = ledger.exporters.iter().map(|e| e.json(ledger.has_sink));
+                    told.next(stretch_of(&ledger.whole_json(), exporters, told.from, now().0.max(told.from)))
+                });
                 match append(&folder, &node, &line) {
                     Ok(()) => {
                         told.wrote(line);

@@ -10,13 +10,14 @@
 mod answer;
 
 use super::board::{ConnectionLine, TemplateLine};
+use super::ledger::Ledger;
 use super::metrics::Named;
 use super::shared::TELLING;
 use super::watch::Watch;
 use crate::elements::{Registry, v9_scope_name};
 use crate::net;
 use crate::template::{Kind, VARIABLE};
-use answer::Answer;
+use answer::{Answer, Pieces};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -26,6 +27,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::fmt::Write;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
@@ -41,13 +43,15 @@ const TO_ASK: Duration = Duration::from_secs(5);
 const TO_END: Duration = Duration::from_secs(30);
 /// Bytes of a request's head.
 const REQUEST: usize = 16 << 10;
-/// Answers about all exporters that are on their way at once, and about all templates, of which there are many more.
+/// Answers about all exporters that are on their way at once, and those of them that are large.
 const LONG: usize = 4;
 const LONGEST: usize = 1;
+/// Bytes that a large answer holds, at least.
+const LARGE: usize = 1 << 20;
 /// How long a long answer waits for others.
 const TO_WAIT: Duration = Duration::from_secs(5);
 /// Threads that make answers.
-const ANSWERING: usize = 2;
+const ANSWERING: usize = LONG + 1;
 
 /// What there is, for whoever asks for something else.
 const PAGES: &str = "there are /metrics, /healthz, /readyz, /exporters, /templates, /connections and /ledger\n";
@@ -164,19 +168,20 @@ async fn answer(request: Request<Incoming>, site: Arc<Site>) -> Result<Response<
         return Ok(refusal);
     }
     let path = request.uri().path().to_owned();
-    let permit = match site.queue(&path) {
-        None => None,
-        Some(queue) => match tokio::time::timeout(TO_WAIT, queue.acquire_owned()).await {
-            Ok(Ok(permit)) => Some(permit),
+    let mut permits = Vec::new();
+    let end = tokio::time::Instant::now() + TO_WAIT;
+    for queue in site.queues(&path) {
+        match tokio::time::timeout_at(end, queue.acquire_owned()).await {
+            Ok(Ok(permit)) => permits.push(permit),
             _ => {
                 let text = "others are being answered, who read slowly\n".into();
                 let mut busy = page(StatusCode::SERVICE_UNAVAILABLE, "text/plain", text);
                 busy.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
                 return Ok(busy);
             }
-        },
-    };
-    let made = tokio::task::spawn_blocking(move || site.page(&path, permit)).await;
+        }
+    }
+    let made = tokio::task::spawn_blocking(move || site.page(&path, permits)).await;
     Ok(made.unwrap_or_else(|_| page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "no answer\n".into())))
 }
 
@@ -202,19 +207,23 @@ struct Site {
 }
 
 impl Site {
-    /// Where a long answer waits for its turn.
-    fn queue(&self, path: &str) -> Option<Arc<Semaphore>> {
+    /// Where a long answer waits for its turns, and one that may be large.
+    fn queues(&self, path: &str) -> Vec<Arc<Semaphore>> {
         match path {
-            "/templates" => Some(self.longest.clone()),
-            "/metrics" | "/exporters" | "/connections" | "/ledger" => Some(self.long.clone()),
-            _ => None,
+            "/templates" => vec![self.longest.clone()],
+            "/exporters" | "/ledger" => vec![self.long.clone(), self.longest.clone()],
+            "/metrics" | "/connections" => vec![self.long.clone()],
+            _ => Vec::new(),
         }
     }
 
-    /// A page; the permit is held until it is sent.
-    fn page(self: &Arc<Self>, path: &str, permit: Option<OwnedSemaphorePermit>) -> Response<Answer> {
+    /// A page; the permits are held until it is sent, that for a large one only where it is.
+    fn page(self: &Arc<Self>, path: &str, mut permits: Vec<OwnedSemaphorePermit>) -> Response<Answer> {
         let mut response = self.make(path);
-        response.body_mut().hold(permit);
+        if permits.len() > 1 && response.body().memory() < LARGE {
+            permits.truncate(1);
+        }
+        response.body_mut().hold(permits);
         response
     }
 
@@ -222,8 +231,7 @@ impl Site {
         let json = |value: Value| page(StatusCode::OK, "application/json", value.to_string() + "\n");
         match path {
             "/metrics" => {
-                let ledger = self.watch.ledger();
-                let text = super::board::lock(&self.named).text(&ledger);
+                let text = self.watch.look(|ledger| super::board::lock(&self.named).text(ledger));
                 page(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
             }
             "/healthz" if self.watch.has_failed() => {
@@ -235,9 +243,8 @@ impl Site {
                 None => page(StatusCode::OK, "text/plain", "ready\n".into()),
             },
             "/exporters" => {
-                let ledger = self.watch.ledger();
-                let exporters = ledger.exporters.iter().map(|e| e.json(ledger.has_sink));
-                json(json!({ "exporters": exporters.collect::<Value>() }))
+                let pieces = self.watch.look(|ledger| with_exporters(&json!({}), ledger));
+                respond(StatusCode::OK, "application/json", Answer::made(pieces))
             }
             "/templates" => {
                 let (lines, more) = self.watch.templates();
@@ -251,7 +258,10 @@ impl Site {
                 let connections = self.watch.connections();
                 json(json!({ "connections": connections.iter().map(ConnectionLine::json).collect::<Value>() }))
             }
-            "/ledger" => json(self.watch.ledger().json()),
+            "/ledger" => {
+                let pieces = self.watch.look(|ledger| with_exporters(&ledger.whole_json(), ledger));
+                respond(StatusCode::OK, "application/json", Answer::made(pieces))
+            }
             _ => page(StatusCode::NOT_FOUND, "text/plain", PAGES.into()),
         }
     }
@@ -291,6 +301,21 @@ impl Site {
             "plan": plan,
         })
     }
+}
+
+/// An object with the exporters of a ledger added to it: each is written before the next is looked at.
+fn with_exporters(object: &Value, ledger: &Ledger) -> Pieces {
+    let text = object.to_string();
+    let begin = text.strip_suffix('}').unwrap_or_default();
+    let mut pieces = Pieces::default();
+    let comma = if begin.len() > 1 { "," } else { "" };
+    let _ = write!(pieces, "{begin}{comma}\"exporters\":[");
+    for (i, exporter) in ledger.exporters.iter().enumerate() {
+        let comma = if i > 0 { "," } else { "" };
+        let _ = write!(pieces, "{comma}{}", exporter.json(ledger.has_sink));
+    }
+    let _ = pieces.write_str("]}\n");
+    pieces
 }
 
 /// Bytes of an answer that is taken.

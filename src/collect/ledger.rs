@@ -349,12 +349,18 @@ pub struct Ledger {
     /// Whether every receiving thread answered.
     pub is_fresh: bool,
     pub(super) last_refused: LastRefused,
+    pub(super) last_beyond_limit: Option<(Timestamp, SocketAddr)>,
 }
 
 impl Ledger {
-    pub(super) fn of(parts: &[Arc<Part>], mut rows: HashMap<IpAddr, Kept>) -> Self {
-        let mut ledger = Self::default();
+    /// Made in the room of one before.
+    pub(super) fn of(parts: &[Arc<Part>], mut rows: HashMap<IpAddr, Kept>, mut room: Vec<ExporterAccount>) -> Self {
+        let most: usize = parts.iter().map(|part| part.exporters.len()).sum();
+        room.clear();
+        room.reserve_exact(most);
+        let mut ledger = Self { exporters: room, ..Self::default() };
         let mut at: ByAddress<usize> = ByAddress::default();
+        at.reserve(most);
         for (thread, part) in parts.iter().enumerate() {
             ledger.other.stats.merge(&part.others);
             ledger.other.refused += part.refused;
@@ -399,6 +405,7 @@ impl Ledger {
             add_mirrors(&mut ledger.mirrors, &part.mirrors);
         }
         parts.iter().for_each(|part| ledger.last_refused.merge(&part.last_refused));
+        ledger.last_beyond_limit = parts.iter().filter_map(|part| part.last_beyond_limit).max();
         for (address, held) in parts.iter().flat_map(|p| &p.held) {
             match at.get(address).and_then(|&place| ledger.exporters.get_mut(place)) {
                 Some(known) => known.account.still_held += held,

@@ -206,10 +206,14 @@ fn line(format: LogFormat, entry: &Entry) -> String {
     }
 }
 
+/// What is said where datagrams are refused because there are too many exporters.
+const BEYOND_LIMIT: &str = "limit of exporters: --max-exporters raises it, --allow names who may send";
+
 /// The causes of an account, and how often each was.
 fn causes(account: &Account) -> impl Iterator<Item = (&'static str, u64)> {
     let s = &account.stats;
-    let errors = ErrorKind::ALL.iter().map(|kind| kind.name()).zip(s.errors);
+    let name = |kind: &ErrorKind| if *kind == ErrorKind::ExporterLimit { BEYOND_LIMIT } else { kind.name() };
+    let errors = ErrorKind::ALL.iter().map(name).zip(s.errors);
     errors
         .chain([
             ("missing by sequence numbers", s.lost),
@@ -239,7 +243,10 @@ impl Causes {
             for (cause, count) in causes(account) {
                 // Those who are no exporters have no line of their own.
                 let refusal = Refusal::ALL.into_iter().find(|refusal| of == Of::Others && refusal.cause() == cause);
-                let peer = refusal.and_then(|refusal| ledger.last_refused.of(refusal));
+                let mut peer = refusal.and_then(|refusal| ledger.last_refused.of(refusal));
+                if cause == BEYOND_LIMIT {
+                    peer = ledger.last_beyond_limit.map(|last| last.1);
+                }
                 self.cause(of, cause, count, at, last, &mut |entry| match entry {
                     Entry::Cause { at, of, cause, count, .. } => say(Entry::Cause { at, of, cause, count, last: peer }),
                     other => say(other),
@@ -318,9 +325,11 @@ impl Watching {
             loop {
                 let last = end.recv_deadline(next) == Err(RecvTimeoutError::Disconnected);
                 let mut full = false;
-                causes.look(&watch.ledger(), now(), last, |entry| {
-                    full = full || log.entries.try_send(entry).is_err();
-                    !full
+                watch.look(|ledger| {
+                    causes.look(ledger, now(), last, |entry| {
+                        full = full || log.entries.try_send(entry).is_err();
+                        !full
+                    });
                 });
                 if last {
                     return;

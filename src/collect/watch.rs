@@ -2,7 +2,7 @@
 
 use super::Shared;
 use super::board::{Board, ConnectionLine, TemplateLine, lock};
-use super::ledger::{KeepingAccount, Ledger};
+use super::ledger::{ExporterAccount, KeepingAccount, Ledger};
 use crate::keep::Progress;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,10 +19,24 @@ pub struct Watch {
 impl Watch {
     /// The ledger as of now. Waits for the receiving threads' next tick, a tenth of a second or two.
     pub fn ledger(&self) -> Ledger {
+        self.make_ledger(Vec::new())
+    }
+
+    /// The same, for as long as a look takes: there is one at a time, as it may be as large as what it counts.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&Ledger) -> T) -> T {
+        let mut room = lock(&self.board.room);
+        let mut ledger = self.make_ledger(std::mem::take(&mut *room));
+        let seen = look(&ledger);
+        ledger.exporters.clear();
+        *room = ledger.exporters;
+        seen
+    }
+
+    fn make_ledger(&self, room: Vec<ExporterAccount>) -> Ledger {
         // What is written was decoded before: asked in this order, no row is written that is not decoded yet.
         let written = lock(&self.board.written).clone();
         let (parts, is_fresh) = self.board.ask(false);
-        let mut ledger = Ledger::of(&parts, written.rows);
+        let mut ledger = Ledger::of(&parts, written.rows, room);
         ledger.options.written = written.options.written;
         ledger.options.dropped += written.options.dropped;
         ledger.options.passed_over = written.options_passed_over;

@@ -60,6 +60,14 @@ impl Collector {
         serde_json::from_str(&line).expect("an object")
     }
 
+    /// The most memory that it had so far.
+    #[cfg(target_os = "linux")]
+    pub fn peak_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        line.trim().strip_suffix(" kB").and_then(|n| n.parse().ok()).expect("a number")
+    }
+
     /// Asks it to end; how it did, in time.
     pub fn terminate(mut self, within: Duration) -> ExitStatus {
         end(&mut self.child, within)
@@ -69,6 +77,11 @@ impl Collector {
     pub fn end(mut self, within: Duration) -> (Vec<String>, Vec<String>) {
         assert_eq!(end(&mut self.child, within).code(), Some(0));
         (self.said.iter().collect(), self.rows.iter().collect())
+    }
+
+    /// Sends a message from another address of this machine.
+    pub fn send_from(&self, from: std::net::Ipv4Addr, message: &[u8]) {
+        self.send(&UdpSocket::bind((from, 0)).expect("an address of this machine"), message);
     }
 
     pub fn send(&self, socket: &UdpSocket, message: &[u8]) {

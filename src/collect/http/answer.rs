@@ -1,7 +1,13 @@
 //! The body of an answer, handed over in pieces: what its reader has not taken yet is not made yet.
 
+use flate2::Compression;
+use flate2::read::DeflateDecoder;
+use flate2::write::DeflateEncoder;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
+use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::fmt;
+use std::io::{Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::sync::OwnedSemaphorePermit;
@@ -12,8 +18,9 @@ const PIECE: usize = 64 << 10;
 /// A text, or a list whose items are made when there is room for them.
 pub(super) struct Answer {
     made: Bytes,
+    rest: VecDeque<Packed>,
     list: Option<List>,
-    _permit: Option<OwnedSemaphorePermit>,
+    _permits: Vec<OwnedSemaphorePermit>,
 }
 
 struct List {
@@ -24,17 +31,67 @@ struct List {
 
 impl Answer {
     pub(super) fn of(text: String) -> Self {
-        Self { made: text.into(), list: None, _permit: None }
+        Self { made: text.into(), rest: VecDeque::new(), list: None, _permits: Vec::new() }
+    }
+
+    pub(super) fn made(pieces: Pieces) -> Self {
+        let mut rest = pieces.done;
+        rest.push_back(Packed::of(&pieces.open));
+        Self { rest, ..Self::of(String::new()) }
+    }
+
+    /// Bytes that it holds.
+    pub(super) fn memory(&self) -> usize {
+        self.made.len() + self.rest.iter().map(|packed| packed.bytes.len()).sum::<usize>()
     }
 
     /// A text, items with commas between them, and a text.
     pub(super) fn list(begin: String, items: Box<dyn Iterator<Item = String> + Send>, end: String) -> Self {
-        Self { made: begin.into(), list: Some(List { items, is_first: true, end }), _permit: None }
+        Self { list: Some(List { items, is_first: true, end }), ..Self::of(begin) }
     }
 
-    /// Keeps a permit until the last piece is taken.
-    pub(super) fn hold(&mut self, permit: Option<OwnedSemaphorePermit>) {
-        self._permit = permit;
+    /// Keeps permits until the last piece is taken.
+    pub(super) fn hold(&mut self, permits: Vec<OwnedSemaphorePermit>) {
+        self._permits = permits;
+    }
+}
+
+/// A long text in pieces. It waits for its reader at a twentieth of its length, as it says the same of each exporter.
+#[derive(Default)]
+pub(super) struct Pieces {
+    done: VecDeque<Packed>,
+    open: String,
+}
+
+/// A text, deflated.
+struct Packed {
+    bytes: Box<[u8]>,
+    length: usize,
+}
+
+impl Packed {
+    fn of(text: &str) -> Self {
+        let mut packed = DeflateEncoder::new(Vec::new(), Compression::fast());
+        // Memory takes what is written.
+        let bytes = packed.write_all(text.as_bytes()).and_then(|()| packed.finish()).unwrap_or_default();
+        Self { bytes: bytes.into(), length: text.len() }
+    }
+
+    fn text(&self) -> Bytes {
+        let mut text = Vec::with_capacity(self.length);
+        let _ = DeflateDecoder::new(&*self.bytes).read_to_end(&mut text);
+        text.into()
+    }
+}
+
+impl fmt::Write for Pieces {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.open.len() + text.len() > PIECE {
+            self.done.push_back(Packed::of(&self.open));
+            self.open.clear();
+        }
+        self.open.push_str(text);
+        Ok(())
     }
 }
 
@@ -60,6 +117,11 @@ impl Body for Answer {
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.made.is_empty()
+            && let Some(next) = self.rest.pop_front()
+        {
+            self.made = next.text();
+        }
         if self.made.is_empty() {
             let Some(list) = &mut self.list else { return Poll::Ready(None) };
             let (text, is_last) = list.piece();
@@ -74,12 +136,15 @@ impl Body for Answer {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.made.is_empty() && self.list.is_none()
+        self.made.is_empty() && self.rest.is_empty() && self.list.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
         match self.list {
-            None => SizeHint::with_exact(self.made.len() as u64),
+            None => {
+                let rest: usize = self.rest.iter().map(|packed| packed.length).sum();
+                SizeHint::with_exact((self.made.len() + rest) as u64)
+            }
             Some(_) => SizeHint::default(),
         }
     }

@@ -16,7 +16,7 @@ fn v9(sequence: u32, set: u16, body: &[u8]) -> Vec<u8> {
 }
 
 fn ledger(decoder: &Decoder, rows: HashMap<IpAddr, Kept>) -> Ledger {
-    let ledger = Ledger::of(&[Arc::new(Part::of(decoder, None, false))], rows);
+    let ledger = Ledger::of(&[Arc::new(Part::of(decoder, None, false))], rows, Vec::new());
     assert_eq!(ledger.imbalances(), []);
     ledger
 }
