@@ -168,8 +168,8 @@ fn metrics_name_so_many_exporters_and_sum_up_the_rest() {
     }
 }
 
-/// The metrics of a query: a name, and the labels that it is asked for by.
-fn asked(query: &str) -> Vec<(String, BTreeSet<String>)> {
+/// The metrics of a query: a name, the labels that it is asked for by, and the values that these have to have.
+fn asked(query: &str) -> Vec<(String, BTreeSet<String>, Vec<(String, String)>)> {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut grouped = BTreeSet::new();
     for part in query.split(" by (").skip(1) {
@@ -181,12 +181,18 @@ fn asked(query: &str) -> Vec<(String, BTreeSet<String>)> {
         let rest = &query[at..];
         let end = rest.find(|c| !word(c)).unwrap_or(rest.len());
         let (name, rest) = rest.split_at(end);
-        let mut labels = grouped.clone();
+        let (mut labels, mut values) = (grouped.clone(), Vec::new());
         if let Some(inside) = rest.strip_prefix('{') {
-            let inside = inside.split('}').next().unwrap_or("");
-            labels.extend(inside.split(',').filter_map(|l| l.split(['=', '!']).next()).map(str::to_owned));
+            for matcher in inside.split('}').next().unwrap_or("").split(',') {
+                let (label, value) = matcher.split_once(['=', '!']).expect("a matcher");
+                let value = value.trim_start_matches(['=', '~']).trim_matches('"');
+                labels.insert(label.to_owned());
+                // Variables are what the person before the dashboard chooses.
+                let fixed = value.split('|').filter(|v| !v.starts_with('$'));
+                values.extend(fixed.map(|v| (label.to_owned(), v.to_owned())));
+            }
         }
-        found.push((name.to_owned(), labels));
+        found.push((name.to_owned(), labels, values));
     }
     found
 }
@@ -206,16 +212,20 @@ fn every_query_of_the_dashboard_finds_its_metrics() {
         let metrics = asked(query);
         assert!(!metrics.is_empty(), "{query}");
         let legend = target["legendFormat"].as_str().expect("a legend");
-        for (name, mut labels) in metrics {
+        for (name, mut labels, values) in metrics {
             let series = all.get(&name).unwrap_or_else(|| panic!("{query}: there is no {name}"));
             labels.extend(legend.split("{{").skip(1).filter_map(|l| l.split("}}").next()).map(str::to_owned));
             for label in labels {
                 assert!(series.iter().all(|s| s.0.contains_key(&label)), "{query}: {name} has no label {label}");
             }
+            for (label, value) in values {
+                let has_it = series.iter().any(|s| s.0.get(&label) == Some(&value));
+                assert!(has_it, "{query}: no {name} has {label}={value}");
+            }
             used.insert(name);
         }
         let counter = query.contains("rate(");
-        assert!(!counter || asked(query).iter().all(|(name, _)| name.ends_with("_total")), "{query}: rate of a gauge");
+        assert!(!counter || asked(query).iter().all(|(name, ..)| name.ends_with("_total")), "{query}: rate of a gauge");
         let open = |c| query.matches(c).count();
         assert_eq!((open('('), open('{'), open('[')), (open(')'), open('}'), open(']')), "{query}");
     }
