@@ -4,9 +4,9 @@ use super::addresses::{Listen, address, http_address, listen_or_none, mirror, pr
 use super::names::NameArgs;
 use super::output::{Out, Size, Span, cannot_write, standard};
 use super::service::{self, Reloading};
-use super::{checks, is_broken_pipe, kernel, on_terminal, telling, usage};
+use super::{checks, config, is_broken_pipe, kernel, on_terminal, telling, usage};
 use anyhow::Context;
-use clap::ValueEnum;
+use clap::{CommandFactory, ValueEnum};
 use flowlane::collect::http::Http;
 use flowlane::collect::log::{Level, Log, LogFormat};
 use flowlane::collect::{Admission, Collector, Config, History, MessageLines, Output, Preparation, Sink, Status, Tls};
@@ -454,21 +454,22 @@ fn collect(
     }
     let again = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGHUP, again.clone())?;
+    for name in config::unknown_variables(&super::Cli::command(), std::env::vars_os().map(|v| v.0)) {
+        tell(Level::Warn, &format!("{name} is no setting: `flowlane config` lists them"));
+    }
     for warning in collector.warnings() {
         tell(Level::Warn, &warning.to_string());
     }
+    let threads = match collector.threads() {
+        1 => "1 thread".to_owned(),
+        n => format!("{n} threads"),
+    };
     let to = if format.is_some() { args.out.to_string() } else { "nowhere (counting only)".to_string() };
     for address in collector.addresses() {
-        tell(
-            Level::Info,
-            &format!("listening on {address} with {} threads, writing to {to}; Ctrl-C ends", collector.threads()),
-        );
+        tell(Level::Info, &format!("listening on {address} with {threads}, writing to {to}; Ctrl-C ends"));
     }
     for (address, transport) in collector.connection_addresses() {
-        tell(
-            Level::Info,
-            &format!("listening on {address} over {transport} with {} threads, writing to {to}", collector.threads()),
-        );
+        tell(Level::Info, &format!("listening on {address} over {transport} with {threads}, writing to {to}"));
     }
     let running = collector.start(sink)?;
     let serving = match http {

@@ -49,6 +49,20 @@ pub fn expand(args: Vec<OsString>, cli: &Command) -> anyhow::Result<Vec<OsString
     expand_with(args, cli, |name| std::env::var_os(name))
 }
 
+/// Variables of the environment that look like settings and are none.
+pub fn unknown_variables(cli: &Command, names: impl Iterator<Item = OsString>) -> Vec<String> {
+    // These two are of builds with debug assertions.
+    let known: Vec<String> = flags(cli).filter_map(|arg| arg.get_long().map(variable)).collect();
+    let is_known =
+        |name: &str| matches!(name, "FLOWLANE_ABORT_AT" | "FLOWLANE_SLOW_AT") || known.iter().any(|k| k == name);
+    names.filter_map(|n| n.into_string().ok()).filter(|n| n.starts_with("FLOWLANE_") && !is_known(n)).collect()
+}
+
+/// The variable of a flag.
+fn variable(long: &str) -> String {
+    format!("FLOWLANE_{}", long.to_uppercase().replace('-', "_"))
+}
+
 /// What each flag of a command line says, its file and environment behind it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Settings(BTreeMap<String, Vec<OsString>>);
@@ -88,7 +102,7 @@ fn settings_of(args: Vec<OsString>, cli: &Command) -> anyhow::Result<(super::col
 fn expand_with(
     mut args: Vec<OsString>,
     cli: &Command,
-    variable: impl Fn(&str) -> Option<OsString>,
+    value_of: impl Fn(&str) -> Option<OsString>,
 ) -> anyhow::Result<Vec<OsString>> {
     if args.get(1).is_none_or(|command| command != "collect") {
         return Ok(args);
@@ -101,8 +115,7 @@ fn expand_with(
     let (mut open, mut file) = (Vec::new(), given.get_one::<PathBuf>("config").cloned());
     for arg in flags(cli) {
         let Some(long) = arg.get_long().filter(|_| !said(arg)) else { continue };
-        let name = format!("FLOWLANE_{}", long.to_uppercase().replace('-', "_"));
-        match variable(&name).filter(|v| !v.is_empty()) {
+        match value_of(&variable(long)).filter(|v| !v.is_empty()) {
             Some(value) if long == "config" => file = Some(value.into()),
             // A list stands in one variable, with commas.
             Some(value) => more.extend(from_variable(arg, long, &value)),
@@ -346,6 +359,12 @@ mod tests {
         let named = expanded(&[], &[("FLOWLANE_CONFIG", file), ("FLOWLANE_LISTEN", "1, 2"), ("FLOWLANE_JSON", "0")]);
         assert_eq!(named, ["--listen=1", "--listen=2", "--queue=7", "--rotate=1m"]);
         std::fs::remove_file(&path).expect("removed");
+    }
+
+    #[test]
+    fn variables_that_no_flag_has_are_named() {
+        let names = ["FLOWLANE_LISTN", "FLOWLANE_MAX_EXPORTERS", "FLOWLANE_KERNEL", "PATH", "FLOWLANE"];
+        assert_eq!(unknown_variables(&cli(), names.into_iter().map(OsString::from)), ["FLOWLANE_LISTN"]);
     }
 
     #[test]

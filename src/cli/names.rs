@@ -12,7 +12,7 @@ use std::time::SystemTime;
 #[derive(clap::Args)]
 #[command(next_help_heading = "Names, places, filter")]
 pub struct NameArgs {
-    /// What to know of exporters, in TOML: [[exporter]] with address (or prefix), name, interfaces (by number a name, or
+    /// What to know of exporters, in TOML: [[exporter]] with address = an address or a prefix, name, interfaces (by number a name, or
     /// name and speed), sampling_rate (where it tells none), sampling_override (whatever it tells), fractions = "decimal".
     /// The longest prefix counts; names from options data count before these
     #[arg(long, value_name = "FILE")]
