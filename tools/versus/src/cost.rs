@@ -67,20 +67,24 @@ pub fn table(trials: &[Trial]) -> Table {
         "sums",
     ];
     let mut table = Table::new(2, &head);
-    let mut seen: Vec<(&str, &str)> = Vec::new();
+    let mut seen: Vec<(&str, &str, u64)> = Vec::new();
     for trial in trials.iter().filter(|t| t.measure == "cost") {
-        let key = (trial.workload.as_str(), trial.peer.as_str());
+        let key = (trial.workload.as_str(), trial.peer.as_str(), trial.rate.to_bits());
         if seen.contains(&key) {
             continue;
         }
         seen.push(key);
-        let of = |peer: &str| -> Vec<&Trial> {
-            trials.iter().filter(|t| t.measure == "cost" && t.workload == key.0 && t.peer == peer).collect()
+        let of = |peer: &str, rate: f64| -> Vec<&Trial> {
+            let is_of = |t: &&Trial| t.measure == "cost" && t.workload == key.0 && t.peer == peer && t.rate == rate;
+            trials.iter().filter(is_of).collect()
         };
+        // Slow collectors have rates of their own: flowlane's next above.
+        let rates = trials.iter().filter(|t| t.measure == "cost" && t.workload == key.0 && t.peer == "flowlane");
+        let above = rates.map(|t| t.rate).filter(|rate| *rate >= trial.rate).min_by(f64::total_cmp);
         let middle =
             |trials: &[&Trial], f: &dyn Fn(&Trial) -> f64| median(trials.iter().map(|t| f(t))).unwrap_or(f64::NAN);
         let total = |t: &Trial| t.cpu_ns_per_flow().0 + t.cpu_ns_per_flow().1;
-        let (its, ours) = (of(key.1), of("flowlane"));
+        let (its, ours) = (of(key.1, trial.rate), of("flowlane", above.unwrap_or(f64::NAN)));
         let cost = middle(&its, &total);
         let rights = its.iter().filter(|t| t.is_right()).count();
         table.row([
@@ -99,4 +103,51 @@ pub fn table(trials: &[Trial]) -> Table {
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trial(peer: &str, rate: f64, user_us: u64) -> Trial {
+        Trial {
+            measure: "cost".to_owned(),
+            workload: "v5".to_owned(),
+            peer: peer.to_owned(),
+            sender: "plain".to_owned(),
+            round: 1,
+            rate,
+            seconds: 1.0,
+            datagrams: 100,
+            records: 1000,
+            user_us,
+            system_us: 0,
+            peak_kib: 1024,
+            sent_records: 1000,
+            sent_octets: 1,
+            sent_packets: 1,
+            kept_records: 1000,
+            kept_octets: 1,
+            kept_packets: 1,
+            disk_bytes: 40_000,
+            kernel_drops: 0,
+        }
+    }
+
+    #[test]
+    fn a_row_a_rate_and_slow_collectors_beside_the_next_above() {
+        let trials = [
+            trial("flowlane", 2000.0, 400),
+            trial("nfcapd", 2000.0, 600),
+            trial("flowlane", 40_000.0, 100),
+            trial("nfcapd", 40_000.0, 150),
+            trial("goflow2", 10_000.0, 2000),
+        ];
+        let text = table(&trials).text();
+        let times = |at: usize| {
+            text.lines().nth(at).unwrap_or_default().split("  ").map(str::trim).filter(|c| !c.is_empty()).nth(7)
+        };
+        let found: Vec<_> = (1..6).map(times).collect();
+        assert_eq!(found, [Some("1.00"), Some("1.50"), Some("1.00"), Some("1.50"), Some("20.0")], "{text}");
+    }
 }

@@ -74,7 +74,7 @@ mod tests {
             port: 9995,
             folder: PathBuf::from("/tmp/x"),
             rotate: None,
-            buffer: super::buffer(),
+            buffer: crate::peer::buffer(),
             keep_bytes: None,
         };
         let own = Own::new("mine=collector --port {port} --out {folder}", "echo 1 2 3").unwrap();
