@@ -168,8 +168,11 @@ fn metrics_name_so_many_exporters_and_sum_up_the_rest() {
     }
 }
 
-/// The metrics of a query: a name, the labels that it is asked for by, and the values that these have to have.
-fn asked(query: &str) -> Vec<(String, BTreeSet<String>, Vec<(String, String)>)> {
+/// A metric of a query: its name, the labels that it is asked for by, and values that some of these have to have.
+type Asked = (String, BTreeSet<String>, Vec<(String, String)>);
+
+/// The metrics of a query.
+fn asked(query: &str) -> Vec<Asked> {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut grouped = BTreeSet::new();
     for part in query.split(" by (").skip(1) {
