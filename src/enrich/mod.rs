@@ -220,11 +220,12 @@ impl Enricher {
         }
     }
 
-    /// Whether the number of a row, which its exporter sent, is that of another AS than a place's. Zero is of none.
+    /// Whether the number of a row, which its exporter sent, is that of another AS than a place's. A zero that stays is
+    /// no AS, which has no name.
     fn is_of_another(&self, batch: &Batch, own: u16, row: usize, place: u32) -> bool {
-        let Some(number) = self.places.number(place) else { return false };
-        let has_own = batch.is_valid(own, row);
-        batch.slots::<u32>(own).get(row).is_some_and(|&own| has_own && own != 0 && own != number)
+        let (number, has_own) = (self.places.number(place), batch.is_valid(own, row));
+        let is_another = |own: u32| own == 0 || number.is_some_and(|number| own != number);
+        batch.slots::<u32>(own).get(row).is_some_and(|&own| has_own && is_another(own))
     }
 
     fn fill_as(&self, batch: &mut Batch, name: &str) {
