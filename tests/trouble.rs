@@ -218,6 +218,48 @@ fn whoever_asks_for_all_exporters_takes_little_memory() {
 }
 
 #[test]
+fn copies_that_cannot_be_sent_are_told_of() {
+    // Where a socket may not send to.
+    let collector =
+        running::Collector::start(&["--format", "none", "--http", "127.0.0.1:0", "--mirror", "255.255.255.255:9"]);
+    let line = wait_for(&collector.said, "answering on http://");
+    let url = line.split("answering on ").nth(1).and_then(|l| l.strip_suffix("/metrics")).expect("a URL").to_string();
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    (0..7).for_each(|_| collector.send(&socket, &flow()));
+    let line = wait_for(&collector.said, "not repeated");
+    assert!(line.contains("mirror 255.255.255.255:9: ") && line.contains("Permission denied"), "{line}");
+    let metric = "flowlane_mirror_datagrams_total{target=\"255.255.255.255:9\",class=\"unsent\"} 7\n";
+    wait("a metric", || fetch(&url, "/metrics").is_ok_and(|(_, text)| text.contains(metric)));
+    let status =
+        Command::new(env!("CARGO_BIN_EXE_flowlane")).args(["status", "--url", &url]).output().expect("a status");
+    let shown = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(shown.contains("to 255.255.255.255:9  0 sent, 7 not sent: Permission denied"), "{shown}");
+}
+
+#[test]
+fn a_connection_that_broke_says_why() {
+    let scratch = Scratch::new("broke");
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("a certificate");
+    let (certificate, key) = (scratch.path("cert.pem"), scratch.path("key.pem"));
+    std::fs::write(&certificate, made.cert.pem()).expect("written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    let tls = ["--tls", "127.0.0.1:0", "--tls-cert", &certificate, "--tls-key", &key];
+    for (what, args, bytes, why) in [
+        ("over TLS", &tls[..], &b"GET / HTTP/1.1\r\n\r\n"[..], "TLS: received corrupt message"),
+        ("over TCP", &["--tcp", "127.0.0.1:0"], &[0, 10, 0, 40, 0], "it ended within a message"),
+    ] {
+        let collector = running::Collector::start(&[&["--format", "none"], args].concat());
+        let line = wait_for(&collector.said, what);
+        let address = line.split(' ').find(|word| word.starts_with("127.0.0.1:")).expect("an address").to_string();
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        stream.write_all(bytes).expect("sent");
+        drop(stream);
+        let line = wait_for(&collector.said, "connections that broke: ");
+        assert!(line.contains(why) && line.contains("the last from 127.0.0.1:"), "{line}");
+    }
+}
+
+#[test]
 fn who_connects_and_speaks_something_else_is_named() {
     let collector = running::Collector::start(&["--format", "none", "--tcp", "127.0.0.1:0"]);
     let line = wait_for(&collector.said, "over TCP");

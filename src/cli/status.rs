@@ -128,6 +128,11 @@ fn show(out: &mut impl Write, ledger: &Value, named: usize) -> io::Result<()> {
     let sequence = classes(&total["sequence"], &missing);
     writeln!(out, "{:>16}  {}", "sequences", if sequence.is_empty() { "whole" } else { &sequence })?;
     writeln!(out, "{:>16}  {} dropped by the kernel, at least", "sockets", number(&ledger["kernel_drops"]))?;
+    for mirror in ledger["mirrors"].as_array().unwrap_or(&empty) {
+        let (target, unsent) = (mirror["target"].as_str().unwrap_or("?"), number(&mirror["unsent"]));
+        let why = mirror["why"].as_str().filter(|_| unsent > 0).map(|why| format!(": {why}")).unwrap_or_default();
+        writeln!(out, "{:>16}  {} sent, {unsent} not sent{why}", format!("to {target}"), number(&mirror["sent"]))?;
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);

@@ -45,6 +45,8 @@ pub(super) struct Part {
     pub connections: HashMap<IpAddr, ConnectionCounts>,
     pub connection_lines: Vec<ConnectionLine>,
     pub last_refused: LastRefused,
+    /// When a connection broke last, and why.
+    pub last_broken: Option<(Timestamp, String)>,
     /// Who sent the last datagram that was refused because there are too many exporters.
     pub last_beyond_limit: Option<(Timestamp, SocketAddr)>,
     pub templates: Vec<TemplateLine>,

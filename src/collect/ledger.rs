@@ -349,6 +349,7 @@ pub struct Ledger {
     /// Whether every receiving thread answered.
     pub is_fresh: bool,
     pub(super) last_refused: LastRefused,
+    pub(super) last_broken: Option<(Timestamp, String)>,
     pub(super) last_beyond_limit: Option<(Timestamp, SocketAddr)>,
 }
 
@@ -405,6 +406,7 @@ impl Ledger {
             add_mirrors(&mut ledger.mirrors, &part.mirrors);
         }
         parts.iter().for_each(|part| ledger.last_refused.merge(&part.last_refused));
+        ledger.last_broken = parts.iter().filter_map(|part| part.last_broken.as_ref()).max().cloned();
         ledger.last_beyond_limit = parts.iter().filter_map(|part| part.last_beyond_limit).max();
         for (address, held) in parts.iter().flat_map(|p| &p.held) {
             match at.get(address).and_then(|&place| ledger.exporters.get_mut(place)) {

@@ -64,6 +64,8 @@ enum Entry {
         cause: &'static str,
         count: u64,
         last: Option<SocketAddr>,
+        /// Why the last one was.
+        why: Option<String>,
     },
     /// As it is.
     Text(String),
@@ -78,6 +80,8 @@ enum Of {
     Others,
     /// And the thread that has it.
     Socket(SocketAddr, usize),
+    /// Another collector that gets copies.
+    Mirror(SocketAddr),
     Collector,
 }
 
@@ -169,15 +173,17 @@ fn line(format: LogFormat, entry: &Entry) -> String {
         (_, Entry::End(_)) => String::new(),
         (_, Entry::Text(text)) => text.clone(),
         (LogFormat::Text, Entry::Message { at, text, .. }) => format!("{} flowlane: {text}\n", time(at)),
-        (LogFormat::Text, Entry::Cause { at, of, cause, count, last }) => {
+        (LogFormat::Text, Entry::Cause { at, of, cause, count, last, why }) => {
             let of = match of {
                 Of::Exporter(address) => format!("{address}: "),
                 Of::Others => "other exporters: ".into(),
                 Of::Socket(address, thread) => format!("socket {address} of thread {thread}: "),
+                Of::Mirror(address) => format!("mirror {address}: "),
                 Of::Collector => String::new(),
             };
+            let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
             let last = last.map(|peer| format!(", the last from {peer}")).unwrap_or_default();
-            format!("{} flowlane: {of}{cause} ({count}{last})\n", time(at))
+            format!("{} flowlane: {of}{cause}{why} ({count}{last})\n", time(at))
         }
         (LogFormat::Json, Entry::Message { at, level, text, more }) => {
             let level = if *level == Level::Info { "info" } else { "warn" };
@@ -187,10 +193,13 @@ fn line(format: LogFormat, entry: &Entry) -> String {
             }
             format!("{all}\n")
         }
-        (LogFormat::Json, Entry::Cause { at, of, cause, count, last }) => {
+        (LogFormat::Json, Entry::Cause { at, of, cause, count, last, why }) => {
             let mut all = json!({ "time": time(at), "level": "warn", "cause": cause, "count": count });
             if let Some(peer) = last {
                 all["last_peer"] = json!(peer.to_string());
+            }
+            if let Some(why) = why {
+                all["why"] = json!(why);
             }
             match of {
                 Of::Exporter(address) => all["exporter"] = json!(address.to_string()),
@@ -199,6 +208,7 @@ fn line(format: LogFormat, entry: &Entry) -> String {
                     all["socket"] = json!(address.to_string());
                     all["thread"] = json!(thread);
                 }
+                Of::Mirror(address) => all["mirror"] = json!(address.to_string()),
                 Of::Collector => {}
             }
             format!("{all}\n")
@@ -247,11 +257,25 @@ impl Causes {
                 if cause == BEYOND_LIMIT {
                     peer = ledger.last_beyond_limit.map(|last| last.1);
                 }
+                let broke = ledger.last_broken.as_ref().filter(|_| refusal == Some(Refusal::Failed));
                 self.cause(of, cause, count, at, last, &mut |entry| match entry {
-                    Entry::Cause { at, of, cause, count, .. } => say(Entry::Cause { at, of, cause, count, last: peer }),
+                    Entry::Cause { at, of, cause, count, .. } => {
+                        let why = broke.map(|last| last.1.clone());
+                        say(Entry::Cause { at, of, cause, count, last: peer, why })
+                    }
                     other => say(other),
                 });
             }
+        }
+        for mirror in &ledger.mirrors {
+            let why = || mirror.why.map(|why| why.to_string());
+            let (of, cause) = (Of::Mirror(mirror.target), "datagrams that were not repeated");
+            self.cause(of, cause, mirror.unsent, at, last, &mut |entry| match entry {
+                Entry::Cause { at, of, cause, count, last, .. } => {
+                    say(Entry::Cause { at, of, cause, count, last, why: why() })
+                }
+                other => say(other),
+            });
         }
         for socket in &ledger.sockets {
             let of = Of::Socket(socket.address, socket.thread);
@@ -294,7 +318,7 @@ impl Causes {
     ) {
         let key = (of, cause);
         let Some(known) = self.said.get_mut(&key) else {
-            if count > 0 && say(Entry::Cause { at, of, cause, count, last: None }) {
+            if count > 0 && say(Entry::Cause { at, of, cause, count, last: None, why: None }) {
                 self.said.insert(key, (count, at.0));
             }
             return;
@@ -302,7 +326,8 @@ impl Causes {
         // Units that came late after all, and an exporter that was forgotten.
         known.0 = known.0.min(count);
         let due = last || at.0.saturating_sub(known.1) >= QUIET_US;
-        if due && count > known.0 && say(Entry::Cause { at, of, cause, count: count - known.0, last: None }) {
+        if due && count > known.0 && say(Entry::Cause { at, of, cause, count: count - known.0, last: None, why: None })
+        {
             *known = (count, at.0);
         }
     }

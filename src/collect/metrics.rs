@@ -245,6 +245,15 @@ impl Text {
             self.family(name, kind, help);
             self.sample(name, &[], n);
         }
+        if !ledger.mirrors.is_empty() {
+            let name = "flowlane_mirror_datagrams_total";
+            self.family(name, "counter", "Datagrams for other collectors.");
+            for m in &ledger.mirrors {
+                for (class, n) in [("sent", m.sent), ("unsent", m.unsent)] {
+                    self.sample(name, &[("target", &m.target), ("class", &class)], n);
+                }
+            }
+        }
         if let Some(k) = &ledger.keeping {
             for (name, kind, help, n) in [
                 ("flowlane_segments_waiting", "gauge", "Segments that wait to be sealed.", k.segments_waiting),

@@ -225,6 +225,7 @@ pub(super) fn add_mirrors(sums: &mut Vec<MirrorStats>, mirrors: &[MirrorStats]) 
             Some(sum) => {
                 sum.sent += mirror.sent;
                 sum.unsent += mirror.unsent;
+                sum.why = mirror.why.or(sum.why);
             }
             None => sums.push(*mirror),
         }
@@ -232,7 +233,10 @@ pub(super) fn add_mirrors(sums: &mut Vec<MirrorStats>, mirrors: &[MirrorStats]) 
 }
 
 pub(super) fn mirrors_json(mirrors: &[MirrorStats]) -> Value {
-    mirrors.iter().map(|m| json!({ "target": m.target.to_string(), "sent": m.sent, "unsent": m.unsent })).collect()
+    let why = |m: &MirrorStats| m.why.map(|why| why.to_string());
+    let json =
+        |m: &MirrorStats| json!({ "target": m.target.to_string(), "sent": m.sent, "unsent": m.unsent, "why": why(m) });
+    mirrors.iter().map(json).collect()
 }
 
 fn stats_json(s: &Stats) -> Map<String, Value> {

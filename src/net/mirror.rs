@@ -6,7 +6,7 @@ use super::{
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
-    io,
+    fmt, io,
     net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::AsFd,
 };
@@ -35,6 +35,36 @@ pub struct MirrorStats {
     /// Datagrams that the kernel had no room or no way for, and, where the source is kept, those of the other address
     /// family.
     pub unsent: u64,
+    /// Why the last of them was not sent.
+    pub why: Option<Unsent>,
+}
+
+/// Why a datagram was not repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unsent {
+    /// It came by the other address family, and its source is kept.
+    OtherFamily,
+    /// It was longer than the room for it, or than a datagram with a header of its own may be.
+    TooLong,
+    /// The kernel did not take it.
+    Refused {
+        /// The system's error number.
+        code: i32,
+    },
+}
+
+impl fmt::Display for Unsent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OtherFamily => {
+                f.write_str("a target of the other address family cannot be sent to with the source kept")
+            }
+            Self::TooLong => f.write_str("it is too long"),
+            Self::Refused { code: libc::EAGAIN | libc::ENOBUFS } => f.write_str("the socket's buffer is full"),
+            Self::Refused { code } => write!(f, "{}", io::Error::from_raw_os_error(*code)),
+        }
+    }
 }
 
 /// One thread's sockets to all targets.
@@ -97,7 +127,11 @@ impl<'p> Copies<'_, 'p> {
         for Target { socket, name, stats } in targets {
             let mut letters = [Letter::default(); BURST];
             let mut len = 0;
-            for packet in packets.iter().flatten().filter(|packet| !packet.truncated) {
+            for packet in packets.iter().flatten() {
+                if packet.truncated {
+                    stats.why = Some(Unsent::TooLong);
+                    continue;
+                }
                 let header = if *keep_source {
                     header(packet.source, stats.target, packet.bytes)
                 } else {
@@ -106,10 +140,14 @@ impl<'p> Copies<'_, 'p> {
                 if let (Some((header, header_len)), Some(letter)) = (header, letters.get_mut(len)) {
                     *letter = Letter { header, header_len, payload: packet.bytes };
                     len += 1;
+                } else {
+                    let is_other = packet.source.is_ipv4() != stats.target.is_ipv4();
+                    stats.why = Some(if is_other { Unsent::OtherFamily } else { Unsent::TooLong });
                 }
             }
-            let sent = outbox.send(socket.as_fd(), name, letters.get(..len).unwrap_or_default());
+            let (sent, refused) = outbox.send(socket.as_fd(), name, letters.get(..len).unwrap_or_default());
             stats.sent += sent as u64;
+            stats.why = refused.map(|code| Unsent::Refused { code }).or(stats.why);
             stats.unsent += self.len.saturating_sub(sent) as u64;
         }
         self.len = 0;
@@ -140,7 +178,7 @@ impl Target {
         let _ = socket.set_send_buffer_size(SEND_BUFFER);
         // A raw socket of IPv6 takes no port: it stands in the header that is made.
         let name = if keep_source { SocketAddr::new(target.ip(), 0) } else { target };
-        Ok(Self { socket, name: SockAddr::from(name), stats: MirrorStats { target, sent: 0, unsent: 0 } })
+        Ok(Self { socket, name: SockAddr::from(name), stats: MirrorStats { target, sent: 0, unsent: 0, why: None } })
     }
 }
 

@@ -27,7 +27,7 @@ mod tests;
 pub use error::{OpenError, OpenErrorKind, Transport, Warning};
 pub use group::{Group, any, receivers};
 pub use listen::{Listeners, allow_descriptors, open_descriptors, prepare};
-pub use mirror::{Copies, Mirror, MirrorOptions, MirrorStats};
+pub use mirror::{Copies, Mirror, MirrorOptions, MirrorStats, Unsent};
 pub use receiver::{Burst, Packet, Receiver, Stats};
 pub use steer::{PayloadKey, SPREAD, Spread, SpreadBy, Steer, owner};
 

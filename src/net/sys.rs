@@ -153,7 +153,12 @@ impl Outbox {
 
     /// Hands the kernel all that it takes at once, and says how much that was: `sendmmsg`, without waiting. A message
     /// that the kernel refuses alone (too long, no way there) does not hold up the others.
-    pub fn send(&mut self, socket: BorrowedFd<'_>, to: &socket2::SockAddr, letters: &[Letter<'_>]) -> usize {
+    pub fn send(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        to: &socket2::SockAddr,
+        letters: &[Letter<'_>],
+    ) -> (usize, Option<i32>) {
         let part = |bytes: &[u8]| libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         self.iovecs.clear();
         self.iovecs.extend(
@@ -172,7 +177,7 @@ impl Outbox {
             header.msg_hdr.msg_iovlen = 2;
             header
         }));
-        let (mut next, mut sent) = (0, 0);
+        let (mut next, mut sent, mut refused) = (0, 0, None);
         while let Some(rest) = self.headers.get_mut(next..).filter(|rest| !rest.is_empty()) {
             // SAFETY: each of the `len` headers points at the name, at two iovecs of this outbox and through them at
             // bytes of `letters`, all borrowed until this function returns; the kernel only reads them, and writes
@@ -187,12 +192,18 @@ impl Outbox {
                 }
                 _ => match io::Error::last_os_error().raw_os_error() {
                     Some(libc::EINTR) => {}
-                    Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => break,
-                    _ => next += 1,
+                    Some(code @ (libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM)) => {
+                        refused = Some(code);
+                        break;
+                    }
+                    code => {
+                        refused = code;
+                        next += 1;
+                    }
                 },
             }
         }
-        sent
+        (sent, refused)
     }
 }
 

@@ -31,6 +31,8 @@ pub(super) struct Connection {
     pub rests_until: Option<Instant>,
     /// Whole messages that came before their time, one after the other. Nothing more is read before they are taken.
     pub early: Vec<u8>,
+    /// Why it broke, if it did.
+    pub why: Option<String>,
 }
 
 pub(super) enum Carrier {
@@ -80,6 +82,7 @@ impl Connection {
             match self.piece(room) {
                 Ok(0) => {
                     let whole = self.framing.partial() == 0;
+                    self.why = (!whole).then(|| "it ended within a message".to_string());
                     result = Err(if whole { End::Closed } else { End::Failed });
                     break;
                 }
@@ -106,6 +109,7 @@ impl Connection {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
+                    self.why = Some(error.to_string());
                     result = Err(match error.kind() {
                         // The kernel asked the peer whether it is still there.
                         io::ErrorKind::TimedOut => End::TimedOut,
@@ -230,13 +234,13 @@ fn decrypt(tls: &mut rustls::ServerConnection, stream: &mut TcpStream, room: &mu
             return Ok(filled);
         }
         if let Some(error) = broken {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("TLS: {error}")));
         }
         let came = tls.read_tls(stream)?;
         // The alert that says why is written, and what was whole before is read.
         broken = tls.process_new_packets().err();
         if came == 0 && tls.is_handshaking() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "TLS: it ended before both sides agreed"));
         }
     }
 }

@@ -25,7 +25,7 @@ use super::prepare::LiveRules;
 use super::queue::{Entrance, Refused};
 use super::worker::{DRAIN, Ended, Published, TICK};
 use super::{Item, Orders, Shared, now};
-use crate::columns::{Batch, rows_by_exporter};
+use crate::columns::{Batch, Timestamp, rows_by_exporter};
 use crate::decode::{Decoder, Outcome};
 use crate::error::ErrorKind;
 use crate::net;
@@ -128,6 +128,7 @@ impl Taker {
             waited: Duration::ZERO,
             counts: HashMap::new(),
             last_refused: LastRefused::default(),
+            last_broken: None,
             messages: 0,
             socket_errors: 0,
             lost_rows: HashMap::new(),
@@ -307,6 +308,7 @@ impl Floor {
             interest: EventFlags::IN,
             rests_until: None,
             early: Vec::new(),
+            why: None,
         };
         match self.places.get_mut(place) {
             Some(free) => {
@@ -394,6 +396,10 @@ impl Floor {
         });
         desk.decoder.end_session(connection.session);
         self.free.push(place);
+        if end == End::Failed {
+            let why = connection.why.unwrap_or_else(|| "it cannot be listened to".to_string());
+            desk.last_broken = Some((now(), why));
+        }
         self.left(connection.peer, end, desk);
     }
 
@@ -443,6 +449,7 @@ struct Desk {
     waited: Duration,
     counts: HashMap<IpAddr, ConnectionCounts>,
     last_refused: LastRefused,
+    last_broken: Option<(Timestamp, String)>,
     messages: u64,
     socket_errors: u64,
     // Where the writer is gone.
@@ -549,6 +556,7 @@ impl Desk {
         part.connections.clone_from(&self.counts);
         part.connection_lines.clone_from(&self.lines);
         part.last_refused = self.last_refused;
+        part.last_broken.clone_from(&self.last_broken);
         part
     }
 

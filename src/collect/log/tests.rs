@@ -104,7 +104,7 @@ fn a_reader_that_sleeps_costs_counted_lines_and_no_waiting() {
 
 #[test]
 fn lines_are_text_or_json() {
-    let cause = |of| Entry::Cause { at: Timestamp(AT), of, cause: "rows dropped", count: 7, last: None };
+    let cause = |of| Entry::Cause { at: Timestamp(AT), of, cause: "rows dropped", count: 7, last: None, why: None };
     let exporter = || cause(Of::Exporter([192, 0, 2, 1].into()));
     assert_eq!(
         line(LogFormat::Text, &exporter()),
