@@ -218,6 +218,65 @@ fn whoever_asks_for_all_exporters_takes_little_memory() {
 }
 
 #[test]
+fn it_ends_with_whom_it_writes_for() {
+    let (reader, pipe) = std::io::pipe().expect("a pipe");
+    let port = UdpSocket::bind("127.0.0.1:0").expect("a socket").local_addr().expect("an address").port();
+    let child = Command::new(env!("CARGO_BIN_EXE_flowlane"))
+        .args(["collect", "--threads", "1", "--format", "ndjson", "--out", "-", "--listen"])
+        .arg(format!("127.0.0.1:{port}"))
+        .stdout(Stdio::from(pipe))
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut process = Process(child.expect("flowlane starts"));
+    let mut said = BufReader::new(process.0.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    assert!(said.any(|line| line.contains("listening on")));
+    drop(reader);
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket.send_to(&flow(), ("127.0.0.1", port)).expect("sent");
+    assert!(said.any(|line| line.contains("the reader of standard output is gone")));
+    wait("its end", || process.0.try_wait().expect("a process").is_some());
+    assert_eq!(process.0.wait().expect("a process").code(), Some(1));
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_is_told_of() {
+    let (_reader, pipe) = std::io::pipe().expect("a pipe");
+    let port = UdpSocket::bind("127.0.0.1:0").expect("a socket").local_addr().expect("an address").port();
+    let child = Command::new(env!("CARGO_BIN_EXE_flowlane"))
+        .args([
+            "collect",
+            "--threads",
+            "1",
+            "--format",
+            "ndjson",
+            "--out",
+            "-",
+            "--queue",
+            "64K",
+            "--http",
+            "127.0.0.1:0",
+        ])
+        .args(["--listen", &format!("127.0.0.1:{port}")])
+        .stdout(Stdio::from(pipe))
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut process = Process(child.expect("flowlane starts"));
+    let mut said = BufReader::new(process.0.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    let line = said.find(|line| line.contains("answering on http://")).expect("a line");
+    let url = line.split("answering on ").nth(1).and_then(|l| l.strip_suffix("/metrics")).expect("a URL").to_string();
+    assert_eq!(fetch(&url, "/readyz").expect("an answer").0, 200);
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let mut full = vec![0, 5, 0, 30];
+    full.resize(24 + 30 * 48, 0);
+    wait("it is not ready", || {
+        (0..20).for_each(|_| drop(socket.send_to(&full, ("127.0.0.1", port))));
+        let (status, why) = fetch(&url, "/readyz").expect("an answer");
+        status == 503 && why.contains("the writer takes nothing for")
+    });
+    assert!(said.any(|line| line.contains("the writer takes nothing for") && line.contains("rows are dropped")));
+}
+
+#[test]
 fn copies_that_cannot_be_sent_are_told_of() {
     // Where a socket may not send to.
     let collector =

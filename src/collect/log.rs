@@ -6,6 +6,7 @@
 
 use super::ledger::{Account, Ledger, Refusal};
 use super::now;
+use super::outage::{Outage, Word};
 use super::shared::TELLING;
 use super::watch::Watch;
 use crate::columns::Timestamp;
@@ -345,7 +346,7 @@ impl Watching {
         let (go_on, end) = bounded::<()>(0);
         let thread = Builder::new().name("causes".into()).spawn(move || {
             net::be_nice(TELLING);
-            let mut causes = Causes::default();
+            let (mut causes, mut outage) = (Causes::default(), Outage::default());
             let mut next = Instant::now() + LOOK;
             loop {
                 let last = end.recv_deadline(next) == Err(RecvTimeoutError::Disconnected);
@@ -356,6 +357,18 @@ impl Watching {
                         !full
                     });
                 });
+                match watch.stuck() {
+                    Some(text) => outage.begin(&text),
+                    None => {
+                        outage.end();
+                    }
+                }
+                match outage.word(Instant::now(), last) {
+                    Some(Word::Begins(text)) => log.say(Level::Warn, text),
+                    Some(Word::Ends) => log.say(Level::Warn, "the writer takes rows again"),
+                    Some(Word::Passed(text)) => log.say(Level::Warn, format!("{text}; it takes rows again")),
+                    None => {}
+                }
                 if last {
                     return;
                 }

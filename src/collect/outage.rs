@@ -48,6 +48,10 @@ impl Outage {
         true
     }
 
+    pub fn lasts(&self) -> bool {
+        self.cause.is_some()
+    }
+
     /// What is to be said now; at the `last` call all that was not.
     pub fn word(&mut self, now: Instant, last: bool) -> Option<Word> {
         if std::mem::take(&mut self.ended) {

@@ -1,13 +1,50 @@
 //! The way to the writer: what waits on it is bounded by its memory.
 
 use super::Item;
+use super::board::lock;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How often a thread that waits looks for room.
 const LOOK: Duration = Duration::from_millis(1);
+
+/// How long the writer takes nothing, while there is no room, before it is said.
+const STUCK: Duration = Duration::from_secs(5);
+
+/// Whether the writer takes anything: a pipe that nobody reads, and a disk that hangs, are no errors.
+#[derive(Debug, Default)]
+pub(super) struct Pulse {
+    // What found no room so far.
+    refused: AtomicU64,
+    // Since when the writer works on one thing, and what was refused before.
+    busy: Mutex<Option<(Instant, u64)>>,
+}
+
+impl Pulse {
+    /// Something found no room.
+    pub fn refuses(&self) {
+        self.refused.fetch_add(1, Relaxed);
+    }
+
+    /// The writer begins to work on something.
+    pub fn begins(&self) {
+        *lock(&self.busy) = Some((Instant::now(), self.refused.load(Relaxed)));
+    }
+
+    /// It waits for the next.
+    pub fn rests(&self) {
+        *lock(&self.busy) = None;
+    }
+
+    /// For how long it takes nothing, where that is too long.
+    pub fn stuck(&self) -> Option<Duration> {
+        let (since, refused) = (*lock(&self.busy))?;
+        let time = since.elapsed();
+        (time >= STUCK && self.refused.load(Relaxed) > refused).then_some(time)
+    }
+}
 
 /// Both ends of a way on which `most` bytes may wait; one item always may.
 pub(super) fn queue(most: usize) -> (Entrance, Exit) {

@@ -4,6 +4,7 @@ use super::board::lock;
 use super::gate::Rules;
 use super::ledger::StateAccount;
 use super::log::{Level, Log};
+use super::queue::Pulse;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire};
 use std::sync::{Arc, Mutex};
@@ -32,6 +33,8 @@ pub(super) struct Shared {
     pub log: Option<Log>,
     /// Why rows cannot be written, as long as that lasts.
     pub cannot_write: Mutex<Option<String>>,
+    /// Whether the writer takes anything.
+    pub pulse: Pulse,
     /// How the writing of what was learned goes, where there is a place for it.
     pub journal: Mutex<Option<StateAccount>>,
     /// Rows that could not be written, by why.

@@ -5,6 +5,7 @@ use crate::columns::Timestamp;
 use crate::sink::{Format, Writer};
 use std::io;
 use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -179,6 +180,74 @@ fn options_records_alone_do_not_put_off_the_next_try() {
     let (summary, result) = running.join();
     result.expect("no failure");
     assert_eq!(summary.rows_dropped, 30);
+}
+
+/// Cannot write rows while it is told so.
+struct Changing(Arc<AtomicBool>);
+
+impl Sink for Changing {
+    fn write(&mut self, item: &Item) -> io::Result<()> {
+        let fails = item.rows() > 0 && self.0.load(Relaxed);
+        if fails { Err(io::Error::other("the disk is full")) } else { Ok(()) }
+    }
+
+    fn goes_on(&self) -> bool {
+        true
+    }
+
+    fn probe(&mut self) -> io::Result<()> {
+        if self.0.load(Relaxed) { Err(io::Error::other("the disk is full")) } else { Ok(()) }
+    }
+
+    fn tick(&mut self, _: Timestamp) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What is written, for a test to look at.
+#[derive(Clone, Default)]
+struct Said(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Said {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("the text").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_second_outage_is_told_of_too() {
+    let said = Said::default();
+    let log = super::log::Log::start(super::log::LogFormat::Text, Box::new(said.clone())).expect("a thread");
+    let mut config = Config { threads: 1, log: Some(log.clone()), ..config() };
+    config.decoder.batch_age_us = 1000;
+    let collector = Collector::open(config).expect("a free port");
+    let (to, fails) = (collector.addresses()[0], Arc::new(AtomicBool::new(true)));
+    let running = collector.start(Box::new(Changing(fails.clone()))).expect("threads");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    for outage in 1..=2 {
+        fails.store(true, Relaxed);
+        socket.send_to(&v5(0, 30), to).expect("sent");
+        wait("the outage", || running.status().dropped_rows == outage * 30);
+        wait("it is not ready", || running.watch().unready().is_some());
+        fails.store(false, Relaxed);
+        wait("its end", || running.watch().unready().is_none());
+    }
+    running.join().1.expect("no failure");
+    log.flush();
+    let said = String::from_utf8(said.0.lock().expect("the text").clone()).expect("text");
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains("writ")).collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(lines[0].contains("cannot write: the disk is full") && lines[1].contains("writing again; 30 rows"));
+    assert!(lines[2].contains("could not write for a while: the disk is full") && lines[2].contains("60 rows"));
 }
 
 /// A v9 message of an options template (scope interface, 34) and two records of it.

@@ -6,6 +6,7 @@ use super::ledger::{ExporterAccount, KeepingAccount, Ledger};
 use crate::keep::Progress;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 /// Asks a running collector. To be had from [`Running::watch`](super::Running::watch), and kept on any thread.
 #[derive(Clone)]
@@ -73,14 +74,29 @@ impl Watch {
         if let Some(cause) = &*lock(&self.shared.cannot_write) {
             return Some(format!("rows are dropped, they cannot be written: {cause}"));
         }
+        if let Some(time) = self.shared.pulse.stuck() {
+            return Some(stuck(time));
+        }
         if let Some(cause) = lock(&self.shared.journal).as_ref().and_then(|state| state.failing.as_ref()) {
             return Some(format!("a restart would not know some templates, they cannot be written: {cause}"));
         }
         (!self.board.ask(false).1).then(|| "not every thread receives".to_string())
     }
 
+    /// For how long the writer takes nothing, in words, where that is too long.
+    pub(super) fn stuck(&self) -> Option<String> {
+        self.shared.pulse.stuck().map(stuck)
+    }
+
     /// Whether a thread gave up.
     pub fn has_failed(&self) -> bool {
         self.shared.failed.load(Relaxed)
     }
+}
+
+fn stuck(time: Duration) -> String {
+    let seconds = time.as_secs();
+    format!(
+        "the writer takes nothing for {seconds} s: nobody reads what is written, or the disk hangs; rows are dropped"
+    )
 }

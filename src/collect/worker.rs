@@ -357,6 +357,9 @@ impl Desk {
     fn send(&self, item: Item, wait: bool) -> Option<Item> {
         let items = self.items.as_ref()?;
         let sent = if wait { items.send(item) } else { items.try_send(item) };
+        if matches!(sent, Err(Refused::Full(_))) {
+            self.shared.pulse.refuses();
+        }
         sent.err().map(Refused::into_item)
     }
 }

@@ -1,6 +1,7 @@
 //! The writing thread.
 
 use super::board::{Board, Kept, lock};
+use super::outage::{Outage, Word};
 use super::prepare::Prepare;
 use super::queue::Exit;
 use super::shared::Shared;
@@ -33,11 +34,14 @@ pub(super) fn write(
         lines.for_each(|line| shared.say(&line));
     };
     loop {
+        shared.pulse.rests();
+        trouble.tell(shared, false);
         let item = match inbox.recv_timeout(Duration::from_millis(200)) {
             Ok(item) => Some(item),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => break,
         };
+        shared.pulse.begins();
         let mut result = Ok(());
         if let Some(mut item) = item {
             if failure.is_none() {
@@ -79,7 +83,7 @@ pub(super) fn write(
             result = sink.tick(now());
             say_of_files();
             trouble.forgot(prepare.names_forgotten(), shared);
-            if result.is_ok() && trouble.lasts && tried.elapsed() >= TRY {
+            if result.is_ok() && trouble.outage.lasts() && tried.elapsed() >= TRY {
                 // Nothing comes that would show whether it is over.
                 tried = Instant::now();
                 result = sink.probe();
@@ -101,6 +105,7 @@ pub(super) fn write(
             failure = Some(error);
         }
     }
+    trouble.tell(shared, true);
     let ended = match failure {
         Some(error) => Err(error),
         None => sink.finish().inspect_err(|error| settle(&lost, error, shared, board)),
@@ -149,13 +154,10 @@ fn account(item: &Item, is_taken: bool, is_written: bool, board: &Board) {
     }
 }
 
-/// Errors of an output that may work again: said once a minute at most, and their end where they were said.
+/// Errors of an output that may work again, and names that are forgotten: what is said of them.
 #[derive(Default)]
 struct Trouble {
-    said: Option<Instant>,
-    lasts: bool,
-    // Whether the trouble that lasts was said.
-    is_said: bool,
+    outage: Outage,
     // Names that were forgotten and not told of.
     names: u64,
     names_said: Option<Instant>,
@@ -163,13 +165,26 @@ struct Trouble {
 
 impl Trouble {
     fn saw(&mut self, result: &io::Result<()>, shared: &Shared) {
-        let Err(error) = result else { return };
-        self.lasts = true;
-        *lock(&shared.cannot_write) = Some(error.to_string());
-        if self.said.is_none_or(|at| at.elapsed() >= Duration::from_secs(60)) {
-            (self.is_said, self.said) = (true, Some(Instant::now()));
-            let dropped = shared.dropped_rows.load(Relaxed);
-            shared.say(&format!("cannot write: {error}; {dropped} rows are dropped so far, and the next are tried"));
+        if let Err(error) = result {
+            let error = error.to_string();
+            self.outage.begin(&error);
+            *lock(&shared.cannot_write) = Some(error);
+        }
+    }
+
+    /// Says what is to be said by now; at the `last` call all that was not.
+    fn tell(&mut self, shared: &Shared, last: bool) {
+        let dropped = shared.dropped_rows.load(Relaxed);
+        match self.outage.word(Instant::now(), last) {
+            Some(Word::Begins(error)) => {
+                shared.say(&format!("cannot write: {error}; {dropped} rows are dropped so far, and the next are tried"))
+            }
+            Some(Word::Ends) => shared.say(&format!("writing again; {dropped} rows were dropped")),
+            Some(Word::Passed(error)) => {
+                shared
+                    .say(&format!("could not write for a while: {error}; writing again, {dropped} rows were dropped"));
+            }
+            None => {}
         }
     }
 
@@ -187,11 +202,8 @@ impl Trouble {
 
     /// Rows were written, or can be.
     fn is_over(&mut self, shared: &Shared) {
-        if std::mem::take(&mut self.lasts) {
+        if self.outage.end() {
             *lock(&shared.cannot_write) = None;
-        }
-        if std::mem::take(&mut self.is_said) {
-            shared.say(&format!("writing again; {} rows were dropped", shared.dropped_rows.load(Relaxed)));
         }
     }
 }

@@ -514,6 +514,7 @@ impl Desk {
             match items.send_timeout(item, TICK) {
                 Ok(()) => {}
                 Err(Refused::Full(item)) => {
+                    self.shared.pulse.refuses();
                     self.waiting.push_front(item);
                     self.tick();
                 }
