@@ -12,9 +12,10 @@ use super::ledger::StateAccount;
 use super::outage::{Outage, Word};
 use crate::columns::Timestamp;
 use crate::decode::{Learned, compact};
+use crate::sink::Lock;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, BufReader, Read, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -32,6 +33,8 @@ const GROWN: u64 = 4 << 20;
 const PIECE: usize = 1 << 20;
 /// How long what is written may wait to be on the disk.
 const SYNC: Duration = Duration::from_millis(250);
+/// How often it is looked whether the file is still there.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long after a failure it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// Bytes that may wait for that.
@@ -48,7 +51,7 @@ pub(super) struct Found {
 /// The file that entries are appended to.
 pub(super) struct Journal {
     // Held as long as the journal is written.
-    _lock: File,
+    lock: Lock,
     path: PathBuf,
     file: File,
     bytes: u64,
@@ -67,16 +70,9 @@ pub(super) struct Journal {
 impl Journal {
     /// Opens the journal of a folder, and gives what is in it. What cannot be read is put aside.
     pub(super) fn open(folder: &Path, held_us: i64) -> io::Result<(Self, Found)> {
-        fs::create_dir_all(folder)?;
         let path = folder.join("learned");
-        let lock = File::options().create(true).append(true).open(folder.join("lock"))?;
-        lock.try_lock().map_err(|e| match e {
-            TryLockError::WouldBlock => io::Error::new(
-                io::ErrorKind::WouldBlock,
-                format!("another process keeps its state in {}", folder.display()),
-            ),
-            TryLockError::Error(e) => e,
-        })?;
+        let taken = format!("another process keeps its state in {}", folder.display());
+        let lock = Lock::take(folder.join("lock"), taken)?;
         let read = read(&path)?;
         if read.damage.is_some() {
             // Kept for whoever wants to know.
@@ -86,7 +82,7 @@ impl Journal {
         let learned = compact(&read.learned, now, held_us, MOST);
         let (file, bytes) = write_new(&path, &learned)?;
         let journal = Self {
-            _lock: lock,
+            lock,
             path,
             file,
             bytes,
@@ -104,7 +100,7 @@ impl Journal {
     /// Appends what the buffer holds, all or nothing: where it fails it stays there.
     fn append(&mut self) -> io::Result<()> {
         if self.is_torn {
-            self.file = OpenOptions::new().append(true).open(&self.path)?;
+            self.file = OpenOptions::new().read(true).append(true).open(&self.path)?;
             self.file.set_len(self.bytes)?;
             self.is_torn = false;
         }
@@ -130,6 +126,19 @@ impl Journal {
         Ok(())
     }
 
+    /// Writes all of it again where somebody removed it, or its folder.
+    fn come_again(&mut self) -> io::Result<()> {
+        if !self.lock.renew()? && self.path.try_exists()? {
+            return Ok(());
+        }
+        self.file.seek(SeekFrom::Start(0))?;
+        let read = read_from(&self.file)?;
+        let now = Timestamp::from(SystemTime::now());
+        (self.file, self.bytes) = write_new(&self.path, &compact(&read.learned, now, self.held_us, MOST))?;
+        (self.snapshot, self.is_torn) = (self.bytes, false);
+        Ok(())
+    }
+
     /// Takes what comes until nobody sends any more; what could not be written.
     pub(super) fn run(
         mut self,
@@ -139,7 +148,7 @@ impl Journal {
     ) -> u64 {
         let (mut dirty, mut synced) = (false, Instant::now());
         let (mut outage, mut failed) = (Outage::default(), None::<Instant>);
-        let mut account = StateAccount::default();
+        let (mut account, mut looked) = (StateAccount::default(), Instant::now());
         loop {
             let wait = if dirty { SYNC.saturating_sub(synced.elapsed()) } else { RETRY };
             let next = inbox.recv_timeout(wait);
@@ -155,7 +164,11 @@ impl Journal {
             }
             let mut result = Ok(());
             let is_due = has_ended || failed.is_none_or(|at| at.elapsed() >= RETRY);
-            if is_due && (self.waiting > 0 || self.is_doubtful) {
+            if is_due && (has_ended || looked.elapsed() >= LOOK) {
+                looked = Instant::now();
+                result = self.come_again();
+            }
+            if result.is_ok() && is_due && (self.waiting > 0 || self.is_doubtful) {
                 result = self.append();
                 dirty |= result.is_ok();
             }
@@ -263,18 +276,21 @@ fn write_new(path: &Path, learned: &[Learned]) -> io::Result<(File, u64)> {
     if let Some(folder) = path.parent() {
         File::open(folder)?.sync_all()?;
     }
-    Ok((OpenOptions::new().append(true).open(path)?, bytes.len() as u64))
+    Ok((OpenOptions::new().read(true).append(true).open(path)?, bytes.len() as u64))
 }
 
 fn read(path: &Path) -> io::Result<Found> {
-    let mut file = match File::open(path) {
-        Ok(file) => BufReader::new(file),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::default()),
-        Err(e) => return Err(e),
-    };
+    match File::open(path) {
+        Ok(file) => read_from(&file),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Found::default()),
+        Err(e) => Err(e),
+    }
+}
+
+fn read_from(file: &File) -> io::Result<Found> {
     let mut all = Found::default();
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
+    BufReader::new(file).read_to_end(&mut bytes)?;
     let Some(mut rest) = bytes.strip_prefix(MAGIC) else {
         let text = match &bytes {
             // As a machine leaves it that lost its power.
@@ -320,6 +336,36 @@ fn entry(bytes: &[u8]) -> Option<(Learned, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_journal_that_was_removed_is_written_whole_again() {
+        let folder = std::env::temp_dir().join(format!("flowlane-journal-gone-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        let one = |sequence: u8| Learned {
+            exporter: SocketAddr::from(([192, 0, 2, sequence], 2055)),
+            received_at: Timestamp(7),
+            message: [&[0, 10, 0, 16, 0, 0, 0, 0, 0, 0, 0][..], &[sequence, 0, 0, 0, 1]].concat(),
+        };
+        let (journal, _) = Journal::open(&folder, 1000).expect("a journal");
+        let (to, inbox) = crossbeam_channel::unbounded();
+        let running = std::thread::spawn(move || journal.run(&inbox, &Mutex::default(), |line| panic!("{line}")));
+        to.send(one(1)).expect("sent");
+        while fs::metadata(folder.join("learned")).expect("there").len() == MAGIC.len() as u64 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        fs::remove_dir_all(&folder).expect("removed");
+        to.send(one(2)).expect("sent");
+        let end = Instant::now() + Duration::from_secs(30);
+        // While it runs: a kill finds it there.
+        while read(&folder.join("learned")).expect("a file").learned != [one(1), one(2)] {
+            assert!(Instant::now() < end, "written again in time");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(Journal::open(&folder, 1000).err().expect("held").kind(), io::ErrorKind::WouldBlock);
+        drop(to);
+        assert_eq!(running.join().expect("ended"), 0);
+        fs::remove_dir_all(&folder).expect("removed");
+    }
 
     #[test]
     fn what_was_written_is_read_up_to_the_damage() {

@@ -278,7 +278,7 @@ impl Sink for Output {
         match &self.kind {
             Kind::File { lost, .. } => Lost { rows: lost.clone(), ..Lost::default() },
             Kind::Folder { flows, options, .. } => Lost { rows: flows.lost().clone(), options: options.lost().clone() },
-            Kind::Store { options, .. } => Lost { options: options.lost().clone(), ..Lost::default() },
+            Kind::Store { flows, options } => Lost { rows: flows.lost().clone(), options: options.lost().clone() },
             Kind::None | Kind::One(_) => Lost::default(),
         }
     }
@@ -292,11 +292,10 @@ impl Sink for Output {
             Kind::None => Ok(()),
             Kind::One(writer) => writer.flush(),
             Kind::File { file, .. } => file.flush(),
-            Kind::Folder { lock, flows, options } => lock.renew().and(flows.tick(now.0)).and(options.tick(now.0)),
-            Kind::Store { flows, options } => {
-                flows.tick(now.0);
-                options.tick(now.0)
+            Kind::Folder { lock, flows, options } => {
+                lock.renew().map(drop).and(flows.tick(now.0)).and(options.tick(now.0))
             }
+            Kind::Store { flows, options } => flows.tick(now.0).and(options.tick(now.0)),
         }
     }
 

@@ -2,10 +2,12 @@
 
 use super::fault;
 use super::spare::END;
+use crate::sink::is_at;
 use rustix::fs::{FallocateFlags, fallocate};
 use std::fs::File;
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 /// Room that is asked for at once: as much as there is, within these.
 const LEAST: u64 = 1 << 20;
@@ -38,9 +40,9 @@ impl Growing {
         self.length
     }
 
-    /// Whether no name leads to it any more.
-    pub(super) fn is_gone(&self) -> bool {
-        self.file.metadata().is_ok_and(|m| m.nlink() == 0)
+    /// Whether a path does not lead to it any more.
+    pub(super) fn is_gone(&self, path: &Path) -> bool {
+        is_at(&self.file, path).is_ok_and(|is_there| !is_there)
     }
 
     /// Appends all of several parts, or nothing: after an error it is as long as before.

@@ -13,7 +13,7 @@ use super::sum;
 use crate::columns::arrow::array;
 use crate::columns::gather::{Loop, widest};
 use crate::columns::schema::{SCHEMA_VERSION, SCHEMA_VERSION_KEY};
-use crate::columns::{Batch, ColumnType, Layout};
+use crate::columns::{Batch, ColumnType, Layout, rows_by_exporter};
 use crate::sink::{EXTRA_COLUMNS, extras_map, io_error};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type};
@@ -23,6 +23,7 @@ use arrow_schema::{ArrowError, DataType, Field, Schema};
 use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::ops::BitOr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub(super) struct Segment {
     pub(super) id: i64,
     pub(super) path: PathBuf,
     pub(super) rows: u64,
+    /// Those of each exporter.
+    pub(super) by_exporter: HashMap<IpAddr, u64>,
     file: Growing,
     // What its times count from.
     since: Option<i64>,
@@ -62,12 +65,12 @@ impl Segment {
             Some((file, bytes)) => Growing::over(file, bytes),
             None => Growing::new(OpenOptions::new().write(true).create_new(true).open(&path)?),
         };
-        Ok(Self { id, path, rows: 0, file, since: None, shapes: Vec::new() })
+        Ok(Self { id, path, rows: 0, by_exporter: HashMap::new(), file, since: None, shapes: Vec::new() })
     }
 
-    /// Whether somebody removed it.
+    /// Whether somebody removed it, or put another in its place.
     pub(super) fn is_gone(&self) -> bool {
-        self.file.is_gone()
+        self.file.is_gone(&self.path)
     }
 
     /// Its length.
@@ -102,6 +105,7 @@ impl Segment {
         rest.push(IoSlice::new(&EOS));
         self.file.commit(*first, &mut rest)?;
         self.rows += rows.num_rows() as u64;
+        rows_by_exporter(batch.runs(), |exporter, n| *self.by_exporter.entry(exporter).or_default() += n);
         Ok(())
     }
 }

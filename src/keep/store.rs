@@ -10,10 +10,10 @@ use super::spare;
 use crate::columns::Batch;
 use crate::net;
 use crate::sink::parquet::Memory;
-use crate::sink::{PROBE, probe};
+use crate::sink::{Lock, LostRows, PROBE, probe};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use std::collections::{HashSet, VecDeque};
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -134,6 +134,8 @@ fn add(said: &mut Said, line: String) {
 
 /// How long a stretch that is over waits for rows of other threads, microseconds.
 const GRACE_US: i64 = 2_000_000;
+/// How often it is looked whether the folder is still there.
+const LOOK_FOR_LOCK: Duration = Duration::from_secs(1);
 /// How often sealing is tried again after an error.
 const RETRY: Duration = Duration::from_secs(10);
 /// How often it is looked whether something is too old, or in too many files.
@@ -148,8 +150,12 @@ pub struct Store {
     options: Options,
     folder: PathBuf,
     // Held as long as the store is there.
-    _lock: File,
+    lock: Lock,
+    looked: Instant,
     segment: Option<Segment>,
+    lost: LostRows,
+    // Why they are lost, until it is said.
+    torn: Option<io::Error>,
     // The stretch that the segment is of.
     stretch: i64,
     last_id: i64,
@@ -169,16 +175,8 @@ impl Store {
     pub fn open(root: &Path, options: Options) -> io::Result<Self> {
         node(&options.node).map_err(|text| io::Error::new(io::ErrorKind::InvalidInput, text))?;
         let folder = hot_folder(root, &options.node);
-        fs::create_dir_all(&folder)?;
-        let lock = File::options().create(true).append(true).open(folder.join("lock"))?;
-        lock.try_lock().map_err(|e| match e {
-            TryLockError::WouldBlock => {
-                let text =
-                    format!("another process writes here as the node {}; give --node another name", options.node);
-                io::Error::new(io::ErrorKind::WouldBlock, text)
-            }
-            TryLockError::Error(e) => e,
-        })?;
+        let taken = format!("another process writes here as the node {}; give --node another name", options.node);
+        let lock = Lock::take(folder.join("lock"), taken)?;
         spare::remove(&folder);
         remove_covered(root, &options.node, true)?;
         let found = listing(root)?;
@@ -217,8 +215,11 @@ impl Store {
         Ok(Self {
             options,
             folder,
-            _lock: lock,
+            lock,
+            looked: Instant::now(),
             segment: None,
+            lost: LostRows::default(),
+            torn: None,
             stretch: i64::MIN,
             last_id,
             jobs: Some(jobs),
@@ -234,18 +235,22 @@ impl Store {
         &self.progress
     }
 
+    /// Rows that were written and are lost, because somebody removed their segment.
+    pub fn lost(&self) -> &LostRows {
+        &self.lost
+    }
+
     /// Appends all rows of a batch: when this returns they outlive the process.
     ///
     /// # Errors
     /// Those of the file system. None of the rows are there then, those before are, and the next call tries anew.
     pub fn write(&mut self, batch: &Arc<Batch>) -> io::Result<()> {
         let Some(first) = batch.runs().first() else { return Ok(()) };
+        self.leave_what_is_gone();
         self.rotate(first.meta.received_at.0);
-        // What somebody removed takes no more rows.
-        self.segment.take_if(|s| s.is_gone());
         if self.segment.is_none() {
-            // A folder that was removed comes again.
-            fs::create_dir_all(&self.folder)?;
+            // A folder that was removed comes again, and is this process's again.
+            self.lock.renew()?;
             self.last_id = now_us().max(self.last_id + 1);
             self.segment = Some(Segment::create(&self.folder, self.last_id)?);
             fault::step("created");
@@ -266,21 +271,32 @@ impl Store {
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn probe(&self) -> io::Result<()> {
-        fs::create_dir_all(&self.folder)?;
+    pub fn probe(&mut self) -> io::Result<()> {
+        self.lock.renew()?;
         probe(&self.folder.join("probe"), PROBE)
     }
 
     /// Begins a new segment where the time of the one before is over.
-    pub fn tick(&mut self, now_us: i64) {
+    ///
+    /// # Errors
+    /// A segment that somebody removed, said once; a folder that went away and cannot be made again, or that another process has by now.
+    pub fn tick(&mut self, now_us: i64) -> io::Result<()> {
+        let mut held = Ok(());
+        if self.looked.elapsed() >= LOOK_FOR_LOCK {
+            self.looked = Instant::now();
+            self.leave_what_is_gone();
+            held = self.lock.renew().map(drop);
+        }
         self.rotate(now_us.saturating_sub(GRACE_US));
+        self.torn.take().map_or(held, Err)
     }
 
     /// Seals everything.
     ///
     /// # Errors
-    /// Where segments could not be sealed: they stay, and the next start seals them.
+    /// Where segments could not be sealed: they stay, and the next start seals them. And where one was removed.
     pub fn finish(mut self) -> io::Result<()> {
+        self.leave_what_is_gone();
         self.close();
         // Nobody receives any more: who is left to yield to is other processes.
         let last = self.help.clone();
@@ -290,7 +306,7 @@ impl Store {
         let left: usize = threads.into_iter().flatten().map(|s| s.join().map_or(0, |left| left.len())).sum();
         spare::remove(&self.folder);
         match left {
-            0 => Ok(()),
+            0 => self.torn.map_or(Ok(()), Err),
             n => {
                 let last = self.progress.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
                 let folder = self.folder.display();
@@ -298,6 +314,14 @@ impl Store {
                 Err(io::Error::other(text))
             }
         }
+    }
+
+    /// What somebody removed takes no more rows, and those in it are lost.
+    fn leave_what_is_gone(&mut self) {
+        let Some(segment) = self.segment.take_if(|s| s.is_gone()) else { return };
+        segment.by_exporter.into_iter().for_each(|(exporter, rows)| self.lost.add(exporter, rows));
+        let text = format!("{} was removed while it was written", segment.path.display());
+        self.torn.get_or_insert(io::Error::new(io::ErrorKind::NotFound, text));
     }
 
     fn rotate(&mut self, us: i64) {

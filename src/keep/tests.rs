@@ -295,8 +295,28 @@ fn a_folder_that_went_away_comes_again() {
     fs::remove_dir_all(&scratch.0).expect("removed");
     store.write(&batch(3, 4, HOUR)).expect("written to a new folder");
     store.write(&batch(7, 5, HOUR)).expect("written");
+    // What was in it is lost, which is said once; and no other process has the folder now.
+    assert_eq!(store.lost().take().into_values().collect::<Vec<_>>(), [3]);
+    assert!(store.tick(HOUR).expect_err("said").to_string().contains("was removed"));
+    store.tick(HOUR).expect("once");
+    let refused = Store::open(&scratch.0, options("a")).err().expect("refused");
+    assert_eq!(refused.kind(), std::io::ErrorKind::WouldBlock);
     store.finish().expect("sealed");
     assert_eq!(rows(&scratch.0), (9, vec![State::Sealed]));
+}
+
+#[test]
+fn a_segment_that_another_took_away_takes_no_more_rows() {
+    let scratch = Scratch::new("taken");
+    let mut store = Store::open(&scratch.0, options("a")).expect("a store");
+    store.write(&batch(0, 3, HOUR)).expect("written");
+    let path = segments(&hot_folder(&scratch.0, "a")).expect("segments").pop().expect("one").1;
+    // As one that seals it does; the file is there still.
+    fs::rename(&path, scratch.0.join("elsewhere")).expect("moved");
+    store.write(&batch(3, 4, HOUR)).expect("written to a new one");
+    assert_eq!(store.lost().take().into_values().sum::<u64>(), 3);
+    assert!(store.finish().is_err(), "it is said");
+    assert_eq!(rows(&scratch.0), (4, vec![State::Sealed]));
 }
 
 #[test]

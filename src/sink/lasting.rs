@@ -22,7 +22,7 @@ impl LostRows {
         take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn add(&self, exporter: IpAddr, rows: u64) {
+    pub(crate) fn add(&self, exporter: IpAddr, rows: u64) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(exporter).or_default() += rows;
     }
 

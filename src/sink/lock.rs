@@ -24,15 +24,16 @@ impl Lock {
         Ok(Self { file, path, taken })
     }
 
-    /// Takes it anew where somebody removed its file: what is held there no other process sees.
+    /// Takes it anew where somebody removed its file, as what is held there no other process sees; whether that was so.
     ///
     /// # Errors
     /// As [`take`](Self::take): another process may have been quicker.
-    pub(crate) fn renew(&mut self) -> io::Result<()> {
-        if !is_at(&self.file, &self.path)? {
+    pub(crate) fn renew(&mut self) -> io::Result<bool> {
+        let is_gone = !is_at(&self.file, &self.path)?;
+        if is_gone {
             self.file = held(&self.path, &self.taken)?;
         }
-        Ok(())
+        Ok(is_gone)
     }
 }
 

@@ -35,7 +35,7 @@ pub use folder::{Folder, Line};
 pub use lasting::{LastingFile, LostRows};
 pub(crate) use lines::address;
 pub use lines::{Lines, csv_header, header};
-pub(crate) use lock::Lock;
+pub(crate) use lock::{Lock, is_at};
 pub use parquet::ParquetFile;
 pub use place::Place;
 pub(crate) use place::{PROBE, free, probe};
