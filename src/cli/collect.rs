@@ -115,10 +115,11 @@ pub struct Args {
     /// .state/NODE in a folder of Parquet files, else nowhere]
     #[arg(long, value_name = "FOLDER")]
     state: Option<PathBuf>,
-    /// Remove Parquet files of flows received longer ago
+    /// Remove Parquet files of hours that ended longer ago: whole hours alone
     #[arg(long, value_name = "TIME")]
     pub(super) keep: Option<Span>,
-    /// Remove the oldest Parquet files while they have more bytes: 500M, 200G, 2T
+    /// Remove this node's oldest Parquet files while they have more bytes: 500M, 200G, 2T. Others in the folder have bounds of
+    /// their own
     #[arg(long, value_name = "SIZE")]
     pub(super) keep_bytes: Option<Size>,
     /// Remove the oldest Parquet files while the disk has fewer free bytes

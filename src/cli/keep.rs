@@ -37,6 +37,7 @@ pub struct VerifyArgs {
 Examples:
   flowlane prune flows --keep 30d --dry-run      which files would go
   flowlane prune flows --keep-bytes 200G         remove the oldest until there are no more bytes
+Files go by the hour received, whole hours alone, and those of options records with them; each bound is that of one node.
 `flowlane collect` takes the same flags and does so by itself.")]
 pub struct PruneArgs {
     /// The folder
@@ -45,10 +46,10 @@ pub struct PruneArgs {
     /// Whose files [default: the host's name]
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
-    /// Remove files of flows received longer ago
+    /// Remove files of hours that ended longer ago: whole hours alone
     #[arg(long, value_name = "TIME")]
     keep: Option<Span>,
-    /// Remove the oldest files while they have more bytes
+    /// Remove the node's oldest files while they have more bytes
     #[arg(long, value_name = "SIZE")]
     keep_bytes: Option<Size>,
     /// Remove the oldest files while the disk has fewer free bytes
@@ -100,10 +101,10 @@ pub fn prune(args: &PruneArgs) -> anyhow::Result<ExitCode> {
         return Err(usage("nothing to prune by: give --keep 30d, --keep-bytes 200G or --keep-free 50G"));
     }
     let node = args.node.clone().unwrap_or_else(keep::default_node);
+    let cannot = || format!("cannot prune the folder {}", args.folder.display());
+    std::fs::read_dir(&args.folder).with_context(cannot)?;
     let now = Timestamp::from(SystemTime::now()).0;
-    let retired = bounds
-        .apply(&args.folder, &node, now, args.dry_run)
-        .with_context(|| format!("cannot prune the folder {}", args.folder.display()))?;
+    let retired = bounds.apply(&args.folder, &node, now, args.dry_run).with_context(cannot)?;
     let mut out = io::stdout().lock();
     for path in &retired.files {
         writeln!(out, "{}", path.display())?;

@@ -3,8 +3,10 @@
 use super::layout::{HOUR_US, Listing, SealedFile, hot_folder, hour_folder, listing, segments};
 use super::ledger;
 use super::spare;
+use crate::sink::{Format, start_in};
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Bounds on what a node keeps; `None` is no bound.
@@ -12,7 +14,7 @@ use std::path::{Path, PathBuf};
 pub struct Retention {
     /// How long after its hour a file is kept, microseconds.
     pub age_us: Option<i64>,
-    /// Bytes of the node's files, those of segments that wait to be sealed among them.
+    /// Bytes of the node's files, those of options records and of segments that wait to be sealed among them.
     pub bytes: Option<u64>,
     /// Bytes of the file system that stay free.
     pub free_bytes: Option<u64>,
@@ -35,7 +37,7 @@ impl Retention {
         *self == Self::default()
     }
 
-    /// Removes the oldest files of a node until all bounds hold, those that wait to be written over before them; with `dry_run`
+    /// Removes the oldest files of a node, of flows and of options records, until all bounds hold, those that wait to be written over before them; with `dry_run`
     /// only says which. Where that is not enough segments go that wait to be sealed, but for the last, which is being written. A
     /// file that cannot be removed is passed over, and named.
     ///
@@ -50,7 +52,9 @@ impl Retention {
         let own: Vec<SealedFile> = sealed.into_iter().filter(|f| f.node == node).collect();
         let hot = hot_folder(root, node);
         let mut waiting = waiting(&hot)?;
-        let mut kept: u64 = own.iter().map(|f| f.bytes).chain(waiting.iter().map(|w| w.1)).sum();
+        let mut files: Vec<Aged<'_>> = own.iter().map(Aged::of).chain(options(root, node)?).collect();
+        files.sort_by(|a, b| a.hour.cmp(&b.hour));
+        let mut kept: u64 = files.iter().map(|f| f.bytes).chain(waiting.iter().map(|w| w.1)).sum();
         waiting.pop();
         let mut free = match self.free_bytes {
             Some(_) => free_bytes(root)?,
@@ -72,15 +76,16 @@ impl Retention {
             hour_folder(root, limit)
         });
         let mut oldest_left = None;
-        for file in &own {
-            let aged = oldest.as_ref().is_some_and(|oldest| file.path.parent().is_some_and(|f| f < oldest.as_path()));
+        for file in &files {
+            let aged = oldest.as_ref().is_some_and(|oldest| file.hour < *oldest);
             if !aged && !self.is_over(kept, free) {
                 oldest_left = oldest_left.or(Some(file));
                 break;
             }
             if !dry_run {
                 // Without it those that it has the rows of would count again.
-                let mut all = covered.iter().filter(|c| file.covers(c)).chain([file]).map(|f| &f.path);
+                let has_rows_of = |c: &&SealedFile| file.sealed.is_some_and(|file| file.covers(c));
+                let mut all = covered.iter().filter(has_rows_of).map(|f| &f.path).chain([&file.path]);
                 let removed = all.try_for_each(|path| match fs::remove_file(path) {
                     Err(e) if e.kind() != io::ErrorKind::NotFound => Err((path.clone(), e.to_string())),
                     _ => Ok(()),
@@ -92,7 +97,7 @@ impl Retention {
                     continue;
                 }
                 // Those of the hour and the day go when they are empty.
-                let hour = file.path.parent();
+                let hour = file.sealed.and_then(|file| file.path.parent());
                 let _ = hour.is_some_and(|h| fs::remove_dir(h).is_ok())
                     && hour.and_then(Path::parent).is_some_and(|d| fs::remove_dir(d).is_ok());
             }
@@ -129,6 +134,46 @@ impl Retention {
     fn is_over(&self, kept: u64, free: u64) -> bool {
         self.bytes.is_some_and(|most| kept > most) || self.free_bytes.is_some_and(|least| free < least)
     }
+}
+
+/// A file that goes when it is old.
+struct Aged<'a> {
+    // The folder of its hour: their order is that of time.
+    hour: PathBuf,
+    date: String,
+    path: PathBuf,
+    bytes: u64,
+    // One of flows.
+    sealed: Option<&'a SealedFile>,
+}
+
+impl<'a> Aged<'a> {
+    fn of(file: &'a SealedFile) -> Self {
+        let hour = file.path.parent().map(Path::to_path_buf).unwrap_or_default();
+        Self { hour, date: file.date.clone(), path: file.path.clone(), bytes: file.bytes, sealed: Some(file) }
+    }
+}
+
+/// A node's files of options records that are whole.
+fn options(root: &Path, node: &str) -> io::Result<Vec<Aged<'static>>> {
+    let entries = match fs::read_dir(root.join("options")) {
+        Ok(entries) => entries,
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let (prefix, mut found) = (format!("{node}-"), Vec::new());
+    for entry in entries {
+        let path = entry?.path();
+        let start = path.file_name().and_then(|name| start_in(name.to_str()?, &prefix, Format::Ndjson));
+        let at = |range: Range<usize>| start.as_deref().and_then(|start| start.get(range)).unwrap_or_default();
+        let (date, hour) = (format!("{}-{}-{}", at(0..4), at(4..6), at(6..8)), at(9..11));
+        if let (Some(_), Ok(about)) = (&start, fs::metadata(&path)) {
+            let hour = root.join(format!("date={date}")).join(format!("hour={hour}"));
+            found.push(Aged { hour, date, path, bytes: about.len(), sealed: None });
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
 }
 
 /// The segments of a folder and their bytes, the oldest first.

@@ -255,6 +255,35 @@ fn the_oldest_hours_go_first() {
 }
 
 #[test]
+fn options_files_of_a_node_go_with_flows_of_their_age() {
+    let scratch = Scratch::new("options");
+    for hour in 0..3 {
+        let mut store = Store::open(&scratch.0, options("a")).expect("a store");
+        store.write(&batch(0, 3, HOUR + hour * HOUR_US)).expect("written");
+        store.finish().expect("sealed");
+    }
+    fs::create_dir_all(scratch.0.join("options")).expect("a folder");
+    let put = |name: &str| {
+        let path = scratch.0.join("options").join(name);
+        fs::write(&path, [b'x'; 1000]).expect("a file");
+        path
+    };
+    let own = ["a-20231114T225500Z.ndjson", "a-20231114T230000Z-2.ndjson", "a-20231115T000000Z.ndjson"].map(put);
+    let others = ["b-20231114T225500Z.ndjson", "20231114T225500Z.ndjson", "a-notes.ndjson"].map(put);
+    let apply = |bounds: Retention, dry| {
+        let now = HOUR + 3 * HOUR_US;
+        bounds.apply(&scratch.0, "a", now, dry).expect("a folder").files
+    };
+    let aged = apply(Retention { age_us: Some(HOUR_US), ..Retention::default() }, true);
+    assert_eq!(aged.iter().filter(|path| own.contains(path)).count(), 2);
+    assert_eq!(aged.len(), 4);
+    let few = apply(Retention { bytes: Some(1500), ..Retention::default() }, false);
+    assert!(few.contains(&own[0]) && few.contains(&own[1]), "{few:?}");
+    apply(Retention { bytes: Some(0), ..Retention::default() }, false);
+    assert!(own.iter().all(|path| !path.exists()) && others.iter().all(|path| path.exists()));
+}
+
+#[test]
 fn files_that_wait_to_be_written_over_go_before_rows() {
     let scratch = hour_of_files("spare", &[30, 30]);
     let bytes: u64 = sealed_files(&scratch.0).expect("files").0.iter().map(|f| f.bytes).sum();

@@ -276,7 +276,7 @@ impl Folder {
 }
 
 /// The time in the name of a file of a folder, `YYYYMMDDTHHMMSS`; none where it is something else's.
-fn start_in(name: &str, prefix: &str, format: Format) -> Option<String> {
+pub(crate) fn start_in(name: &str, prefix: &str, format: Format) -> Option<String> {
     let stem = name.strip_prefix(prefix)?.strip_suffix(format.extension())?.strip_suffix('.')?;
     let (start, number) = stem.split_once('Z')?;
     let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());

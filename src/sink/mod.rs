@@ -31,6 +31,7 @@ pub(crate) use expand::{dictionary_type, extras_map, map_type, texts_as};
 pub use file::{Format, Writer};
 pub(crate) use file::{io_error, properties};
 
+pub(crate) use folder::start_in;
 pub use folder::{Folder, Line};
 pub use lasting::{LastingFile, LostRows};
 pub(crate) use lines::address;
