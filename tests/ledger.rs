@@ -193,7 +193,8 @@ fn every_cause_has_its_place() {
     let a = named(&ledger, "127.0.0.1");
     let s = &a.account.stats;
     assert_eq!((s.datagrams, s.datagrams_malformed, a.account.datagrams_decoded(), s.datagrams_damaged), (9, 1, 8, 2));
-    assert_eq!((s.sets, s.sets_decoded, s.sets_held, s.sets_malformed, s.sets_skipped), (13, 6, 4, 1, 2));
+    assert_eq!((s.sets, s.sets_decoded, s.sets_held, s.sets_malformed, s.sets_skipped), (13, 6, 4, 1, 1));
+    assert_eq!(s.sets_without_room, 1);
     assert_eq!((s.held_decoded, s.held_dropped, a.account.still_held), (1, 1, 2));
     assert_eq!((s.records, s.late_records, s.options_records, a.account.rows_written), (7, 2, 1, 7));
     assert_eq!((s.lost, s.resets, s.duplicates), (0, 0, 0), "nothing is missing while sets cannot be decoded");

@@ -46,7 +46,11 @@ impl Both {
         self.naive.datagram(message, from, 1_700_000_000_500_000);
         for (decoder, have) in &mut self.decoders {
             let outcome = decoder.decode(message, from, Timestamp(1_700_000_000_500_000));
-            let sum = outcome.sets_decoded + outcome.sets_held + outcome.sets_malformed + outcome.sets_skipped;
+            let sum = outcome.sets_decoded
+                + outcome.sets_held
+                + outcome.sets_malformed
+                + outcome.sets_skipped
+                + outcome.sets_without_room;
             assert_eq!(outcome.sets, sum, "{outcome:?}");
             if decoder.has_full_batch() {
                 have.extend(compare::rows(&decoder.flush()));

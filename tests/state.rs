@@ -265,6 +265,9 @@ fn sets_that_wait_and_options_outlive_a_restart() {
     assert!(run.meta.late);
     assert_eq!(run.meta.sampling_rate, 100.0);
     let stats = second.stats();
-    assert_eq!(stats.sets, stats.sets_decoded + stats.sets_held + stats.sets_malformed + stats.sets_skipped);
+    assert_eq!(
+        stats.sets,
+        stats.sets_decoded + stats.sets_held + stats.sets_malformed + stats.sets_skipped + stats.sets_without_room
+    );
     assert_eq!(stats.sets_held, stats.held_decoded + stats.held_expired + stats.held_dropped);
 }

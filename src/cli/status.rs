@@ -79,7 +79,13 @@ fn show(out: &mut impl Write, ledger: &Value, named: usize) -> io::Result<()> {
     writeln!(out, "up {}, {} exporters", span(ledger["seconds"].as_f64().unwrap_or(0.0)), exporters.len())?;
     let datagrams =
         [("decoded", "decoded"), ("refused", "refused"), ("malformed", "malformed"), ("limited", "limited")];
-    let sets = [("decoded", "decoded"), ("held", "held"), ("malformed", "malformed"), ("skipped", "skipped")];
+    let sets = [
+        ("decoded", "decoded"),
+        ("held", "held"),
+        ("malformed", "malformed"),
+        ("skipped", "skipped"),
+        ("without_room", "without room to wait"),
+    ];
     let held = [
         ("decoded_late", "decoded late"),
         ("expired", "expired"),

@@ -30,6 +30,7 @@ const ACCOUNT: &[(&str, &str)] = &[
     ("rows_dropped", "/rows/dropped"),
     ("malformed", "/datagrams/malformed"),
     ("sets_malformed", "/sets/malformed"),
+    ("sets_without_room", "/sets/without_room"),
     ("sets_expired", "/held_sets/expired"),
     ("sets_dropped", "/held_sets/dropped"),
     ("limited", "/datagrams/limited"),

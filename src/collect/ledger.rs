@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! datagrams  received = refused + limited + malformed + decoded
-//! sets       seen     = decoded + held + malformed + skipped
+//! sets       seen     = decoded + held + malformed + skipped + without room
 //! held sets  held     = decoded late + expired + dropped + still held
 //! rows       decoded  = written + filtered + dropped + pending   late ones included
 //! options    decoded  = written + passed over + dropped + pending
@@ -80,7 +80,7 @@ impl Account {
                 self.datagrams(),
                 self.refused + s.datagrams_limited + s.datagrams_malformed + self.datagrams_decoded(),
             ),
-            ("sets", s.sets, s.sets_decoded + s.sets_held + s.sets_malformed + s.sets_skipped),
+            ("sets", s.sets, s.sets_decoded + s.sets_held + s.sets_malformed + s.sets_skipped + s.sets_without_room),
             ("held sets", s.sets_held, s.held_decoded + s.held_expired + s.held_dropped + self.still_held),
             ("connections", self.connections.accepted, self.connections.classes().iter().map(|class| class.1).sum()),
             ("rows", s.records, self.rows_written + self.rows_filtered + self.rows_dropped + self.rows_pending()),
@@ -130,6 +130,7 @@ impl Account {
                 "held": s.sets_held,
                 "malformed": s.sets_malformed,
                 "skipped": s.sets_skipped,
+                "without_room": s.sets_without_room,
             },
             "held_sets": {
                 "held": s.sets_held,

@@ -231,6 +231,7 @@ fn causes(account: &Account) -> impl Iterator<Item = (&'static str, u64)> {
             ("messages out of order", s.reordered),
             ("messages sent twice", s.duplicates),
             ("sequences that started anew", s.resets),
+            ("sets without room to wait for their template (--hold-bytes, --hold-sets)", s.sets_without_room),
             ("sets held too long for their template", s.held_expired),
             ("held sets dropped with their template", s.held_dropped),
             ("rows dropped", account.rows_dropped),

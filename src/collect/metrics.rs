@@ -111,6 +111,7 @@ impl Text {
                 ("held", |a| a.stats.sets_held),
                 ("malformed", |a| a.stats.sets_malformed),
                 ("skipped", |a| a.stats.sets_skipped),
+                ("without_room", |a| a.stats.sets_without_room),
             ],
         );
         self.classes(

@@ -230,7 +230,7 @@ impl<'d> Scope<'d> {
             units.held += 1;
             units.lost |= set.overrun.is_some();
         } else {
-            outcome.sets_skipped += 1;
+            outcome.sets_without_room += 1;
             units.lost = true;
         }
     }

@@ -13,7 +13,7 @@ pub struct Outcome {
     pub late_records: u32,
     /// Options records.
     pub options_records: u32,
-    /// Sets seen: the sum of the next four.
+    /// Sets seen: the sum of the next five.
     pub sets: u32,
     /// Sets decoded whole; v1, v5 and v7 count as one set.
     pub sets_decoded: u32,
@@ -21,8 +21,10 @@ pub struct Outcome {
     pub sets_held: u32,
     /// Sets in which something is wrong; their good records are decoded.
     pub sets_malformed: u32,
-    /// Sets passed over: reserved ids, and data sets that could not be held.
+    /// Sets passed over: reserved ids.
     pub sets_skipped: u32,
+    /// Data sets that found no room to wait for their template.
+    pub sets_without_room: u32,
     /// Data sets whose template is not known.
     pub unknown_templates: u32,
     /// Sets of earlier messages that were decoded now that their template came.
@@ -58,7 +60,7 @@ pub struct Stats {
     pub options_records: u64,
     /// Options records that nobody took in time.
     pub options_dropped: u64,
-    /// Sets seen: decoded, held, malformed and skipped.
+    /// Sets seen: decoded, held, malformed, skipped and without room.
     pub sets: u64,
     /// Sets decoded whole.
     pub sets_decoded: u64,
@@ -66,8 +68,10 @@ pub struct Stats {
     pub sets_held: u64,
     /// Sets with something wrong.
     pub sets_malformed: u64,
-    /// Sets passed over.
+    /// Sets passed over: reserved ids.
     pub sets_skipped: u64,
+    /// Sets that found no room to wait for their template: they are lost.
+    pub sets_without_room: u64,
     /// Held sets decoded when their template came.
     pub held_decoded: u64,
     /// Held sets that waited too long.
@@ -128,6 +132,7 @@ impl Stats {
         self.sets_held += u64::from(o.sets_held);
         self.sets_malformed += u64::from(o.sets_malformed);
         self.sets_skipped += u64::from(o.sets_skipped);
+        self.sets_without_room += u64::from(o.sets_without_room);
         if let (true, Some(e)) = (o.refused, &o.error) {
             self.error(e);
         }
@@ -179,6 +184,7 @@ impl Stats {
             late_records
         );
         add!(options_records, sets, sets_decoded, sets_held, sets_malformed, sets_skipped, held_decoded, held_expired);
+        add!(sets_without_room);
         add!(held_dropped, templates, withdrawals, lost, gaps, reordered, duplicates, resets, unverifiable);
         for (a, b) in self.errors.iter_mut().zip(&other.errors) {
             *a += b;

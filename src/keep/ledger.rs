@@ -24,6 +24,7 @@ pub const LOST: &[&str] = &[
     "options_dropped",
     "malformed",
     "sets_malformed",
+    "sets_without_room",
     "sets_expired",
     "sets_dropped",
     "limited",

@@ -27,6 +27,11 @@ const CAUSES: &[(&str, &str, &str)] = &[
     ("malformed", "malformed datagrams", "No NetFlow or IPFIX, or cut off: look at them with flowlane decode."),
     ("sets_malformed", "malformed sets", "The exporter's own mistake, mostly: look at them with flowlane decode."),
     (
+        "sets_without_room",
+        "sets without room to wait for their template",
+        "Give them more room: --hold-bytes, --hold-sets.",
+    ),
+    (
         "sets_expired",
         "sets whose template never came",
         "Let the exporter repeat its templates more often, or wait longer: --hold.",
@@ -34,7 +39,7 @@ const CAUSES: &[(&str, &str, &str)] = &[
     (
         "sets_dropped",
         "sets dropped while they waited for a template",
-        "Give them more room: --hold-bytes, --hold-sets.",
+        "Their template was withdrawn, or its exporter made way for another: see --max-exporters.",
     ),
     (
         "limited",
