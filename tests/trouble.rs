@@ -142,7 +142,9 @@ fn its_folder_goes(out: &str, more: &[&str], lost: usize, lines: impl Fn() -> Op
         (&(20 - lost).into(), &(30 + lost).into()),
         "{summary}"
     );
-    assert_eq!(summary["rows_unwritten"][0]["rows"], 30 + lost, "{summary}");
+    // Those that went with it may have a cause of their own.
+    let unwritten = summary["rows_unwritten"].as_array().expect("causes").iter().filter_map(|c| c["rows"].as_u64());
+    assert_eq!(unwritten.sum::<u64>(), 30 + lost as u64, "{summary}");
     assert!(are_there(), "what came after it");
 }
 

@@ -140,6 +140,8 @@ const LOOK_FOR_LOCK: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(10);
 /// How often it is looked whether something is too old, or in too many files.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// How often it is looked at most because the disk is full.
+const MAKE_ROOM: Duration = Duration::from_secs(1);
 /// How nice sealing is to those that receive and write: what waits to be sealed is safe on the disk, however long that takes.
 const NICE: i32 = 19;
 /// Segments that wait to be sealed when a second thread helps: one that writes can be faster than one that seals.
@@ -207,6 +209,7 @@ impl Store {
             inbox,
             waiting: VecDeque::new(),
             passed_over: HashSet::new(),
+            made_room: None,
             memory: Memory::new(),
             progress: progress.clone(),
         };
@@ -245,6 +248,15 @@ impl Store {
     /// # Errors
     /// Those of the file system. None of the rows are there then, those before are, and the next call tries anew.
     pub fn write(&mut self, batch: &Arc<Batch>) -> io::Result<()> {
+        let written = self.append(batch);
+        // Where the disk is full what should go goes now, not when it is looked for next.
+        match &written {
+            Err(error) if is_full(error) && self.help.make_room() > 0 => self.append(batch),
+            _ => written,
+        }
+    }
+
+    fn append(&mut self, batch: &Arc<Batch>) -> io::Result<()> {
         let Some(first) = batch.runs().first() else { return Ok(()) };
         self.leave_what_is_gone();
         self.rotate(first.meta.received_at.0);
@@ -395,6 +407,8 @@ struct Sealer {
     waiting: VecDeque<(i64, PathBuf)>,
     // Files that are not made one with others.
     passed_over: HashSet<PathBuf>,
+    // When that was tried because the disk is full.
+    made_room: Option<Instant>,
     memory: Memory,
     progress: Arc<Progress>,
 }
@@ -434,9 +448,17 @@ impl Sealer {
         self.waiting
     }
 
-    /// Removes what is too old, and makes one of small files.
-    fn look(&mut self) {
-        let now = now_us();
+    /// Removes what should go, where the disk is full; how many files. Not more often than each second.
+    fn make_room(&mut self) -> usize {
+        if self.retention.is_endless() || self.made_room.is_some_and(|at| at.elapsed() < MAKE_ROOM) {
+            return 0;
+        }
+        self.made_room = Some(Instant::now());
+        self.retire(now_us())
+    }
+
+    /// Removes what is too old, or too much; how many files.
+    fn retire(&self, now: i64) -> usize {
         match self.retention.apply(&self.root, &self.node, now, false) {
             Ok(retired) => {
                 self.progress.files_retired.fetch_add(retired.files.len() as u64, Relaxed);
@@ -444,9 +466,19 @@ impl Sealer {
                 if let Some((path, why)) = retired.stuck.first() {
                     self.progress.say(format!("{}: {why}", path.display()));
                 }
+                retired.files.len()
             }
-            Err(error) => self.progress.failed("cannot look for what should go in", &self.root, &error),
+            Err(error) => {
+                self.progress.failed("cannot look for what should go in", &self.root, &error);
+                0
+            }
         }
+    }
+
+    /// Removes what should go, and makes one of small files.
+    fn look(&mut self) {
+        let now = now_us();
+        self.retire(now);
         self.passed_over.retain(|path| path.exists());
         // Sealing comes first.
         while self.inbox.is_empty() && self.waiting.is_empty() {
@@ -492,6 +524,9 @@ impl Sealer {
                 // Removed by somebody: there is nothing to seal.
                 Err(e) if e.kind() == io::ErrorKind::NotFound && !path.exists() => {}
                 Err(error) => {
+                    if is_full(&error) {
+                        self.make_room();
+                    }
                     self.progress.failed("cannot seal", &path, &error);
                     self.waiting.push_back((id, path));
                     continue;
@@ -500,6 +535,10 @@ impl Sealer {
             self.progress.segments_waiting.fetch_sub(1, Relaxed);
         }
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn now_us() -> i64 {

@@ -284,6 +284,32 @@ fn options_files_of_a_node_go_with_flows_of_their_age() {
 }
 
 #[test]
+fn a_full_disk_has_what_should_go_removed_at_once() {
+    let scratch = Scratch::new("full");
+    let mount =
+        std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(&scratch.0).output();
+    if !mount.is_ok_and(|done| done.status.success()) {
+        println!("skipped: no file system of its own");
+        return;
+    }
+    let bounds = Retention { free_bytes: Some(1), ..Retention::default() };
+    let mut store = Store::open(&scratch.0, Options { retention: bounds, ..options("a") }).expect("a store");
+    // The look of the start is over.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let old = scratch.0.join("date=2023-11-14/hour=20");
+    fs::create_dir_all(&old).expect("a folder");
+    fs::write(old.join("a-1-0.parquet"), vec![0; 2 << 20]).expect("a file");
+    assert!(fs::write(scratch.0.join("filler"), vec![0; 8 << 20]).is_err(), "it is full");
+    let written = store.write(&batch(0, 30, HOUR));
+    let retired = store.progress().files_retired.load(Relaxed);
+    let ended = store.finish();
+    let _ = std::process::Command::new("umount").arg("-l").arg(&scratch.0).status();
+    assert_eq!(retired, 1);
+    written.expect("there was room to be had");
+    ended.expect("sealed");
+}
+
+#[test]
 fn files_that_wait_to_be_written_over_go_before_rows() {
     let scratch = hour_of_files("spare", &[30, 30]);
     let bytes: u64 = sealed_files(&scratch.0).expect("files").0.iter().map(|f| f.bytes).sum();
