@@ -482,7 +482,7 @@ fn a_file_that_changes_is_read_again_and_a_damaged_one_leaves_what_was() {
 #[test]
 fn joined_columns_stand_in_every_kind_of_file() {
     let scratch = Scratch::new("formats");
-    let message = v5(&[([192, 0, 2, 1], [10, 0, 0, 1], 7, 0), ([10, 0, 0, 1], [192, 0, 2, 200], 0, 0)]);
+    let message = v5(&[([192, 0, 2, 1], [10, 0, 0, 1], 7, 0), ([10, 0, 0, 1], [192, 0, 2, 200], 0, 64496)]);
     let mut desk = Desk::new(Tables { exporters: labels().exporters, ..places() });
     let batch = Arc::new(desk.one("192.0.2.1", &message));
     let write = |format, name: &str| {
