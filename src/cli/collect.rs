@@ -364,9 +364,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let voice = Voice { log, lines, line };
     let code = collect(&args, config, registry, &node, &voice, user, &reloading).unwrap_or_else(|error| {
         if is_broken_pipe(&error) {
-            // Nobody reads the rows any more, and the next are lost: no end that was asked for.
+            // As with any pipe that is left, no failure; but rows that came meanwhile have no reader.
             voice.tell(Level::Warn, "the reader of standard output is gone");
-            return ExitCode::FAILURE;
+            return ExitCode::SUCCESS;
         }
         let (text, code) = telling(&error);
         voice.tell(Level::Warn, &text);
