@@ -241,7 +241,7 @@ fn it_ends_with_whom_it_writes_for() {
     socket.send_to(&flow(), ("127.0.0.1", port)).expect("sent");
     assert!(said.any(|line| line.contains("the reader of standard output is gone")));
     wait("its end", || process.0.try_wait().expect("a process").is_some());
-    assert_eq!(process.0.wait().expect("a process").code(), Some(1));
+    assert_eq!(process.0.wait().expect("a process").code(), Some(0));
 }
 
 #[test]
