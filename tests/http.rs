@@ -1,12 +1,15 @@
 //! What a running collector answers over HTTP, and the dashboard that asks it.
 
 mod encoder;
+mod running;
+mod scratch;
 
 use encoder::{Head, set, spec};
 use flowlane::collect::http::{self, Http, Serving};
 use flowlane::collect::{Collector, Config, Item, Running, Sink};
 use flowlane::columns::Timestamp;
 use flowlane::elements::Registry;
+use scratch::Scratch;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
@@ -200,11 +203,43 @@ fn asked(query: &str) -> Vec<Asked> {
     found
 }
 
+/// The metrics of a collector that keeps files, takes connections, and repeats what it receives.
+fn of_all_that_there_is() -> BTreeMap<String, Vec<Sample>> {
+    let scratch = Scratch::new("all-metrics");
+    let out = scratch.path("flows");
+    let args = ["--tcp", "127.0.0.1:0", "--mirror", "127.0.0.1:9", "--http", "127.0.0.1:0", "--out", &out];
+    let collector = running::Collector::start(&args);
+    let said = |part: &str| loop {
+        let line = collector.said.recv_timeout(Duration::from_secs(20)).expect("it goes on");
+        if line.contains(part) {
+            return line;
+        }
+    };
+    let line = said("over TCP");
+    let to = line.split(' ').find(|word| word.starts_with("127.0.0.1:")).expect("an address");
+    let _connection = TcpStream::connect(to).expect("it listens");
+    let line = said("answering on http://");
+    let url = line.split("answering on ").nth(1).and_then(|l| l.strip_suffix("/metrics")).expect("a URL");
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        let all = samples(&http::fetch(url, "/metrics").expect("an answer").1);
+        if ["flowlane_connections", "flowlane_state_failing"].iter().all(|name| all.contains_key(*name)) {
+            assert_eq!(collector.terminate(Duration::from_secs(20)).code(), Some(0));
+            return all;
+        }
+        assert!(Instant::now() < end, "{:?}", all.keys());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn every_query_of_the_dashboard_finds_its_metrics() {
     let site = site(200);
     site.traffic(3);
-    let all = samples(&site.ok("/metrics"));
+    let mut all = samples(&site.ok("/metrics"));
+    for (name, series) in of_all_that_there_is() {
+        all.entry(name).or_insert(series);
+    }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/grafana/dashboard.json");
     let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(path).expect("the file")).expect("JSON");
     let panels = dashboard["panels"].as_array().expect("panels");
