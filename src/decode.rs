@@ -22,6 +22,8 @@ mod stats;
 mod steady;
 mod stream;
 
+#[cfg(feature = "collect")]
+pub(crate) use learned::compact_tail;
 pub use learned::{Learned, compact};
 pub use order::{OrderedRun, wire_order};
 pub use rules::{Rule, Rules};

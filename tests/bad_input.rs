@@ -372,6 +372,7 @@ fn more_exporters_than_allowed() {
 fn invented_exporters_make_way_for_honest_ones() {
     const SECOND: i64 = 1_000_000;
     let mut decoder = Decoder::new(Config { exporters: 100, ..Config::default() });
+    decoder.learn();
     let (message, _) = around(9, &[]);
     let records = |decoder: &mut Decoder, host: u8, seconds: i64| {
         decoder.decode(&message, from(host), Timestamp(seconds * SECOND)).records
@@ -387,6 +388,11 @@ fn invented_exporters_make_way_for_honest_ones() {
     assert_eq!((stats.datagrams, decoder.exporter_count()), (5001, 100));
     assert_eq!(stats.sets_held, stats.held_dropped + decoder.held_sets() as u64);
     assert!(decoder.last_beyond_limit().is_some() && decoder.held_sets() <= 99);
+    // Nor is more kept for a restart than of those who are known.
+    let learned: Vec<_> = std::iter::from_fn(|| decoder.next_learned()).collect();
+    let kept = flowlane::decode::compact(learned, Timestamp(20 * SECOND), 100 * SECOND, usize::MAX);
+    let known: std::collections::HashSet<_> = kept.iter().map(|one| one.exporter.ip()).collect();
+    assert_eq!(known.len(), 100);
     // Two that are honest have room, and the one before them stays.
     assert_eq!([2, 3, 1].map(|host| records(&mut decoder, host, 20)), [2, 2, 2]);
     // All that deliver rows stay, until they are silent for long.

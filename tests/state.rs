@@ -25,7 +25,7 @@ fn restarted(decoder: &mut Decoder) -> Decoder {
     decoder.mark_all_streams();
     let learned: Vec<Learned> = std::iter::from_fn(|| decoder.next_learned()).collect();
     let mut next = self::decoder();
-    next.restore(compact(&learned, Timestamp(T0), 3_600_000_000, 1 << 20));
+    next.restore(compact(learned.clone(), Timestamp(T0), 3_600_000_000, 1 << 20));
     assert_eq!((next.stats().datagrams, next.stats().records, next.pending_rows()), (0, 0, 0));
     next
 }
@@ -139,7 +139,7 @@ fn where_a_stream_stands_is_known_a_moment_later() {
     // Killed: nothing is marked at the end.
     let learned: Vec<Learned> = std::iter::from_fn(|| first.next_learned()).collect();
     let mut second = decoder();
-    second.restore(compact(&learned, Timestamp(T0), 3_600_000_000, 1 << 20));
+    second.restore(compact(learned.clone(), Timestamp(T0), 3_600_000_000, 1 << 20));
     assert_eq!(send(&mut second, &data(0)), (0, 1));
 }
 

@@ -11,11 +11,11 @@ use super::board::lock;
 use super::ledger::StateAccount;
 use super::outage::{Outage, Word};
 use crate::columns::Timestamp;
-use crate::decode::{Learned, compact};
+use crate::decode::{Learned, compact, compact_tail};
 use crate::sink::Lock;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -26,7 +26,9 @@ const MAGIC: &[u8; 8] = b"flowstt\x01";
 /// Bytes of an entry before its message: length and checksum, address, port, time.
 const HEAD: usize = 4 + 4 + 16 + 2 + 8;
 /// Bytes of a snapshot at most: what is oldest goes.
-const MOST: usize = 256 << 20;
+const MOST: usize = 64 << 20;
+/// Bytes of a message at most.
+const MESSAGE: usize = 1 << 16;
 /// A journal that grew by so many bytes, and to twice its snapshot, is rewritten.
 const GROWN: u64 = 4 << 20;
 /// Bytes that are written at once.
@@ -79,7 +81,7 @@ impl Journal {
             fs::copy(&path, folder.join("learned.damaged"))?;
         }
         let now = Timestamp::from(SystemTime::now());
-        let learned = compact(&read.learned, now, held_us, MOST);
+        let learned = compact(read.learned, now, held_us, MOST);
         let (file, bytes) = write_new(&path, &learned)?;
         let journal = Self {
             lock,
@@ -121,7 +123,7 @@ impl Journal {
     fn shorten(&mut self) -> io::Result<()> {
         let read = read(&self.path)?;
         let now = Timestamp::from(SystemTime::now());
-        (self.file, self.bytes) = write_new(&self.path, &compact(&read.learned, now, self.held_us, MOST))?;
+        (self.file, self.bytes) = write_new(&self.path, &compact(read.learned, now, self.held_us, MOST))?;
         self.snapshot = self.bytes;
         Ok(())
     }
@@ -134,7 +136,7 @@ impl Journal {
         self.file.seek(SeekFrom::Start(0))?;
         let read = read_from(&self.file)?;
         let now = Timestamp::from(SystemTime::now());
-        (self.file, self.bytes) = write_new(&self.path, &compact(&read.learned, now, self.held_us, MOST))?;
+        (self.file, self.bytes) = write_new(&self.path, &compact(read.learned, now, self.held_us, MOST))?;
         (self.snapshot, self.is_torn) = (self.bytes, false);
         Ok(())
     }
@@ -229,8 +231,7 @@ impl Journal {
             waiting.push(learned);
             rest = after;
         }
-        let kept = compact(&waiting, Timestamp::from(SystemTime::now()), self.held_us, MOST);
-        drop(waiting);
+        let kept = compact_tail(waiting, Timestamp::from(SystemTime::now()), self.held_us, MOST);
         let mut bytes: usize = kept.iter().map(|one| HEAD + one.message.len()).sum();
         let mut over = 0;
         for one in &kept {
@@ -267,16 +268,22 @@ fn encode(to: &mut Vec<u8>, learned: &Learned) {
 
 /// A new file in place of the one that is there, whole or not at all.
 fn write_new(path: &Path, learned: &[Learned]) -> io::Result<(File, u64)> {
-    let mut bytes = MAGIC.to_vec();
-    learned.iter().for_each(|one| encode(&mut bytes, one));
     let temporary = path.with_extension("tmp");
-    fs::write(&temporary, &bytes)?;
-    File::open(&temporary)?.sync_all()?;
+    let mut file = BufWriter::with_capacity(PIECE, File::create(&temporary)?);
+    file.write_all(MAGIC)?;
+    let (mut bytes, mut one) = (MAGIC.len() as u64, Vec::new());
+    for learned in learned {
+        one.clear();
+        encode(&mut one, learned);
+        file.write_all(&one)?;
+        bytes += one.len() as u64;
+    }
+    file.into_inner().map_err(|e| e.into_error())?.sync_all()?;
     fs::rename(&temporary, path)?;
     if let Some(folder) = path.parent() {
         File::open(folder)?.sync_all()?;
     }
-    Ok((OpenOptions::new().read(true).append(true).open(path)?, bytes.len() as u64))
+    Ok((OpenOptions::new().read(true).append(true).open(path)?, bytes))
 }
 
 fn read(path: &Path) -> io::Result<Found> {
@@ -289,31 +296,42 @@ fn read(path: &Path) -> io::Result<Found> {
 
 fn read_from(file: &File) -> io::Result<Found> {
     let mut all = Found::default();
-    let mut bytes = Vec::new();
-    BufReader::new(file).read_to_end(&mut bytes)?;
-    let Some(mut rest) = bytes.strip_prefix(MAGIC) else {
-        let text = match &bytes {
-            // As a machine leaves it that lost its power.
-            none if none.is_empty() => "it is empty",
-            other if other.starts_with(&MAGIC[..7]) => "it is of another version",
-            _ => "it is no journal",
-        };
+    // Entry by entry: the whole file would be there twice.
+    let (mut from, mut bytes) = (BufReader::with_capacity(PIECE, file), Vec::new());
+    if let Some(text) = match fill(&mut from, &mut bytes, MAGIC.len())? {
+        _ if bytes == MAGIC => None,
+        // As a machine leaves it that lost its power.
+        false if bytes.is_empty() => Some("it is empty"),
+        _ if bytes.starts_with(&MAGIC[..7]) => Some("it is of another version"),
+        _ => Some("it is no journal"),
+    } {
         all.damage = Some(text.to_string());
         return Ok(all);
-    };
-    while !rest.is_empty() {
-        match entry(rest) {
-            Some((learned, after)) => {
-                all.learned.push(learned);
-                rest = after;
-            }
+    }
+    let mut at = MAGIC.len();
+    loop {
+        bytes.clear();
+        let has_head = fill(&mut from, &mut bytes, HEAD)?;
+        if bytes.is_empty() {
+            return Ok(all);
+        }
+        let message = bytes.first_chunk().map_or(0, |len| u32::from_be_bytes(*len) as usize);
+        let is_whole = has_head && message <= MESSAGE && fill(&mut from, &mut bytes, HEAD + message)?;
+        match entry(&bytes).filter(|_| is_whole) {
+            Some((learned, _)) => all.learned.push(learned),
             None => {
-                all.damage = Some(format!("it cannot be read from byte {} on", bytes.len() - rest.len()));
-                break;
+                all.damage = Some(format!("it cannot be read from byte {at} on"));
+                return Ok(all);
             }
         }
+        at += bytes.len();
     }
-    Ok(all)
+}
+
+/// Reads on until there are so many bytes; whether there are.
+fn fill(from: &mut impl Read, bytes: &mut Vec<u8>, most: usize) -> io::Result<bool> {
+    from.take((most - bytes.len()) as u64).read_to_end(bytes)?;
+    Ok(bytes.len() == most)
 }
 
 fn entry(bytes: &[u8]) -> Option<(Learned, &[u8])> {

@@ -19,8 +19,14 @@ pub struct Learned {
     pub exporter: SocketAddr,
     /// When it was received.
     pub received_at: Timestamp,
-    /// A v9 or IPFIX message.
+    /// A v9 or IPFIX message. An empty one says that the exporter was forgotten, with all that its address taught before.
     pub message: Vec<u8>,
+}
+
+impl Learned {
+    fn is_void(&self) -> bool {
+        self.message.is_empty()
+    }
 }
 
 /// Bytes that wait to be taken, at most.
@@ -70,6 +76,13 @@ impl Learning {
         self.sets.clear();
     }
 
+    /// What came of an address is void.
+    pub(super) fn forget_exporter(&mut self, ip: IpAddr, received_at: Timestamp) {
+        if self.on {
+            self.push(Learned { exporter: SocketAddr::new(ip, 0), received_at, message: Vec::new() });
+        }
+    }
+
     pub(super) fn push(&mut self, learned: Learned) {
         if self.bytes + learned.message.len() > QUEUE_BYTES {
             self.dropped += 1;
@@ -113,20 +126,26 @@ pub(super) fn shorten(header: Header<'_>, count: u16, sets: &[u8]) -> Option<Vec
 }
 
 /// The same in as few messages of one set each as can be: without what was learned again or void later, without sets that
-/// waited longer than `held_us` before `now`, and without the oldest where there are more than `bytes`.
-pub fn compact(learned: &[Learned], now: Timestamp, held_us: i64, bytes: usize) -> Vec<Learned> {
+/// waited longer than `held_us` before `now`, without exporters that were forgotten, and without the oldest where there are more
+/// than `bytes`.
+pub fn compact(learned: Vec<Learned>, now: Timestamp, held_us: i64, bytes: usize) -> Vec<Learned> {
+    let forgotten = last_forgotten(&learned);
     let mut templates: HashMap<IpAddr, Templates> = HashMap::new();
     // For each that stays: the message, and what it is known by.
     let mut parts: Vec<Option<(Learned, u64)>> = Vec::new();
     let mut waiting: HashMap<(IpAddr, u8, u32, u16), Vec<usize>> = HashMap::new();
-    for one in learned {
-        let Ok(message) = Message::parse(&one.message) else { continue };
+    for (at, one) in learned.into_iter().enumerate() {
         let ip = one.exporter.ip().to_canonical();
+        if forgotten.get(&ip).is_some_and(|last| at <= *last) {
+            continue;
+        }
+        let Ok(message) = Message::parse(&one.message) else { continue };
         let (version, domain) = (message.version(), message.domain_id());
         let part = |bytes: Option<Vec<u8>>, body: &[u8], id: u16| {
             let mut hash = DefaultHasher::new();
             (one.exporter, version, domain, id, body).hash(&mut hash);
-            bytes.map(|message| (Learned { message, ..one.clone() }, hash.finish()))
+            let Learned { exporter, received_at, .. } = one;
+            bytes.map(|message| (Learned { exporter, received_at, message }, hash.finish()))
         };
         // Where the stream stands: known by its having no set.
         parts.push(part(shorten(message.header(), 0, &[]), &[], 0));
@@ -183,6 +202,25 @@ pub fn compact(learned: &[Learned], now: Timestamp, held_us: i64, bytes: usize) 
     kept
 }
 
+/// Where each address was forgotten last.
+fn last_forgotten(learned: &[Learned]) -> HashMap<IpAddr, usize> {
+    let void = learned.iter().enumerate().filter(|(_, one)| one.is_void());
+    void.map(|(at, one)| (one.exporter.ip().to_canonical(), at)).collect()
+}
+
+/// Of entries that go behind others: each address that was forgotten, once, and what [`compact`] leaves of the rest.
+#[cfg(feature = "collect")]
+pub(crate) fn compact_tail(learned: Vec<Learned>, now: Timestamp, held_us: i64, bytes: usize) -> Vec<Learned> {
+    let forgotten = last_forgotten(&learned);
+    let void = learned
+        .iter()
+        .enumerate()
+        .filter(|(at, one)| one.is_void() && forgotten.get(&one.exporter.ip().to_canonical()) == Some(at));
+    let mut kept: Vec<Learned> = void.map(|(_, one)| one.clone()).collect();
+    kept.extend(compact(learned, now, held_us, bytes));
+    kept
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,13 +258,41 @@ mod tests {
             learned(3, ipfix(4, &[a])),
             learned(4, ipfix(5, &[])),
         ];
-        let kept = compact(&all, Timestamp(10), 100, 1 << 20);
+        let kept = compact(all.to_vec(), Timestamp(10), 100, 1 << 20);
         let messages: Vec<_> = kept.iter().map(|l| (l.received_at.0, l.message.clone())).collect();
         // 256 came: what waited for it was decoded. Set 300 waits on; b was redefined by a, which was told twice.
         let expected = [(0, ipfix(1, &[later])), (2, ipfix(3, &[b])), (3, ipfix(4, &[a])), (4, ipfix(5, &[]))];
         assert_eq!(messages, expected);
-        assert_eq!(compact(&kept, Timestamp(10), 100, 1 << 20), kept, "a snapshot of a snapshot");
-        assert_eq!(compact(&all, Timestamp(1000), 100, 1 << 20).len(), 3, "nothing waits for so long");
-        assert_eq!(compact(&all, Timestamp(10), 100, 16), kept[3..], "the oldest go");
+        assert_eq!(compact(kept.clone(), Timestamp(10), 100, 1 << 20), kept, "a snapshot of a snapshot");
+        assert_eq!(compact(all.to_vec(), Timestamp(1000), 100, 1 << 20).len(), 3, "nothing waits for so long");
+        assert_eq!(compact(all.to_vec(), Timestamp(10), 100, 16), kept[3..], "the oldest go");
+    }
+
+    #[test]
+    fn exporters_that_were_forgotten_leave_nothing() {
+        let from = |last: u8, message: &[u8]| Learned {
+            exporter: SocketAddr::from(([192, 0, 2, last], 2055)),
+            received_at: Timestamp(5),
+            message: message.to_vec(),
+        };
+        let template = |id: u8| {
+            let words = [10, 28, 0, 0, 0, 0, 0, 7, 2, 12, 256 + u16::from(id), 1, 8, 4];
+            words.into_iter().flat_map(u16::to_be_bytes).collect::<Vec<u8>>()
+        };
+        let all = vec![from(1, &template(1)), from(2, &template(1)), from(1, &[]), from(1, &template(2)), from(3, &[])];
+        // Each in two parts: where the stream stands, and the template.
+        let whole = vec![from(2, &template(1)), from(1, &template(2))];
+        let expected = compact(whole, Timestamp(10), 100, 1 << 20);
+        assert_eq!((compact(all.clone(), Timestamp(10), 100, 1 << 20), expected.len()), (expected.clone(), 4));
+        #[cfg(feature = "collect")]
+        {
+            let tail = compact_tail(all.clone(), Timestamp(10), 100, 1 << 20);
+            assert_eq!(tail[..2], [from(1, &[]), from(3, &[])]);
+            assert_eq!(tail[2..], expected);
+        }
+        // A decoder that is given all of it knows no less.
+        let mut decoder = crate::Decoder::new(crate::Config::default());
+        decoder.restore(compact(all, Timestamp(10), 100, 1 << 20));
+        assert_eq!(decoder.exporter_count(), 2);
     }
 }

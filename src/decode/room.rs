@@ -2,7 +2,8 @@
 //!
 //! Nobody is forgotten while there is room, however long it is silent: exporters may be quiet for hours and not tell their
 //! templates again. Where there is none, whoever is silent for minutes makes way, and after them those of whom no row ever came,
-//! the longest silent first. One pass over all finds many, and there is at most one a second.
+//! the longest silent first. One pass over all finds many, and there is at most one a second. An honest
+//! exporter goes on sending, and is one of the next.
 
 use super::Decoder;
 use super::stream::{Origin, Silent};
@@ -14,6 +15,8 @@ use std::net::{IpAddr, SocketAddr};
 const SILENT_US: i64 = 600_000_000;
 /// How often such are looked for.
 const LOOK_US: i64 = 1_000_000;
+/// How many make way until then: each costs a template or more, and whoever invents senders has no end of them.
+const AT_ONCE: usize = 256;
 
 /// Who makes way next.
 #[derive(Debug, Default)]
@@ -40,6 +43,7 @@ impl Decoder {
         {
             room.looked_us = Some(now_us);
             room.silent = self.exporters.silent(|last| now_us.saturating_sub(last) >= SILENT_US);
+            room.silent.drain(..room.silent.len().saturating_sub(AT_ONCE));
             room.awaited.clear();
             for (origin, version, domain, id) in self.work.held.awaited() {
                 if origin.session.is_none() {
@@ -51,6 +55,7 @@ impl Decoder {
             return false;
         };
         let origin = Origin { ip: gone, session: None };
+        self.work.learning.forget_exporter(gone, Timestamp(now_us));
         let awaited = room.awaited.remove(&gone).unwrap_or_default();
         let dropped: usize =
             awaited.into_iter().map(|(v, domain, id)| self.work.held.drop_domain(origin, v, domain, Some(id))).sum();
