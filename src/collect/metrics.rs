@@ -208,6 +208,14 @@ impl Text {
         }
     }
 
+    /// Families of one sample without a label: name, kind, what it is, and how many.
+    fn numbers(&mut self, all: &[(&str, &str, &str, u64)]) {
+        for &(name, kind, help, n) in all {
+            self.family(name, kind, help);
+            self.sample(name, &[], n);
+        }
+    }
+
     fn of_collector(&mut self, ledger: &Ledger) {
         let name = "flowlane_kernel_drops_total";
         self.family(name, "counter", "Messages that the kernel dropped at a socket whose buffer was full, at least.");
@@ -222,7 +230,7 @@ impl Text {
                 self.sample(name, &[("class", &class)], n);
             }
         }
-        for (name, kind, help, n) in [
+        self.numbers(&[
             ("flowlane_exporters", "gauge", "Exporters known.", ledger.exporters.len() as u64),
             (
                 "flowlane_datagrams_truncated_total",
@@ -242,10 +250,7 @@ impl Text {
                 "Lines of the log that nobody read in time.",
                 ledger.log_lines_dropped,
             ),
-        ] {
-            self.family(name, kind, help);
-            self.sample(name, &[], n);
-        }
+        ]);
         if !ledger.mirrors.is_empty() {
             let name = "flowlane_mirror_datagrams_total";
             self.family(name, "counter", "Datagrams for other collectors.");
@@ -256,7 +261,7 @@ impl Text {
             }
         }
         if let Some(k) = &ledger.keeping {
-            for (name, kind, help, n) in [
+            self.numbers(&[
                 ("flowlane_segments_waiting", "gauge", "Segments that wait to be sealed.", k.segments_waiting),
                 ("flowlane_sealed_rows_total", "counter", "Rows in files that were sealed.", k.rows_sealed),
                 ("flowlane_sealed_files_total", "counter", "Files that were sealed.", k.files_sealed),
@@ -277,13 +282,10 @@ impl Text {
                     k.rows_damaged,
                 ),
                 ("flowlane_files_stuck", "gauge", "Files that retention could not remove.", k.files_stuck),
-            ] {
-                self.family(name, kind, help);
-                self.sample(name, &[], n);
-            }
+            ]);
         }
         if let Some(state) = &ledger.state {
-            for (name, kind, help, n) in [
+            self.numbers(&[
                 ("flowlane_state_entries_waiting", "gauge", "Learned entries that are not written yet.", state.waiting),
                 ("flowlane_state_entries_lost_total", "counter", "Learned entries that never will be.", state.lost),
                 ("flowlane_state_failures_total", "counter", "Times that writing them failed.", state.failures),
@@ -293,10 +295,7 @@ impl Text {
                     "Whether writing them fails now.",
                     u64::from(state.failing.is_some()),
                 ),
-            ] {
-                self.family(name, kind, help);
-                self.sample(name, &[], n);
-            }
+            ]);
         }
         self.family("flowlane_uptime_seconds", "gauge", "Seconds since the collector started.");
         self.sample("flowlane_uptime_seconds", &[], ledger.seconds);

@@ -208,9 +208,9 @@ impl Sink for Changing {
     }
 }
 
-/// What is written, for a test to look at.
+/// What is written, for a test to look at; while it holds the lock, nothing is taken.
 #[derive(Clone, Default)]
-struct Said(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Said(pub(super) Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Said {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

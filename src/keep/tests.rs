@@ -94,14 +94,19 @@ fn what_was_written_outlives_a_crash_and_is_sealed_once() {
     assert_eq!(rows(&root), (60, vec![State::Sealed; 2]));
 }
 
+/// A segment of four batches of 30 rows whose collector was killed: its number, and its bytes.
+fn left_behind(root: &Path) -> (i64, Vec<u8>) {
+    let mut store = Store::open(root, options("a")).expect("a store");
+    (0..4).for_each(|i| store.write(&batch(30 * i, 30, HOUR)).expect("written"));
+    let (id, path) = segments(&hot_folder(root, "a")).expect("segments").pop().expect("one");
+    std::mem::forget(store);
+    (id, fs::read(&path).expect("its bytes"))
+}
+
 #[test]
 fn a_hot_segment_that_was_changed_is_damaged_and_put_aside() {
     let scratch = Scratch::new("changed");
-    let mut store = Store::open(&scratch.0, options("a")).expect("a store");
-    (0..4).for_each(|i| store.write(&batch(30 * i, 30, HOUR)).expect("written"));
-    let (id, path) = segments(&hot_folder(&scratch.0, "a")).expect("segments").pop().expect("one");
-    let whole = fs::read(&path).expect("its bytes");
-    std::mem::forget(store);
+    let (id, whole) = left_behind(&scratch.0);
     let root = scratch.0.join("copy");
     let hot = hot_folder(&root, "a");
     fs::create_dir_all(&hot).expect("a folder");
@@ -146,11 +151,7 @@ fn a_hot_segment_that_was_changed_is_damaged_and_put_aside() {
 #[test]
 fn a_segment_with_damage_in_it_is_sealed_but_for_that() {
     let scratch = Scratch::new("amid");
-    let mut store = Store::open(&scratch.0, options("a")).expect("a store");
-    (0..4).for_each(|i| store.write(&batch(30 * i, 30, HOUR)).expect("written"));
-    let (id, path) = segments(&hot_folder(&scratch.0, "a")).expect("segments").pop().expect("one");
-    let whole = fs::read(&path).expect("its bytes");
-    std::mem::forget(store);
+    let (id, whole) = left_behind(&scratch.0);
     let one = (whole.len() - spare::END.len()) / 4;
     // In the body of the second batch, in its head, and where it says how long that is.
     for at in [2 * one - 200, one + 40, one + 4] {

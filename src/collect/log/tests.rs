@@ -1,9 +1,9 @@
 //! One line a cause, exporter and minute; nobody waits for a reader.
 
 use super::super::ledger::ExporterAccount;
+use super::super::tests::Said;
 use super::*;
 use crate::template::OwnTotals;
-use std::sync::Mutex;
 
 const AT: i64 = 1_767_225_600_000_000;
 
@@ -62,24 +62,11 @@ fn a_cause_that_found_no_room_keeps_its_count() {
     assert_eq!(said(&mut causes, &ledger(5, 0), 1, false), [(ErrorKind::UnknownTemplate.name(), 5)]);
 }
 
-/// Takes nothing while the lock is held.
-struct Slow(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Slow {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("the text").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[test]
 fn a_reader_that_sleeps_costs_counted_lines_and_no_waiting() {
-    let text = Arc::new(Mutex::new(Vec::new()));
-    let log = Log::start(LogFormat::Json, Box::new(Slow(text.clone()))).expect("a thread");
+    let said = Said::default();
+    let log = Log::start(LogFormat::Json, Box::new(said.clone())).expect("a thread");
+    let Said(text) = said;
     let asleep = text.lock().expect("the text");
     let began = Instant::now();
     for i in 0..WAITING + 500 {
