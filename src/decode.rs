@@ -34,7 +34,7 @@ pub use stream::SessionId;
 use crate::columns::gather::Kernel;
 use crate::columns::{Batch, Layout, OptionsBatch, RunMeta, Timestamp};
 use crate::elements::Registry;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::template::{Event, Held, HeldLimits, Limits, OptionsTables, Template, Templates};
 use crate::wire::Message;
 use learned::Learning;
@@ -58,8 +58,8 @@ pub struct Config {
     pub batch_age_us: i64,
     /// Bytes of all open batches, roughly: beyond it all are handed over.
     pub batch_bytes: usize,
-    /// Exporters at most; for a further one another makes way that is silent for ten minutes, or of whom no row ever came.
-    /// Where there is none its datagrams are refused.
+    /// Exporters at most; for a further one another makes way that has no connection and is silent for ten minutes, or of whom
+    /// no row came since the start: 256 a second at most. Where there is none its datagrams are refused.
     pub exporters: usize,
     /// Bounds of an exporter's templates.
     pub templates: Limits,
@@ -249,16 +249,16 @@ impl Decoder {
         }
         let id = sender.stream(message.version(), message.domain_id());
         let Some(place) = self.streams.find(&id).or_else(|| self.admit(id, sender, &message, received_at)) else {
-            self.note_beyond_limit(*sender.address, received_at);
-            let limit = Error::new(ErrorKind::ExporterLimit, 0, self.config.exporters, self.config.exporters);
-            return self.refuse(limit, sender, datagram.len(), outcome);
+            return self.refuse_beyond_limit(sender, datagram.len(), received_at, outcome);
         };
         let Some((stream, meta)) = self.streams.at(place) else { return };
         let at = stream.exporter;
         let Some(known) = self.exporters.at(at) else {
-            // Streams are forgotten with their exporter, but for those of connections that ended: this one begins anew.
-            self.forget_ended();
-            return self.message(datagram, sender, received_at, outcome, is_limited);
+            // Streams outlive their exporter until there are many such: this one begins anew in its place.
+            return match self.admit(id, sender, &message, received_at) {
+                Some(_) => self.message(datagram, sender, received_at, outcome, is_limited),
+                None => self.refuse_beyond_limit(sender, datagram.len(), received_at, outcome),
+            };
         };
         self.work.messages += 1;
         meta.received_at = received_at;

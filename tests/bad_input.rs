@@ -369,6 +369,29 @@ fn more_exporters_than_allowed() {
 }
 
 #[test]
+fn exporters_of_before_a_restart_do_not_make_way_at_once() {
+    const SECOND: i64 = 1_000_000;
+    let config = || Config { exporters: 2, ..Config::default() };
+    let mut before = Decoder::new(config());
+    before.learn();
+    let (message, _) = around(9, &[]);
+    (1..=2).for_each(|host| assert_eq!(before.decode(&message, from(host), Timestamp(SECOND)).records, 2));
+    let learned = std::iter::from_fn(|| before.next_learned()).collect();
+    let mut decoder = Decoder::new(config());
+    decoder.restore(flowlane::decode::compact(learned, Timestamp(SECOND), SECOND, usize::MAX));
+    let records = |decoder: &mut Decoder, host: u8, seconds: i64| {
+        decoder.decode(&message, from(host), Timestamp(seconds * SECOND)).records
+    };
+    assert_eq!([records(&mut decoder, 3, 10), records(&mut decoder, 1, 20), records(&mut decoder, 3, 30)], [0, 2, 0]);
+    // The other one was silent for ten minutes; when it comes again it begins anew, in place of the one that is silent by then.
+    assert_eq!(
+        [records(&mut decoder, 3, 610), records(&mut decoder, 2, 620), records(&mut decoder, 2, 630)],
+        [2, 2, 2]
+    );
+    assert_eq!(decoder.exporter_count(), 2);
+}
+
+#[test]
 fn invented_exporters_make_way_for_honest_ones() {
     const SECOND: i64 = 1_000_000;
     let mut decoder = Decoder::new(Config { exporters: 100, ..Config::default() });
@@ -388,7 +411,8 @@ fn invented_exporters_make_way_for_honest_ones() {
     assert_eq!((stats.datagrams, decoder.exporter_count()), (5001, 100));
     assert_eq!(stats.sets_held, stats.held_dropped + decoder.held_sets() as u64);
     assert!(decoder.last_beyond_limit().is_some() && decoder.held_sets() <= 99);
-    // Nor is more kept for a restart than of those who are known.
+    // Nor is more kept for a restart than of those who are known: where streams stand, too.
+    decoder.mark_all_streams();
     let learned: Vec<_> = std::iter::from_fn(|| decoder.next_learned()).collect();
     let kept = flowlane::decode::compact(learned, Timestamp(20 * SECOND), 100 * SECOND, usize::MAX);
     let known: std::collections::HashSet<_> = kept.iter().map(|one| one.exporter.ip()).collect();

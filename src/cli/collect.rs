@@ -137,8 +137,8 @@ pub struct Args {
     /// Memory of rows that may wait for the writer, where a disk is slow; beyond, rows are dropped and counted
     #[arg(long, value_name = "SIZE", default_value = "256M")]
     queue: Size,
-    /// Exporters at most, a thread: for a further one another is forgotten that is silent for ten minutes or of whom no row ever
-    /// came; where there is none, its datagrams are refused and counted
+    /// Exporters at most, a thread: for a further one another is forgotten that is silent for ten minutes or of whom no row came
+    /// since the start, some hundred a second at most; where there is none, its datagrams are refused and counted
     #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
     max_exporters: u32,
     /// Templates at most that an exporter may define, over all its ports, domains and connections

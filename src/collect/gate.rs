@@ -62,6 +62,11 @@ pub(super) enum Verdict {
 }
 
 impl Gate {
+    /// Whether an exporter's datagrams are dealt out to several threads.
+    pub fn is_spread(&self, exporter: IpAddr) -> bool {
+        self.rules.common.spread.iter().any(|spread| spread.0 == exporter)
+    }
+
     pub fn new(rules: Rules) -> Self {
         let rate = rules.admission.rate.map(Rate::new);
         Self { rules, rate, last: None, refused: 0 }

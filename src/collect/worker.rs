@@ -180,7 +180,7 @@ impl Worker {
                 }
             };
             if let Some(lessons) = &self.lessons {
-                teach(&mut self.decoder, lessons, &mut unsent, false);
+                teach(&mut self.decoder, &self.gate, lessons, &mut unsent, false);
             }
             desk.hand_over(&mut self.decoder, &self.spare, false);
             if ticked.elapsed() >= TICK || deadline.is_some() {
@@ -215,7 +215,7 @@ impl Worker {
         }
         if let Some(lessons) = &self.lessons {
             self.decoder.mark_all_streams();
-            teach(&mut self.decoder, lessons, &mut unsent, true);
+            teach(&mut self.decoder, &self.gate, lessons, &mut unsent, true);
         }
         // At the end the writer is waited for: nothing comes in any more.
         for batch in self.decoder.flush() {
@@ -240,8 +240,12 @@ impl Worker {
 }
 
 /// Hands what was learned to the journal, waiting for it only at the end; what it has no room for waits for the next time.
-fn teach(decoder: &mut Decoder, lessons: &Sender<Learned>, unsent: &mut Option<Learned>, wait: bool) {
+fn teach(decoder: &mut Decoder, gate: &Gate, lessons: &Sender<Learned>, unsent: &mut Option<Learned>, wait: bool) {
     while let Some(learned) = unsent.take().or_else(|| decoder.next_learned()) {
+        // What one thread forgets of an exporter that is dealt out, others still know.
+        if learned.is_void() && gate.is_spread(learned.exporter.ip()) {
+            continue;
+        }
         if wait {
             if lessons.send(learned).is_err() {
                 return;

@@ -24,8 +24,13 @@ pub struct Learned {
 }
 
 impl Learned {
-    fn is_void(&self) -> bool {
+    /// Whether it says that the exporter was forgotten.
+    pub(crate) fn is_void(&self) -> bool {
         self.message.is_empty()
+    }
+
+    fn memory(&self) -> usize {
+        size_of::<Self>() + self.message.len()
     }
 }
 
@@ -84,17 +89,17 @@ impl Learning {
     }
 
     pub(super) fn push(&mut self, learned: Learned) {
-        if self.bytes + learned.message.len() > QUEUE_BYTES {
+        if self.bytes + learned.memory() > QUEUE_BYTES {
             self.dropped += 1;
             return;
         }
-        self.bytes += learned.message.len();
+        self.bytes += learned.memory();
         self.queue.push_back(learned);
     }
 
     pub(super) fn pop(&mut self) -> Option<Learned> {
         let learned = self.queue.pop_front()?;
-        self.bytes -= learned.message.len();
+        self.bytes -= learned.memory();
         Some(learned)
     }
 }

@@ -162,7 +162,7 @@ impl Decoder {
     }
 
     fn note_streams(&mut self, places: Range<usize>, mut what: impl FnMut(&RunMeta) -> bool) {
-        for meta in self.streams.lasting_metas(places).filter(|m| what(m)) {
+        for meta in self.streams.lasting_metas(places, &self.exporters).filter(|m| what(m)) {
             self.marks.noted = self.marks.noted.max(meta.received_at);
             let uptime = meta.uptime_ms.unwrap_or(0);
             let secs = u32::try_from(meta.export_time.0.div_euclid(1_000_000)).unwrap_or(0);

@@ -6,8 +6,10 @@
 //! exporter goes on sending, and is one of the next.
 
 use super::Decoder;
-use super::stream::{Origin, Silent};
+use super::stats::Outcome;
+use super::stream::{Origin, Sender, Silent};
 use crate::columns::Timestamp;
+use crate::error::{Error, ErrorKind};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,7 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 const SILENT_US: i64 = 600_000_000;
 /// How often such are looked for.
 const LOOK_US: i64 = 1_000_000;
-/// How many make way until then: each costs a template or more, and whoever invents senders has no end of them.
+/// How many make way between two looks: each costs a template or more, and whoever invents senders has no end of them.
 const AT_ONCE: usize = 256;
 
 /// Who makes way next.
@@ -60,15 +62,20 @@ impl Decoder {
         let dropped: usize =
             awaited.into_iter().map(|(v, domain, id)| self.work.held.drop_domain(origin, v, domain, Some(id))).sum();
         self.exporters.stats_of(origin).held_dropped += dropped as u64;
-        // A look at all streams, once for many exporters.
-        if self.exporters.ended() > 64.max(self.streams.len() / 4) {
-            self.forget_ended();
-        }
+        self.forget_many_ended();
         true
     }
 
-    /// Notes who was refused.
-    pub(super) fn note_beyond_limit(&mut self, sender: SocketAddr, now: Timestamp) {
-        self.room.refused = Some((now, sender));
+    /// Refuses a datagram of an exporter that is one too many, and notes who it was.
+    pub(super) fn refuse_beyond_limit(
+        &mut self,
+        sender: &Sender<'_>,
+        bytes: usize,
+        now: Timestamp,
+        outcome: &mut Outcome,
+    ) {
+        self.room.refused = Some((now, *sender.address));
+        let limit = self.config.exporters;
+        self.refuse(Error::new(ErrorKind::ExporterLimit, 0, limit, limit), sender, bytes, outcome);
     }
 }

@@ -33,13 +33,14 @@ impl Decoder {
         let Some(origin) = self.exporters.end(session) else { return };
         let dropped = self.work.held.drop_origin(origin) as u64;
         self.exporters.stats_of(origin).held_dropped += dropped;
-        // A look at all streams, once for many connections.
-        if self.exporters.ended() > 64.max(self.streams.len() / 4) {
-            self.forget_ended();
-        }
+        self.forget_many_ended();
     }
 
-    pub(super) fn forget_ended(&mut self) {
+    /// Forgets the streams of what ended: a look at all, once for many connections and exporters.
+    pub(super) fn forget_many_ended(&mut self) {
+        if self.exporters.ended() <= 64.max(self.streams.len() / 4) {
+            return;
+        }
         let exporters = &mut self.exporters;
         self.streams.retain(|s| exporters.at(s.exporter).is_some());
         exporters.free_ended();

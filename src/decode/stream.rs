@@ -177,9 +177,15 @@ impl Streams {
         self.by_id.get(&id).copied()
     }
 
-    /// Adds a stream that is not there.
+    /// Adds a stream, in the place of one of the same id if there is such.
     #[cold]
     pub(super) fn insert(&mut self, id: StreamId, stream: Stream, meta: RunMeta) -> u32 {
+        if let Some(&place) = self.by_id.get(&id)
+            && let Some(before) = self.places.get_mut(place as usize)
+        {
+            *before = (id, stream, meta);
+            return place;
+        }
         let place = self.places.len() as u32;
         self.places.push((id, stream, meta));
         self.by_id.insert(id, place);
@@ -196,14 +202,14 @@ impl Streams {
         self.places.iter().map(|(_, _, meta)| meta)
     }
 
-    /// The same of streams at some places that outlive a restart: those of connections do not.
-    pub(super) fn lasting_metas(&self, places: Range<usize>) -> impl Iterator<Item = &RunMeta> {
+    /// The same of streams at some places that outlive a restart: those of connections do not, nor of exporters that are forgotten.
+    pub(super) fn lasting_metas(&self, places: Range<usize>, exporters: &Exporters) -> impl Iterator<Item = &RunMeta> {
         let end = places.end.min(self.places.len());
         self.places
             .get(places.start..end)
             .unwrap_or_default()
             .iter()
-            .filter(|(id, ..)| !id.is_of_session())
+            .filter(|(id, stream, _)| !id.is_of_session() && exporters.is_known(stream.exporter))
             .map(|(_, _, meta)| meta)
     }
 
@@ -326,6 +332,10 @@ impl Exporters {
         self.places.get_mut(place as usize)?.as_mut()
     }
 
+    fn is_known(&self, place: u32) -> bool {
+        self.places.get(place as usize).is_some_and(Option::is_some)
+    }
+
     /// The place of an exporter, or of its connection, made if the limit allows.
     #[cold]
     pub(super) fn admit(&mut self, origin: Origin, rules: &Rules) -> Option<u32> {
@@ -382,7 +392,8 @@ impl Exporters {
         Some(gone.origin)
     }
 
-    /// Those that make way for others, the first one last: who is idle, and before them in the list those of whom no row came.
+    /// Those that make way for others, the longest silent last: who is idle, and of whom no row came since the start. What a restart
+    /// brought is not held against anybody.
     pub(super) fn silent(&self, idle: impl Fn(i64) -> bool) -> Vec<Silent> {
         let connected: HashSet<IpAddr> = self
             .by_session
@@ -392,7 +403,8 @@ impl Exporters {
         let silent = self.places.iter().zip(0..).filter_map(|(known, place)| {
             let known = known.as_ref().filter(|e| e.origin.session.is_none())?;
             let is_idle = idle(known.last_us);
-            let makes_way = (is_idle || known.stats.records == 0) && !connected.contains(&known.origin.ip);
+            let is_empty = known.stats.records == 0 && known.provisional.is_empty();
+            let makes_way = (is_idle || is_empty) && !connected.contains(&known.origin.ip);
             makes_way.then_some(Silent { last_us: known.last_us, place, ip: known.origin.ip })
         });
         let mut silent: Vec<Silent> = silent.collect();
