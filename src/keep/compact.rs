@@ -117,7 +117,11 @@ pub(super) fn compact(
     let Some(group) = group else { return Ok(Compacted::Nothing) };
     match join(&group, node) {
         Err((path, error)) if is_damage(&error) && group.iter().any(|f| f.path == path) => {
-            Ok(Compacted::Damaged(path, error.to_string()))
+            // Of an error of the disk the reader of batches leaves the text alone.
+            match File::open(&path).and_then(|mut file| io::copy(&mut file, &mut io::sink())) {
+                Ok(_) => Ok(Compacted::Damaged(path, error.to_string())),
+                Err(disk) => Err((path, disk)),
+            }
         }
         other => other,
     }

@@ -59,6 +59,14 @@ struct Body {
     end: u64,
 }
 
+impl End {
+    /// What is wrong with a file that has another segment's name.
+    pub(super) fn misnamed(&self) -> Option<String> {
+        let is = |segment| format!("its rows are those of segment {segment}, whose name it does not have");
+        self.foreign.map(is)
+    }
+}
+
 impl Contents {
     /// Looks at the head of every message.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
@@ -318,7 +326,9 @@ impl Contents {
             let piece = piece.get_mut(..whole).unwrap_or_default();
             self.file.read_exact_at(piece, at)?;
             for (word, place) in piece.chunks_exact(HEAD as usize).zip((at..).step_by(HEAD as usize)) {
-                if !word.starts_with(&[0xff; 4]) {
+                // Values of columns can look so, and who sends them chooses those: what no schema's head is long for is not read.
+                let size = word.last_chunk().map_or(0, |size| u32::from_le_bytes(*size));
+                if !word.starts_with(&[0xff; 4]) || !size.is_multiple_of(8) || !(1..=SCHEMA).contains(&size) {
                     continue;
                 }
                 let There::Message = message_at(&self.file, place, length, &mut message)? else { continue };
@@ -408,6 +418,8 @@ fn is_zero(file: &File, from: u64, length: u64) -> io::Result<bool> {
 
 /// Bytes before a message.
 const HEAD: u64 = 8;
+/// Bytes of a schema's message at most: two hundred extras beside all columns take a tenth of it.
+const SCHEMA: u32 = 1 << 18;
 /// Schemas that are kept ready while a segment is read.
 const DECODERS: usize = 256;
 

@@ -3,7 +3,7 @@
 use super::contents::Contents;
 use super::fault;
 use super::growing::Growing;
-use super::layout::{DAMAGED, HOUR_US, hour_folder, sealed_name};
+use super::layout::{DAMAGED, HOUR_US, hour_folder, listing, sealed_name};
 use super::runs::{Rows, is_extra, is_total};
 use super::spare;
 use crate::sink::parquet::{Memory, ParquetFile, Source};
@@ -67,7 +67,13 @@ pub(super) fn seal(root: &Path, node: &str, id: i64, path: &Path, memory: &mut M
         }
         Ok(())
     })?;
-    let damage = damage.or(strange);
+    // That of another segment whose rows are sealed is what the machine left where it stopped; else they are nowhere but here.
+    let is_sealed = |other| Ok::<_, io::Error>(listing(root)?.sealed.iter().any(|file| file.ends(node, other)));
+    let misnamed = match end.foreign {
+        Some(other) if !is_sealed(other)? => end.misnamed(),
+        _ => None,
+    };
+    let damage = damage.or(strange).or(misnamed);
     let mut sealed = Sealed { rows: written, torn: end.torn, ..Sealed::default() };
     if damage.is_some() {
         sealed.rows_damaged = contents.rows().saturating_sub(written);

@@ -50,8 +50,8 @@ fn keep(segment: &Path, place: &Path, used: u64) -> io::Result<bool> {
         file.set_len(used)?;
     }
     fault::step("cut");
-    // The folder is not synced: at 160,000 datagrams a second each sync cost some, and where the machine stops before the disk knows this
-    // name, what was written over the file since is lost as all is that was not on the disk.
+    // The folder is not synced: what is sealed has its names on the disk, and no more is promised where the machine stops. Until the
+    // disk knows this name, rows that are written over the file go with the old one.
     fs::rename(segment, place)?;
     Ok(true)
 }

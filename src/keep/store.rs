@@ -251,9 +251,16 @@ impl Store {
         let written = self.append(batch);
         // Where the disk is full what should go goes now, not when it is looked for next.
         match &written {
-            Err(error) if is_full(error) && self.help.make_room() > 0 => self.append(batch),
+            Err(error) if is_full(error) && (self.free_spares() | (self.help.make_room() > 0)) => self.append(batch),
             _ => written,
         }
+    }
+
+    /// Gives back the room of files that wait to be written over; whether there was any.
+    fn free_spares(&self) -> bool {
+        let is_any = spare::bytes(&self.folder) > 0;
+        spare::remove(&self.folder);
+        is_any
     }
 
     fn append(&mut self, batch: &Arc<Batch>) -> io::Result<()> {
@@ -272,8 +279,6 @@ impl Store {
         let result = segment.append(batch);
         fault::step("appended");
         if result.is_err() {
-            // There may be too little room.
-            spare::remove(&self.folder);
             self.close();
         }
         result

@@ -1,6 +1,6 @@
 //! Whether what is on the disk can be read, to the last row.
 
-use super::contents::{self, End};
+use super::contents;
 use super::layout::{Found, damaged_segments, found};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::fs::{self, File};
@@ -79,10 +79,10 @@ fn sealed_file(path: PathBuf, bytes: u64) -> Checked {
 fn hot_file(path: PathBuf) -> Checked {
     let bytes = fs::metadata(&path).map_or(0, |m| m.len());
     let (rows, state) = match contents::read(&path, |_| Ok(())) {
-        Ok(End { foreign: Some(segment), .. }) => {
-            (0, State::Damaged(format!("its rows are those of segment {segment}, whose name it does not have")))
-        }
-        Ok(end) => (end.rows, State::Hot { torn: end.torn }),
+        Ok(end) => match end.misnamed() {
+            Some(why) => (0, State::Damaged(why)),
+            None => (end.rows, State::Hot { torn: end.torn }),
+        },
         Err(error) => (0, State::Damaged(error.to_string())),
     };
     Checked { path, rows, bytes, state }

@@ -82,7 +82,7 @@ impl Folder {
             let name = path.file_name().and_then(|n| n.to_str()?.strip_prefix('.')?.strip_suffix(".tmp"));
             let Some(start) = name.and_then(|name| start_in(name, &self.prefix, self.format)) else { continue };
             let whole = self.free_name(&start);
-            said.extend(left::keep(&path, self.format, &whole)?);
+            said.extend(left::keep(&path, self.format, &whole, &whole)?);
         }
         Ok(said)
     }

@@ -71,7 +71,7 @@ impl LastingFile {
     /// Those of the file system; [`ErrorKind::WouldBlock`] where that process still writes it.
     pub fn keep_left(format: Format, path: &Path) -> io::Result<Option<String>> {
         let Some((left, path)) = place::left(path)? else { return Ok(None) };
-        left::keep(&left, format, &place::free(&path, ".partial"))
+        left::keep(&left, format, &path, &place::free(&path, ".partial"))
     }
 
     /// Begins the file.

@@ -38,7 +38,7 @@ impl Lock {
 }
 
 fn held(path: &Path, taken: &str) -> io::Result<File> {
-    loop {
+    standing(path, || {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
@@ -47,17 +47,29 @@ fn held(path: &Path, taken: &str) -> io::Result<File> {
             TryLockError::WouldBlock => io::Error::new(ErrorKind::WouldBlock, taken.to_string()),
             TryLockError::Error(e) => e,
         })?;
-        // Removed since it was opened: then the next that comes holds another one.
+        Ok(file)
+    })
+}
+
+/// A file that was opened and locked, and stands at its path still: one that was removed meanwhile, or got another name, is no
+/// lock to whoever comes next.
+pub(super) fn standing(path: &Path, open: impl Fn() -> io::Result<File>) -> io::Result<File> {
+    for _ in 0..TRIES {
+        let file = open()?;
         if is_at(&file, path)? {
             return Ok(file);
         }
     }
+    Err(io::Error::other(format!("{} is another file whenever it is opened", path.display())))
 }
+
+/// How often a file may be another one: where it is each time, its file system is none to write to.
+const TRIES: u32 = 100;
 
 /// Whether a file is the one that stands at a path.
 pub(crate) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let ours = file.metadata()?;
-    match fs::symlink_metadata(path) {
+    match fs::metadata(path) {
         Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
         Err(e) => Err(e),

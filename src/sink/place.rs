@@ -1,6 +1,6 @@
 //! Where a file is written: beside its name until it is whole, and straight into what is no plain file.
 
-use super::lock::is_at;
+use super::lock::standing;
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -172,19 +172,17 @@ pub(crate) fn free(path: &Path, behind: &str) -> PathBuf {
 
 /// An empty file that no other process writes: what one that runs has written is not cut off.
 fn begun(beside: &Path) -> io::Result<File> {
-    loop {
+    let file = standing(beside, || {
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(beside)?;
         // Where there are no locks nobody can tell.
         if let Err(TryLockError::WouldBlock) = file.try_lock() {
             let text = format!("another process writes {}; write to another file, or end that one", beside.display());
             return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
         }
-        // It may have got its name since it was opened.
-        if is_at(&file, beside)? {
-            file.set_len(0)?;
-            return Ok(file);
-        }
-    }
+        Ok(file)
+    })?;
+    file.set_len(0)?;
+    Ok(file)
 }
 
 /// Bytes that a disk must have room for to be tried again.

@@ -289,6 +289,10 @@ fn what_a_killed_process_left_is_kept_up_to_its_last_whole_line() {
     write(".20231114T220000Z.csv.tmp", b"a,b\n1,2\n3");
     assert_eq!(left(None, Format::Csv).len(), 1);
     assert_eq!(text("20231114T220000Z.csv"), "a,b\n1,2\n");
+    // A line's end inside of quotes ends no line.
+    write(".20231114T220100Z.csv.tmp", b"a,b\n1,\"x\ny\"\n2,\"z\nnot whole");
+    assert_eq!(left(None, Format::Csv).len(), 1);
+    assert_eq!(text("20231114T220100Z.csv"), "a,b\n1,\"x\ny\"\n");
     // Compressed.
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut gzip, b"{\"a\":1}\n{\"b\"").expect("written");
@@ -299,10 +303,32 @@ fn what_a_killed_process_left_is_kept_up_to_its_last_whole_line() {
     let whole = std::io::read_to_string(flate2::read::GzDecoder::new(file)).expect("a whole one");
     assert_eq!(whole, "{\"a\":1}\n");
     // What has no end is kept as what it is.
-    write(".20231114T220000Z.arrow.tmp", b"ARROW1");
+    write(".20231114T220000Z.arrow.tmp", b"ARROW1\0\0 and rows");
     let said = left(None, Format::Arrow).concat();
     assert!(said.contains("20231114T220000Z.arrow.partial: without its end"), "{said}");
-    assert_eq!(text("20231114T220000Z.arrow.partial"), "ARROW1");
+    assert_eq!(text("20231114T220000Z.arrow.partial"), "ARROW1\0\0 and rows");
+    // But for one that was only begun.
+    write(".20231114T220100Z.parquet.tmp", b"PAR1");
+    assert_eq!(left(None, Format::Parquet), Vec::<String>::new());
+    // Of a single file, too.
+    write(".one.parquet.tmp", b"PAR1 and rows");
+    let said = LastingFile::keep_left(Format::Parquet, &scratch.0.join("one.parquet")).expect("kept").expect("said");
+    assert!(said.contains("one.parquet.partial: without its end"), "{said}");
+}
+
+#[test]
+fn a_file_by_a_link_is_opened_once() {
+    let scratch = Scratch::new("link");
+    let path = |name: &str| scratch.0.join(name);
+    for (link, to) in [("lock", "elsewhere"), (".flows.ndjson.tmp", "there")] {
+        std::os::unix::fs::symlink(path(to), path(link)).expect("a link");
+    }
+    let mut lock = super::Lock::take(path("lock"), "taken".to_string()).expect("the lock");
+    assert!(!lock.renew().expect("held"));
+    super::Lock::take(path("elsewhere"), "taken".to_string()).expect_err("the same file");
+    let mut file = LastingFile::create(Format::Ndjson, &path("flows.ndjson"), LostRows::default()).expect("a file");
+    file.write_text(b"{}\n", &[]).expect("taken");
+    file.finish().expect("whole");
 }
 
 #[test]

@@ -157,6 +157,14 @@ fn a_stream_that_names_no_segment_is_not_of_one_that_does() {
     fs::rename(&path, path.with_file_name(format!("{}.arrows", id + 1))).expect("another name");
     let (n, states) = rows(&scratch.0);
     assert!(n == 0 && matches!(&states[..], [State::Damaged(why)] if why.contains(&id.to_string())), "{states:?}");
+    // Its rows are nowhere else: it is put aside, and not written over.
+    let misnamed = fs::read(path.with_file_name(format!("{}.arrows", id + 1))).expect("its bytes");
+    let root = scratch.0.join("copy");
+    let at = |kind: &str| hot_folder(&root, "a").join(format!("{}.{kind}", id + 1));
+    fs::create_dir_all(hot_folder(&root, "a")).expect("a folder");
+    fs::write(at("arrows"), &misnamed).expect("a copy");
+    Store::open(&root, options("a")).expect("a store").finish().expect("put aside");
+    assert_eq!(fs::read(at("damaged")).expect("there"), misnamed);
 }
 
 #[test]
