@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 pub struct Retention {
     /// How long after its hour a file is kept, microseconds.
     pub age_us: Option<i64>,
-    /// Bytes of the node's files, those of options records and of segments that wait to be sealed among them.
+    /// Bytes of the node's files, those of options records and of segments that wait to be sealed among them. What was put aside as
+    /// damaged (`.damaged`, `.partial`) is for somebody to look at: it does not count, and stays.
     pub bytes: Option<u64>,
     /// Bytes of the file system that stay free.
     pub free_bytes: Option<u64>,
@@ -37,9 +38,9 @@ impl Retention {
         *self == Self::default()
     }
 
-    /// Removes the oldest files of a node, of flows and of options records, until all bounds hold, those that wait to be written over before them; with `dry_run`
-    /// only says which. Where that is not enough segments go that wait to be sealed, but for the last, which is being written. A
-    /// file that cannot be removed is passed over, and named.
+    /// Removes the oldest files of a node, of flows and of options records, until all bounds hold, those that wait to be written over
+    /// before them; with `dry_run` only says which. Where that is not enough segments go that wait to be sealed, but for the last,
+    /// which is being written. A file that cannot be removed is passed over, and named.
     ///
     /// # Errors
     /// A folder that cannot be read.

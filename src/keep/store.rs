@@ -12,9 +12,10 @@ use crate::net;
 use crate::sink::parquet::Memory;
 use crate::sink::{Lock, LostRows, PROBE, probe};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::{self, File};
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -147,6 +148,36 @@ const NICE: i32 = 19;
 /// Segments that wait to be sealed when a second thread helps: one that writes can be faster than one that seals.
 const BEHIND: usize = 2;
 
+/// A segment that is to be sealed.
+#[derive(Clone)]
+struct Job {
+    id: i64,
+    path: PathBuf,
+    // Its rows, where this process wrote it.
+    rows: HashMap<IpAddr, u64>,
+}
+
+/// Segments that somebody removed before their rows were sealed.
+#[derive(Clone, Default)]
+struct Removed {
+    lost: LostRows,
+    // Until it is said.
+    why: Arc<Mutex<Option<io::Error>>>,
+}
+
+impl Removed {
+    fn add(&self, path: &Path, rows: HashMap<IpAddr, u64>, when: &str) {
+        self.lost.add_all(rows);
+        let text = format!("{} was removed {when}", path.display());
+        let mut why = self.why.lock().unwrap_or_else(PoisonError::into_inner);
+        why.get_or_insert(io::Error::new(io::ErrorKind::NotFound, text));
+    }
+
+    fn said(&self) -> io::Result<()> {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+    }
+}
+
 /// A folder that a collector keeps flows in.
 pub struct Store {
     options: Options,
@@ -155,15 +186,13 @@ pub struct Store {
     lock: Lock,
     looked: Instant,
     segment: Option<Segment>,
-    lost: LostRows,
-    // Why they are lost, until it is said.
-    torn: Option<io::Error>,
+    removed: Removed,
     // The stretch that the segment is of.
     stretch: i64,
     last_id: i64,
-    jobs: Option<Sender<(i64, PathBuf)>>,
-    sealer: Option<JoinHandle<VecDeque<(i64, PathBuf)>>>,
-    helper: Option<JoinHandle<VecDeque<(i64, PathBuf)>>>,
+    jobs: Option<Sender<Job>>,
+    sealer: Option<JoinHandle<VecDeque<Job>>>,
+    helper: Option<JoinHandle<VecDeque<Job>>>,
     help: Sealer,
     progress: Arc<Progress>,
 }
@@ -200,7 +229,10 @@ impl Store {
         let (jobs, inbox) = unbounded();
         let progress = Arc::new(Progress::default());
         progress.segments_waiting.store(left.len() as u64, Relaxed);
-        left.into_iter().for_each(|job| drop(jobs.send(job)));
+        for (id, path) in left {
+            let _ = jobs.send(Job { id, path, rows: HashMap::new() });
+        }
+        let removed = Removed::default();
         let sealer = Sealer {
             root: root.to_path_buf(),
             node: options.node.clone(),
@@ -211,6 +243,8 @@ impl Store {
             passed_over: HashSet::new(),
             made_room: None,
             memory: Memory::new(),
+            removed: removed.clone(),
+            retired: Arc::default(),
             progress: progress.clone(),
         };
         let help = sealer.clone();
@@ -221,8 +255,7 @@ impl Store {
             lock,
             looked: Instant::now(),
             segment: None,
-            lost: LostRows::default(),
-            torn: None,
+            removed,
             stretch: i64::MIN,
             last_id,
             jobs: Some(jobs),
@@ -238,9 +271,9 @@ impl Store {
         &self.progress
     }
 
-    /// Rows that were written and are lost, because somebody removed their segment.
+    /// Rows that were written and are lost, because somebody removed their segment before it was sealed.
     pub fn lost(&self) -> &LostRows {
-        &self.lost
+        &self.removed.lost
     }
 
     /// Appends all rows of a batch: when this returns they outlive the process.
@@ -305,7 +338,7 @@ impl Store {
             held = self.lock.renew().map(drop);
         }
         self.rotate(now_us.saturating_sub(GRACE_US));
-        self.torn.take().map_or(held, Err)
+        self.removed.said().and(held)
     }
 
     /// Seals everything.
@@ -323,7 +356,7 @@ impl Store {
         let left: usize = threads.into_iter().flatten().map(|s| s.join().map_or(0, |left| left.len())).sum();
         spare::remove(&self.folder);
         match left {
-            0 => self.torn.map_or(Ok(()), Err),
+            0 => self.removed.said(),
             n => {
                 let last = self.progress.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
                 let folder = self.folder.display();
@@ -336,9 +369,7 @@ impl Store {
     /// What somebody removed takes no more rows, and those in it are lost.
     fn leave_what_is_gone(&mut self) {
         let Some(segment) = self.segment.take_if(|s| s.is_gone()) else { return };
-        segment.by_exporter.into_iter().for_each(|(exporter, rows)| self.lost.add(exporter, rows));
-        let text = format!("{} was removed while it was written", segment.path.display());
-        self.torn.get_or_insert(io::Error::new(io::ErrorKind::NotFound, text));
+        self.removed.add(&segment.path, segment.by_exporter, "while it was written");
     }
 
     fn rotate(&mut self, us: i64) {
@@ -354,7 +385,7 @@ impl Store {
             let _ = fs::remove_file(&segment.path);
         } else if let Some(jobs) = &self.jobs {
             self.progress.segments_waiting.fetch_add(1, Relaxed);
-            let _ = jobs.send((segment.id, segment.path));
+            let _ = jobs.send(Job { id: segment.id, path: segment.path, rows: segment.by_exporter });
             fault::step("closed");
             self.catch_up();
         }
@@ -407,20 +438,23 @@ struct Sealer {
     node: String,
     retention: Retention,
     small_bytes: u64,
-    inbox: Receiver<(i64, PathBuf)>,
+    inbox: Receiver<Job>,
     // What failed, or came meanwhile.
-    waiting: VecDeque<(i64, PathBuf)>,
+    waiting: VecDeque<Job>,
     // Files that are not made one with others.
     passed_over: HashSet<PathBuf>,
     // When that was tried because the disk is full.
     made_room: Option<Instant>,
     memory: Memory,
+    removed: Removed,
+    // Segments that went because there is too much: no loss. Held while they go.
+    retired: Arc<Mutex<HashSet<PathBuf>>>,
     progress: Arc<Progress>,
 }
 
 impl Sealer {
     /// Until the store is gone; what could not be sealed.
-    fn run(mut self) -> VecDeque<(i64, PathBuf)> {
+    fn run(mut self) -> VecDeque<Job> {
         net::be_nice(NICE);
         let mut looked: Option<Instant> = None;
         loop {
@@ -441,7 +475,7 @@ impl Sealer {
     }
 
     /// Seals what there is; what could not be sealed.
-    fn help(mut self, nice: i32) -> VecDeque<(i64, PathBuf)> {
+    fn help(mut self, nice: i32) -> VecDeque<Job> {
         net::be_nice(nice);
         while let Ok(job) = self.inbox.try_recv() {
             self.waiting.push_back(job);
@@ -464,8 +498,12 @@ impl Sealer {
 
     /// Removes what is too old, or too much; how many files.
     fn retire(&self, now: i64) -> usize {
+        let mut segments = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         match self.retention.apply(&self.root, &self.node, now, false) {
             Ok(retired) => {
+                segments.extend(
+                    retired.files.iter().filter(|path| path.extension().is_some_and(|e| e == "arrows")).cloned(),
+                );
                 self.progress.files_retired.fetch_add(retired.files.len() as u64, Relaxed);
                 self.progress.files_stuck.store(retired.stuck.len() as u64, Relaxed);
                 if let Some((path, why)) = retired.stuck.first() {
@@ -512,8 +550,9 @@ impl Sealer {
     /// Seals what waits; what fails waits on.
     fn seal_waiting(&mut self) {
         for _ in 0..self.waiting.len() {
-            let Some((id, path)) = self.waiting.pop_front() else { return };
-            match seal(&self.root, &self.node, id, &path, &mut self.memory) {
+            let Some(job) = self.waiting.pop_front() else { return };
+            let path = &job.path;
+            match seal(&self.root, &self.node, job.id, path, &mut self.memory) {
                 Ok(sealed) => {
                     self.progress.rows_sealed.fetch_add(sealed.rows, Relaxed);
                     self.progress.files_sealed.fetch_add(sealed.files, Relaxed);
@@ -526,14 +565,18 @@ impl Sealer {
                         self.progress.damaged(text);
                     }
                 }
-                // Removed by somebody: there is nothing to seal.
-                Err(e) if e.kind() == io::ErrorKind::NotFound && !path.exists() => {}
+                // There is nothing to seal.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && !path.exists() => {
+                    if !self.retired.lock().unwrap_or_else(PoisonError::into_inner).remove(path) {
+                        self.removed.add(path, job.rows, "before it was sealed");
+                    }
+                }
                 Err(error) => {
                     if is_full(&error) {
                         self.make_room();
                     }
-                    self.progress.failed("cannot seal", &path, &error);
-                    self.waiting.push_back((id, path));
+                    self.progress.failed("cannot seal", path, &error);
+                    self.waiting.push_back(job);
                     continue;
                 }
             }

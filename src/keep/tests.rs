@@ -376,6 +376,33 @@ fn a_segment_that_another_took_away_takes_no_more_rows() {
 }
 
 #[test]
+fn rows_of_a_segment_that_is_removed_before_it_is_sealed_are_counted() {
+    let scratch = Scratch::new("unsealed");
+    let mut store = Store::open(&scratch.0, options("a")).expect("a store");
+    // Where it would be sealed stands a file.
+    let hour = super::layout::hour_folder(&scratch.0, HOUR);
+    fs::create_dir_all(hour.parent().expect("a day")).expect("a folder");
+    fs::write(&hour, b"").expect("in the way");
+    store.write(&batch(0, 3, HOUR)).expect("written");
+    let hot = hot_folder(&scratch.0, "a");
+    let path = segments(&hot).expect("segments").pop().expect("one").1;
+    store.tick(i64::MAX).expect("closed");
+    let failed = || store.progress().failures.load(std::sync::atomic::Ordering::Relaxed) > 0;
+    for _ in 0..500 {
+        if failed() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(failed(), "it cannot be sealed");
+    fs::remove_file(&path).expect("removed");
+    let lost = store.lost().clone();
+    let said = store.finish().expect_err("said").to_string();
+    assert!(said.contains("was removed before it was sealed"), "{said}");
+    assert_eq!(lost.take().into_values().collect::<Vec<_>>(), [3]);
+}
+
+#[test]
 fn damage_is_named() {
     let scratch = Scratch::new("damage");
     let mut store = Store::open(&scratch.0, options("a")).expect("a store");

@@ -26,8 +26,8 @@ impl LostRows {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(exporter).or_default() += rows;
     }
 
-    fn add_all(&self, rows: &mut HashMap<IpAddr, u64>) {
-        rows.drain().for_each(|(exporter, n)| self.add(exporter, n));
+    pub(crate) fn add_all(&self, rows: impl IntoIterator<Item = (IpAddr, u64)>) {
+        rows.into_iter().for_each(|(exporter, n)| self.add(exporter, n));
     }
 }
 
@@ -141,7 +141,7 @@ impl LastingFile {
         let Some(open) = &mut self.open else { return Ok(()) };
         if let Some(Err(error)) = open.writer.take().map(Writer::finish) {
             // What there is of it has no end, and is no file.
-            self.lost.add_all(&mut self.at_risk);
+            self.lost.add_all(self.at_risk.drain());
             (self.open, self.is_stuck) = (None, false);
             return Err(error);
         }
@@ -160,7 +160,7 @@ impl LastingFile {
     /// Those of the file system. What is written stays beside the file then, under a name of its own, and rows that are not are lost.
     pub fn finish(mut self) -> io::Result<()> {
         let Err(error) = self.end() else { return Ok(()) };
-        self.lost.add_all(&mut self.at_risk);
+        self.lost.add_all(self.at_risk.drain());
         let left = self.open.take().and_then(|open| open.place.leave());
         let left = left.map_or(String::new(), |path| format!("; what was written is in {}", path.display()));
         Err(io::Error::new(error.kind(), format!("{error}{left}")))
@@ -200,7 +200,7 @@ impl LastingFile {
         if self.at_risk.is_empty() {
             return Ok(());
         }
-        self.lost.add_all(&mut self.at_risk);
+        self.lost.add_all(self.at_risk.drain());
         Err(io::Error::new(ErrorKind::NotFound, format!("{} was removed while it was written", self.path.display())))
     }
 }
