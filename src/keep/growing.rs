@@ -6,7 +6,7 @@ use crate::sink::is_at;
 use rustix::fs::{FallocateFlags, fallocate};
 use std::fs::File;
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 /// Room that is asked for at once: as much as there is, within these.
@@ -38,6 +38,11 @@ impl Growing {
     /// Bytes written.
     pub(super) fn length(&self) -> u64 {
         self.length
+    }
+
+    /// Whether it has no name any more: asked of each batch, it walks no path.
+    pub(super) fn is_unlinked(&self) -> bool {
+        self.file.metadata().is_ok_and(|about| about.nlink() == 0)
     }
 
     /// Whether a path does not lead to it any more.

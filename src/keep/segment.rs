@@ -68,6 +68,11 @@ impl Segment {
         Ok(Self { id, path, rows: 0, by_exporter: HashMap::new(), file, since: None, shapes: Vec::new() })
     }
 
+    /// Whether somebody removed it.
+    pub(super) fn is_unlinked(&self) -> bool {
+        self.file.is_unlinked()
+    }
+
     /// Whether somebody removed it, or put another in its place.
     pub(super) fn is_gone(&self) -> bool {
         self.file.is_gone(&self.path)

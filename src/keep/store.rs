@@ -298,7 +298,7 @@ impl Store {
 
     fn append(&mut self, batch: &Arc<Batch>) -> io::Result<()> {
         let Some(first) = batch.runs().first() else { return Ok(()) };
-        self.leave_what_is_gone();
+        self.leave_if(Segment::is_unlinked);
         self.rotate(first.meta.received_at.0);
         if self.segment.is_none() {
             // A folder that was removed comes again, and is this process's again.
@@ -334,7 +334,7 @@ impl Store {
         let mut held = Ok(());
         if self.looked.elapsed() >= LOOK_FOR_LOCK {
             self.looked = Instant::now();
-            self.leave_what_is_gone();
+            self.leave_if(Segment::is_gone);
             held = self.lock.renew().map(drop);
         }
         self.rotate(now_us.saturating_sub(GRACE_US));
@@ -346,7 +346,7 @@ impl Store {
     /// # Errors
     /// Where segments could not be sealed: they stay, and the next start seals them. And where one was removed.
     pub fn finish(mut self) -> io::Result<()> {
-        self.leave_what_is_gone();
+        self.leave_if(Segment::is_gone);
         self.close();
         // Nobody receives any more: who is left to yield to is other processes.
         let last = self.help.clone();
@@ -367,8 +367,8 @@ impl Store {
     }
 
     /// What somebody removed takes no more rows, and those in it are lost.
-    fn leave_what_is_gone(&mut self) {
-        let Some(segment) = self.segment.take_if(|s| s.is_gone()) else { return };
+    fn leave_if(&mut self, is_gone: impl Fn(&Segment) -> bool) {
+        let Some(segment) = self.segment.take_if(|s| is_gone(s)) else { return };
         self.removed.add(&segment.path, segment.by_exporter, "while it was written");
     }
 
