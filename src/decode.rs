@@ -458,6 +458,12 @@ impl Decoder {
         self.exporters.len()
     }
 
+    /// Whether an address is that of an exporter that is known.
+    #[cfg(feature = "collect")]
+    pub(crate) fn is_known(&self, exporter: IpAddr) -> bool {
+        self.exporters.has(&exporter.to_canonical())
+    }
+
     /// The templates of each exporter: its address, the version, the domain and the template.
     pub fn templates(&self) -> impl Iterator<Item = (IpAddr, u8, u32, &Arc<Template>)> {
         self.exporters.iter().flat_map(|e| e.templates.iter().map(|(v, d, t)| (e.origin.ip, v, d, t)))

@@ -12,7 +12,7 @@ use crate::net::{self, Receiver};
 use crate::template::{OwnTotals, Template};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,6 +24,9 @@ const TEMPLATES: usize = 10_000;
 
 /// By an address that anybody may choose.
 pub(super) type ByAddress<T> = HashMap<IpAddr, T, foldhash::fast::RandomState>;
+
+/// Where that is counted which belongs to no exporter that is known.
+pub(super) const OTHERS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// One thread's counters at one moment.
 #[derive(Clone, Debug, Default)]
@@ -170,6 +173,16 @@ impl Part {
         part
     }
 
+    /// Notes rows that found no room. Those of exporters that the decoder forgot are one sum from now on: there is no end of
+    /// addresses.
+    pub fn drop_rows(&mut self, dropped: &mut HashMap<IpAddr, u64>, decoder: &Decoder) {
+        let gone: u64 = dropped.extract_if(|&address, _| !decoder.is_known(address)).map(|one| one.1).sum();
+        if gone > 0 {
+            dropped.insert(OTHERS, gone);
+        }
+        self.dropped.clone_from(dropped);
+    }
+
     fn name_templates<'a>(
         &mut self,
         decoder: &Decoder,
@@ -208,6 +221,12 @@ impl Kept {
         self.left_out.rows += more.rows;
         self.left_out.unknown += more.unknown;
     }
+
+    fn merge(&mut self, other: Self) {
+        self.written += other.written;
+        self.dropped += other.dropped;
+        self.leave_out(other.left_out);
+    }
 }
 
 /// What the writer did.
@@ -216,6 +235,31 @@ pub(super) struct Written {
     pub rows: HashMap<IpAddr, Kept>,
     pub options: Kept,
     pub options_passed_over: u64,
+}
+
+impl Written {
+    /// Makes one sum of what belongs to exporters that are forgotten. What was written of one since it was seen stays for the next
+    /// time: it may be known again.
+    pub fn forget(&mut self, gone: Vec<(IpAddr, Kept)>) {
+        for (exporter, kept) in gone {
+            if exporter != OTHERS && self.rows.get(&exporter) == Some(&kept) {
+                self.rows.remove(&exporter);
+                self.rows.entry(OTHERS).or_default().merge(kept);
+            }
+        }
+    }
+
+    /// So many rows that were written are dropped after all.
+    pub fn lose(&mut self, exporter: IpAddr, rows: u64) {
+        let kept = self.rows.entry(exporter).or_default();
+        kept.dropped += rows;
+        let forgotten = rows.saturating_sub(kept.written);
+        kept.written = kept.written.saturating_sub(rows);
+        if forgotten > 0 {
+            let others = self.rows.entry(OTHERS).or_default();
+            others.written = others.written.saturating_sub(forgotten);
+        }
+    }
 }
 
 /// Where questions and answers meet.

@@ -355,8 +355,12 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Made in the room of one before.
-    pub(super) fn of(parts: &[Arc<Part>], mut rows: HashMap<IpAddr, Kept>, mut room: Vec<ExporterAccount>) -> Self {
+    /// Made in the room of one before. The second value is what of `rows` belongs to exporters that nobody knows.
+    pub(super) fn of(
+        parts: &[Arc<Part>],
+        mut rows: HashMap<IpAddr, Kept>,
+        mut room: Vec<ExporterAccount>,
+    ) -> (Self, Vec<(IpAddr, Kept)>) {
         let most: usize = parts.iter().map(|part| part.exporters.len()).sum();
         room.clear();
         room.reserve_exact(most);
@@ -392,9 +396,6 @@ impl Ledger {
                     (known.last_seen, known.clock_skew_us) = (e.last_seen, e.skew_us);
                 }
             }
-            for (address, dropped) in &part.dropped {
-                rows.entry(*address).or_default().dropped += dropped;
-            }
             ledger.sockets.extend(part.sockets.iter().map(|s| SocketAccount {
                 address: s.0,
                 thread,
@@ -425,7 +426,11 @@ impl Ledger {
             known.versions.sort_unstable();
             known.versions.dedup();
         }
-        for (address, kept) in rows {
+        let gone: Vec<_> = rows.extract_if(|address, _| !at.contains_key(address)).collect();
+        for (address, dropped) in parts.iter().flat_map(|p| &p.dropped) {
+            rows.entry(*address).or_default().dropped += dropped;
+        }
+        for (address, kept) in rows.into_iter().chain(gone.iter().copied()) {
             ledger.place_rows(at.get(&address).copied(), kept);
         }
         ledger.exporters.iter().for_each(|e| ledger.total.merge(&e.account));
@@ -436,7 +441,7 @@ impl Ledger {
         ledger.exporters.sort_by(busiest);
         ledger.options.decoded = ledger.total.stats.options_records;
         ledger.options.dropped += ledger.total.stats.options_dropped;
-        ledger
+        (ledger, gone)
     }
 
     /// Rows of an exporter that was forgotten meanwhile, and came again, belong in part to what was forgotten.

@@ -37,7 +37,10 @@ impl Watch {
         // What is written was decoded before: asked in this order, no row is written that is not decoded yet.
         let written = lock(&self.board.written).clone();
         let (parts, is_fresh) = self.board.ask(false);
-        let mut ledger = Ledger::of(&parts, written.rows, room);
+        let (mut ledger, gone) = Ledger::of(&parts, written.rows, room);
+        if is_fresh {
+            lock(&self.board.written).forget(gone);
+        }
         ledger.options.written = written.options.written;
         ledger.options.dropped += written.options.dropped;
         ledger.options.passed_over = written.options_passed_over;

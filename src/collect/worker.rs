@@ -261,7 +261,7 @@ fn teach(decoder: &mut Decoder, gate: &Gate, lessons: &Sender<Learned>, unsent: 
 impl Desk {
     /// What this thread counts.
     fn part(
-        &self,
+        &mut self,
         decoder: &Decoder,
         receiver: &Receiver,
         mirror: Option<&Mirror>,
@@ -269,7 +269,7 @@ impl Desk {
         templates: bool,
     ) -> Part {
         let mut part = Part::of(decoder, Some(receiver), templates);
-        part.dropped.clone_from(&self.dropped);
+        part.drop_rows(&mut self.dropped, decoder);
         part.options_dropped = self.options_dropped;
         part.mirrors = mirror.iter().flat_map(|mirror| mirror.stats()).collect();
         part.refused = gate.refused;

@@ -118,9 +118,7 @@ pub(super) fn write(
 fn settle(lost: &Lost, error: &io::Error, shared: &Shared, board: &Board) {
     let (mut rows, mut written) = (0, lock(&board.written));
     for (exporter, n) in lost.rows.take() {
-        let kept = written.rows.entry(exporter).or_default();
-        kept.written = kept.written.saturating_sub(n);
-        kept.dropped += n;
+        written.lose(exporter, n);
         rows += n;
     }
     let options: u64 = lost.options.take().into_values().sum();

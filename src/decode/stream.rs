@@ -423,9 +423,14 @@ impl Exporters {
         Some(one.ip)
     }
 
+    /// Whether an address is known.
+    pub(super) fn has(&self, ip: &IpAddr) -> bool {
+        self.by_ip.contains_key(ip)
+    }
+
     /// Whether there is room for a new one, or it is none.
     pub(super) fn has_room_for(&self, ip: &IpAddr) -> bool {
-        self.by_ip.len() < self.limit || self.by_ip.contains_key(ip)
+        self.by_ip.len() < self.limit || self.has(ip)
     }
 
     /// How many places wait until no stream leads there.

@@ -18,7 +18,7 @@ mod tls;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError, TlsFiles};
 
-use super::board::{ConnectionLine, Part, Reporter};
+use super::board::{ConnectionLine, OTHERS, Part, Reporter};
 use super::gate::{Gate, Rules};
 use super::ledger::{ConnectionCounts, LastRefused, Refusal};
 use super::prepare::LiveRules;
@@ -458,9 +458,6 @@ struct Desk {
     published: Published,
 }
 
-/// Where connections of one address too many are counted.
-const OTHERS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
-
 impl Desk {
     /// A clock that stands still while the writer is waited for: a connection is not timed out for that.
     fn clock(&self) -> Instant {
@@ -549,11 +546,11 @@ impl Desk {
     }
 
     /// What this thread counts.
-    fn part(&self, details: bool) -> Part {
+    fn part(&mut self, details: bool) -> Part {
         let mut part = Part::of(&self.decoder, None, details);
         part.net.datagrams = self.messages;
         part.net.socket_errors = self.socket_errors;
-        part.dropped.clone_from(&self.lost_rows);
+        part.drop_rows(&mut self.lost_rows, &self.decoder);
         part.connections.clone_from(&self.counts);
         part.connection_lines.clone_from(&self.lines);
         part.last_refused = self.last_refused;

@@ -1,5 +1,6 @@
 //! What takes an hour of waiting, by hand.
 
+use super::super::board::{OTHERS, Written};
 use super::*;
 use crate::decode::{Config, Decoder};
 use crate::template::HeldLimits;
@@ -16,7 +17,7 @@ fn v9(sequence: u32, set: u16, body: &[u8]) -> Vec<u8> {
 }
 
 fn ledger(decoder: &Decoder, rows: HashMap<IpAddr, Kept>) -> Ledger {
-    let ledger = Ledger::of(&[Arc::new(Part::of(decoder, None, false))], rows, Vec::new());
+    let (ledger, _) = Ledger::of(&[Arc::new(Part::of(decoder, None, false))], rows, Vec::new());
     assert_eq!(ledger.imbalances(), []);
     ledger
 }
@@ -60,4 +61,43 @@ fn what_was_forgotten_stays_in_the_total() {
         (1, 1, 1)
     );
     assert_eq!((ledger.total.stats.datagrams, ledger.total.stats.records, ledger.total.rows_pending()), (3, 2, 0));
+}
+
+#[test]
+fn rows_of_whoever_is_forgotten_are_kept_in_one_sum() {
+    let mut decoder = Decoder::new(Config { exporters: 1, ..Config::default() });
+    let of = |last| IpAddr::from([192, 0, 2, last]);
+    let mut v5 = vec![0, 5, 0, 1, 0, 0, 39, 16, 101, 83, 241, 0];
+    v5.resize(24 + 48, 0);
+    decoder.decode(&v5, (of(1), 1).into(), Timestamp(0));
+    let kept = |written| Kept { written, ..Kept::default() };
+    let mut written = Written { rows: [(of(1), kept(1))].into(), ..Written::default() };
+    // Strangers, one a while, as somebody invents them.
+    for last in 2..200 {
+        written.rows.insert(of(last), kept(1));
+    }
+    let (parts, copy) = ([Arc::new(Part::of(&decoder, None, false))], written.rows.clone());
+    written.rows.insert(of(2), kept(2));
+    let (before, gone) = Ledger::of(&parts, copy, Vec::new());
+    written.forget(gone);
+    // Of one more was written meanwhile: it may be known by now.
+    assert_eq!(written.rows, [(of(1), kept(1)), (of(2), kept(2)), (OTHERS, kept(197))].into());
+    let (_, gone) = Ledger::of(&parts, written.rows.clone(), Vec::new());
+    written.forget(gone);
+    assert_eq!(written.rows, [(of(1), kept(1)), (OTHERS, kept(199))].into());
+    let (after, gone) = Ledger::of(&parts, written.rows.clone(), Vec::new());
+    assert_eq!((before.other.rows_written, after.other.rows_written), (198, 199));
+    written.forget(gone);
+    // A segment is lost that has rows of both.
+    written.lose(of(1), 2);
+    written.lose(of(9), 3);
+    let sum = |of: fn(&Kept) -> u64| written.rows.values().map(of).sum::<u64>();
+    assert_eq!((sum(|k| k.written), sum(|k| k.dropped), written.rows[&OTHERS].written), (195, 5, 195));
+    // And those that found no room on the way.
+    let mut dropped: HashMap<IpAddr, u64> = (1..200).map(|last| (of(last), 1)).collect();
+    for _ in 0..2 {
+        let mut part = Part::default();
+        part.drop_rows(&mut dropped, &decoder);
+        assert_eq!((&part.dropped, &dropped), (&dropped, &[(of(1), 1), (OTHERS, 198)].into()));
+    }
 }
