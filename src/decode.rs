@@ -128,7 +128,7 @@ pub struct PlanUse {
     pub last_used: Timestamp,
 }
 
-/// How long an exporter without templates, or a stream, is remembered, microseconds.
+/// How long a stream is remembered, microseconds.
 const IDLE_US: i64 = 600_000_000;
 /// How often what is idle is looked for.
 const SWEEP_US: i64 = 60_000_000;
@@ -459,7 +459,7 @@ impl Decoder {
     }
 
     /// Whether an address is that of an exporter that is known.
-    #[cfg(feature = "collect")]
+    #[cfg(any(feature = "collect", test))]
     pub(crate) fn is_known(&self, exporter: IpAddr) -> bool {
         self.exporters.has(&exporter.to_canonical())
     }
@@ -549,14 +549,13 @@ impl Decoder {
         }
     }
 
-    /// Forgets what is idle and holds no template.
+    /// Forgets streams that are idle, and those of exporters that are forgotten.
     #[cold]
     fn sweep(&mut self, now_us: i64) {
         self.next_sweep_us = now_us.saturating_add(SWEEP_US);
         let exporters = &mut self.exporters;
         self.work.held.expire(now_us, |origin| exporters.stats_of(origin).held_expired += 1);
         let idle = |last: i64| now_us.saturating_sub(last) > IDLE_US;
-        exporters.forget(idle);
         self.streams.retain(|s| !idle(s.last_us) && exporters.at(s.exporter).is_some());
         exporters.free_ended();
     }

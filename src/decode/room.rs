@@ -79,3 +79,47 @@ impl Decoder {
         self.refuse(Error::new(ErrorKind::ExporterLimit, 0, limit, limit), sender, bytes, outcome);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Config;
+
+    /// A set whose template nobody knows.
+    const HELD: [u8; 24] = [0, 10, 0, 24, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 44, 0, 8, 0, 0, 0, 0];
+
+    fn from(host: u8) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, host], 2055))
+    }
+
+    #[test]
+    fn whoever_is_idle_is_forgotten_for_another_alone_and_leaves_nothing() {
+        let mut decoder = Decoder::new(Config { exporters: 1, ..Config::default() });
+        decoder.learn();
+        decoder.decode(&HELD, from(1), Timestamp(0));
+        decoder.tick(Timestamp(SILENT_US + 1));
+        assert!(decoder.is_known(from(1).ip()), "nobody else came");
+        decoder.decode(&HELD, from(2), Timestamp(SILENT_US + 2));
+        let learned: Vec<_> = std::iter::from_fn(|| decoder.next_learned()).collect();
+        let forgotten: Vec<_> = learned.iter().filter(|one| one.is_void()).map(|one| one.exporter.ip()).collect();
+        assert_eq!(forgotten, [from(1).ip()]);
+        let stats = decoder.stats();
+        assert_eq!((stats.sets_held, stats.held_dropped, decoder.held_sets()), (2, 1, 1));
+    }
+
+    #[test]
+    fn whoever_connects_after_the_look_stays() {
+        let mut decoder = Decoder::new(Config { exporters: 3, ..Config::default() });
+        (1..=3).for_each(|host| _ = decoder.decode(&HELD, from(host), Timestamp(i64::from(host))));
+        decoder.decode(&HELD, from(4), Timestamp(10));
+        assert!(!decoder.is_known(from(1).ip()), "the longest silent");
+        let session = decoder.open_session();
+        decoder.decode_in(session, &HELD, from(2), Timestamp(11));
+        decoder.decode(&HELD, from(5), Timestamp(12));
+        let known = |decoder: &Decoder| [2, 3, 4, 5].map(|host| decoder.is_known(from(host).ip()));
+        assert_eq!(known(&decoder), [true, false, true, true]);
+        decoder.end_session(session);
+        (6..=8).for_each(|host| _ = decoder.decode(&HELD, from(host), Timestamp(2 * LOOK_US)));
+        assert_eq!(known(&decoder), [false; 4]);
+    }
+}

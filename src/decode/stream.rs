@@ -283,6 +283,8 @@ pub(super) struct Exporter {
     pub(super) stats: Stats,
     pub(super) rule: Rule,
     pub(super) last_us: i64,
+    /// How many connections of the address are open.
+    connections: usize,
     /// Version, domain and id of templates from before a restart, until a set fits or they come again.
     pub(super) provisional: HashSet<(u8, u32, u16)>,
 }
@@ -345,7 +347,9 @@ impl Exporters {
             }
             // What connections sent is added to their exporter when they end.
             let address = self.admit(Origin { session: None, ..origin }, rules)?;
-            let pool = self.at(address)?.templates.pool().clone();
+            let known = self.at(address)?;
+            known.connections += 1;
+            let pool = known.templates.pool().clone();
             let place = self.insert(origin, rules, pool);
             self.by_session.insert(session, place);
             return Some(place);
@@ -369,6 +373,7 @@ impl Exporters {
             stats: Stats::default(),
             rule: rules.of(origin.ip),
             last_us: i64::MIN,
+            connections: 0,
             provisional: HashSet::new(),
         };
         let place = self.free.pop().unwrap_or(self.places.len() as u32);
@@ -388,6 +393,7 @@ impl Exporters {
         self.stats_of(Origin { ip, session: None }).merge(&gone.stats);
         if let Some(known) = self.by_ip.get(&ip).copied().and_then(|place| self.at(place)) {
             known.last_us = known.last_us.max(gone.last_us);
+            known.connections -= 1;
         }
         Some(gone.origin)
     }
@@ -395,17 +401,11 @@ impl Exporters {
     /// Those that make way for others, the longest silent last: who is idle, and of whom no row came since the start. What a restart
     /// brought is not held against anybody.
     pub(super) fn silent(&self, idle: impl Fn(i64) -> bool) -> Vec<Silent> {
-        let connected: HashSet<IpAddr> = self
-            .by_session
-            .values()
-            .filter_map(|&place| self.places.get(place as usize)?.as_ref().map(|e| e.origin.ip))
-            .collect();
         let silent = self.places.iter().zip(0..).filter_map(|(known, place)| {
-            let known = known.as_ref().filter(|e| e.origin.session.is_none())?;
+            let known = known.as_ref().filter(|e| e.origin.session.is_none() && e.connections == 0)?;
             let is_idle = idle(known.last_us);
             let is_empty = known.stats.records == 0 && known.provisional.is_empty();
-            let makes_way = (is_idle || is_empty) && !connected.contains(&known.origin.ip);
-            makes_way.then_some(Silent { last_us: known.last_us, place, ip: known.origin.ip })
+            (is_idle || is_empty).then_some(Silent { last_us: known.last_us, place, ip: known.origin.ip })
         });
         let mut silent: Vec<Silent> = silent.collect();
         silent.sort_unstable_by_key(|one| std::cmp::Reverse(one.last_us));
@@ -415,7 +415,10 @@ impl Exporters {
     /// Forgets one that was silent, if it is still; who it was.
     pub(super) fn make_way(&mut self, one: &Silent) -> Option<IpAddr> {
         let place = self.places.get_mut(one.place as usize)?;
-        let is_same = |e: &mut Exporter| e.origin == Origin { ip: one.ip, session: None } && e.last_us == one.last_us;
+        let is_same = |e: &mut Exporter| {
+            let origin = Origin { ip: one.ip, session: None };
+            (e.origin, e.last_us, e.connections) == (origin, one.last_us, 0)
+        };
         let gone = place.take_if(is_same)?;
         self.by_ip.remove(&one.ip);
         self.others.merge(&gone.stats);
@@ -484,21 +487,5 @@ impl Exporters {
     /// What belongs to no exporter that is known.
     pub(super) fn others(&self) -> &Stats {
         &self.others
-    }
-
-    /// At the limit, forgets exporters that are idle and without templates.
-    pub(super) fn forget(&mut self, idle: impl Fn(i64) -> bool) {
-        if self.by_ip.len() < self.limit {
-            return;
-        }
-        for (i, place) in self.places.iter_mut().enumerate() {
-            if let Some(gone) =
-                place.take_if(|e| e.origin.session.is_none() && e.templates.is_empty() && idle(e.last_us))
-            {
-                self.by_ip.remove(&gone.origin.ip);
-                self.others.merge(&gone.stats);
-                self.free.push(i as u32);
-            }
-        }
     }
 }
