@@ -171,9 +171,10 @@ pub struct Session {
     pool: Pool,
     lists: Option<(Domain, u64, Arc<SubTemplates>)>,
     limits: Limits,
+    most: usize,
 }
 
-/// Exporters that a session remembers at most.
+/// Exporters that a session remembers at most, where nothing else is said.
 const MAX_EXPORTERS: usize = 65_536;
 /// Fields of templates whose elements a session keeps looked up at most.
 const MAX_DESCRIBED: usize = 1 << 20;
@@ -221,6 +222,7 @@ impl Session {
             pool: Pool::default(),
             lists: None,
             limits: Limits::default(),
+            most: MAX_EXPORTERS,
         }
     }
 
@@ -229,6 +231,27 @@ impl Session {
     pub fn with_limits(mut self, limits: Limits, held: HeldLimits) -> Self {
         (self.limits, self.held, self.held_limits) = (limits, Held::new(held), held);
         self
+    }
+
+    /// That remembers so many exporters at most, instead of 65,536. A further one is refused: by itself a session forgets
+    /// nobody ([`make_room`](Self::make_room)).
+    #[must_use]
+    pub fn with_exporters(mut self, most: usize) -> Self {
+        self.most = most;
+        self
+    }
+
+    /// Where there is no room for another exporter, forgets those that are not to be kept, and the sets that wait for
+    /// templates of theirs.
+    pub fn make_room(&mut self, mut keep: impl FnMut(IpAddr) -> bool) {
+        if self.exporters.len() < self.most {
+            return;
+        }
+        self.exporters.retain(|ip, _| keep(*ip));
+        let gone: Vec<_> = self.held.awaited().filter(|key| !self.exporters.contains_key(&key.0)).collect();
+        for (ip, version, domain, id) in gone {
+            self.held.drop_domain(ip, version, domain, Some(id));
+        }
     }
 
     /// Reads a message of an exporter: its sets by the templates known so far, in wire order.
@@ -287,8 +310,8 @@ impl Session {
             return Ok(message);
         }
         if !self.exporters.contains_key(&ip) {
-            if self.exporters.len() >= MAX_EXPORTERS {
-                return Err(Error::new(ErrorKind::ExporterLimit, 0, MAX_EXPORTERS, self.exporters.len()));
+            if self.exporters.len() >= self.most {
+                return Err(Error::new(ErrorKind::ExporterLimit, 0, self.most, self.exporters.len()));
             }
             self.exporters.insert(ip, Templates::sharing(self.limits, self.pool.of_another_address()));
         }

@@ -33,6 +33,21 @@ fn flow() -> Vec<u8> {
 }
 
 #[test]
+fn whom_the_limit_of_exporters_refuses_has_no_line() {
+    let scratch = Scratch::new("stranger");
+    let path = scratch.path("lines.gz");
+    let collector = running::Collector::start(&["--format", "netflow-json", "--out", &path, "--max-exporters", "1"]);
+    for host in [1, 2, 1] {
+        collector.send_from([127, 0, 0, host].into(), &flow());
+    }
+    collector.end(STOP);
+    let file = std::fs::File::open(path).expect("it was written");
+    let text = std::io::read_to_string(flate2::read::GzDecoder::new(file)).expect("lines");
+    let of = |host| text.matches(&format!("[\"127.0.0.{host}\"")).count();
+    assert_eq!((text.lines().count(), of(1), of(2)), (2, 2, 0), "{text}");
+}
+
+#[test]
 fn it_ends_while_nobody_reads_what_it_says() {
     // A pipe that is full from the beginning.
     let (_reader, mut full) = std::io::pipe().expect("a pipe");

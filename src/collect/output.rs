@@ -65,9 +65,11 @@ pub enum MessageLines {
 }
 
 impl MessageLines {
-    /// With the bounds that a decoder beside it has, told what that one was told of before a restart.
+    /// With the bounds that a decoder beside it has, but for exporters, of whom it forgets many at once, told what that one was told of before a restart.
     pub(super) fn session(self, config: &decode::Config, learned: &[Learned]) -> NetflowJson {
-        let session = Session::with_registry(config.registry.clone()).with_limits(config.templates, config.held);
+        let session = Session::with_registry(config.registry.clone())
+            .with_limits(config.templates, config.held)
+            .with_exporters(config.exporters.saturating_add(FORGOTTEN));
         let mut lines = match self {
             Self::NetflowJson => NetflowJson::new(session),
         };
@@ -78,6 +80,9 @@ impl MessageLines {
         lines
     }
 }
+
+/// Exporters that a session of lines may know beyond those that its decoder knows.
+const FORGOTTEN: usize = 4096;
 
 /// What was taken and is lost after all.
 #[derive(Clone, Debug, Default)]

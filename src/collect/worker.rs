@@ -155,7 +155,10 @@ impl Worker {
                         } else {
                             self.decoder.decode(bytes, from, received)
                         };
-                        if let Some(lines) = &mut self.lines {
+                        // Whom the decoder refuses has no line either.
+                        let is_stranger = outcome.error.is_some_and(|error| error.kind == ErrorKind::ExporterLimit);
+                        if let Some(lines) = self.lines.as_mut().filter(|_| !is_stranger) {
+                            lines.make_room(|exporter| self.decoder.is_known(exporter));
                             // All rows count with the first line.
                             let mut rows = u64::from(outcome.records);
                             let take = |line: &str| desk.line(line, std::mem::take(&mut rows), from.ip(), received);
@@ -329,8 +332,7 @@ impl Desk {
     /// Rows of a message that has no line, though its records could be decoded.
     fn no_line(&mut self, rows: u64, exporter: IpAddr, error: Option<Error>) {
         if rows > 0 {
-            let why = match error.map(|error| error.kind) {
-                Some(ErrorKind::ExporterLimit) => "too many exporters for the format of the lines",
+            let why = match error {
                 Some(_) => "the message is damaged and has no line",
                 // They went in favour of others.
                 None => "the message has no line, its templates are not known to the format of the lines",
@@ -435,9 +437,9 @@ mod tests {
         let from = IpAddr::from([192, 0, 2, 1]);
         desk.no_line(0, from, None);
         desk.no_line(3, from, None);
-        desk.no_line(2, from, Some(Error::new(ErrorKind::ExporterLimit, 0, 0, 0)));
+        desk.no_line(2, from, Some(Error::new(ErrorKind::UnknownVersion, 0, 0, 0)));
         let of = |what| desk.lineless.iter().find(|(why, _)| why.contains(what)).map(|(_, rows)| *rows);
-        assert_eq!((desk.lineless.len(), of("templates"), of("too many exporters")), (2, Some(3), Some(2)));
+        assert_eq!((desk.lineless.len(), of("templates"), of("damaged")), (2, Some(3), Some(2)));
         assert_eq!((shared.dropped_rows.load(Relaxed), desk.dropped[&from]), (5, 5));
     }
 }

@@ -17,7 +17,7 @@ use crate::value::{Value, json_string};
 use crate::wire::{Header, Message as WireMessage};
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Bytes of a line whose memory is kept for the next one.
 const KEPT: usize = 1 << 20;
@@ -39,6 +39,11 @@ impl NetflowJson {
     /// With a session of its own.
     pub fn new(session: Session) -> Self {
         Self { session, ..Self::default() }
+    }
+
+    /// As [`Session::make_room`].
+    pub fn make_room(&mut self, keep: impl FnMut(IpAddr) -> bool) {
+        self.session.make_room(keep);
     }
 
     /// Gives `take` the lines of a message received at a time in microseconds since 1970, each with its newline: one of

@@ -65,6 +65,26 @@ fn the_four_causes_are_told_apart() {
 }
 
 #[test]
+fn a_session_makes_room_by_whom_it_is_told_to_keep() {
+    let from = |host: u8| SocketAddr::from(([192, 0, 2, host], 2055));
+    let template = ipfix(&[set(2, &words(&[257, 1, 8, 4]))]);
+    let held = ipfix(&[set(300, &[1, 2, 3, 4])]);
+    let mut session = Session::new().with_exporters(3);
+    for host in 1..=3 {
+        session.parse(&template, from(host)).expect("room");
+        session.parse(&held, from(host)).expect("known");
+    }
+    assert_eq!(session.parse(&template, from(4)).map_err(|e| Cause::of(&e)).err(), Some(Cause::Limit));
+    session.make_room(|ip| ip == from(2).ip());
+    assert_eq!(session.held_sets(), 1);
+    session.make_room(|_| panic!("there is room"));
+    session.parse(&template, from(4)).expect("room");
+    let data = ipfix(&[set(257, &[192, 0, 2, 1])]);
+    let records = [1, 2, 4].map(|host| session.parse(&data, from(host)).expect("room").records().count());
+    assert_eq!(records, [0, 1, 1]);
+}
+
+#[test]
 fn a_record_answers_by_every_name() {
     let bytes = v5();
     let message = parse(&bytes).expect("a v5 message");
