@@ -41,6 +41,8 @@ pub(super) struct Part {
     /// Rows that found no room on the way to the writer.
     pub dropped: HashMap<IpAddr, u64>,
     pub options_dropped: u64,
+    /// What was learned and could not be handed to the journal.
+    pub learned_dropped: u64,
     pub sockets: Vec<(SocketAddr, u64)>,
     pub net: net::Stats,
     pub mirrors: Vec<net::MirrorStats>,
@@ -135,7 +137,12 @@ impl Part {
     /// What a thread tells beside its decoder and its sockets is left to the caller.
     pub fn of(decoder: &Decoder, receiver: Option<&Receiver>, with_templates: bool) -> Self {
         let last_beyond_limit = decoder.last_beyond_limit();
-        let mut part = Self { others: decoder.other_stats().clone(), last_beyond_limit, ..Self::default() };
+        let mut part = Self {
+            others: decoder.other_stats().clone(),
+            learned_dropped: decoder.learned_dropped(),
+            last_beyond_limit,
+            ..Self::default()
+        };
         // The last message of all streams of an address.
         let mut last: ByAddress<(i64, i64, u16)> = ByAddress::default();
         last.reserve(decoder.exporter_count());

@@ -12,7 +12,7 @@ use super::ledger::StateAccount;
 use super::outage::{Outage, Word};
 use crate::columns::Timestamp;
 use crate::decode::{Learned, compact, compact_tail};
-use crate::sink::Lock;
+use crate::sink::{Lock, is_at};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -35,7 +35,7 @@ const GROWN: u64 = 4 << 20;
 const PIECE: usize = 1 << 20;
 /// How long what is written may wait to be on the disk.
 const SYNC: Duration = Duration::from_millis(250);
-/// How often it is looked whether the file is still there.
+/// How often it is looked whether the file is still where it was.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long after a failure it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -80,8 +80,7 @@ impl Journal {
             // Kept for whoever wants to know.
             fs::copy(&path, folder.join("learned.damaged"))?;
         }
-        let now = Timestamp::from(SystemTime::now());
-        let learned = compact(read.learned, now, held_us, MOST);
+        let (learned, lost) = snapshot(read.learned, held_us);
         let (file, bytes) = write_new(&path, &learned)?;
         let journal = Self {
             lock,
@@ -92,7 +91,7 @@ impl Journal {
             held_us,
             buffer: Vec::new(),
             waiting: 0,
-            lost: 0,
+            lost,
             is_torn: false,
             is_doubtful: false,
         };
@@ -102,7 +101,6 @@ impl Journal {
     /// Appends what the buffer holds, all or nothing: where it fails it stays there.
     fn append(&mut self) -> io::Result<()> {
         if self.is_torn {
-            self.file = OpenOptions::new().read(true).append(true).open(&self.path)?;
             self.file.set_len(self.bytes)?;
             self.is_torn = false;
         }
@@ -114,31 +112,27 @@ impl Journal {
         self.buffer.clear();
         self.waiting = 0;
         if self.is_doubtful {
-            self.shorten()?;
+            self.rewrite()?;
             self.is_doubtful = false;
         }
         Ok(())
     }
 
-    fn shorten(&mut self) -> io::Result<()> {
-        let read = read(&self.path)?;
-        let now = Timestamp::from(SystemTime::now());
-        (self.file, self.bytes) = write_new(&self.path, &compact(read.learned, now, self.held_us, MOST))?;
-        self.snapshot = self.bytes;
+    /// Writes what is in the file anew, shorter.
+    fn rewrite(&mut self) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(0))?;
+        let (learned, over) = snapshot(read_from(&self.file)?.learned, self.held_us);
+        (self.file, self.bytes) = write_new(&self.path, &learned)?;
+        (self.snapshot, self.is_torn, self.lost) = (self.bytes, false, self.lost + over);
         Ok(())
     }
 
-    /// Writes all of it again where somebody removed it, or its folder.
+    /// Writes all of it again where somebody removed it, or its folder, or put another file there.
     fn come_again(&mut self) -> io::Result<()> {
-        if !self.lock.renew()? && self.path.try_exists()? {
+        if !self.lock.renew()? && is_at(&self.file, &self.path)? {
             return Ok(());
         }
-        self.file.seek(SeekFrom::Start(0))?;
-        let read = read_from(&self.file)?;
-        let now = Timestamp::from(SystemTime::now());
-        (self.file, self.bytes) = write_new(&self.path, &compact(read.learned, now, self.held_us, MOST))?;
-        (self.snapshot, self.is_torn) = (self.bytes, false);
-        Ok(())
+        self.rewrite()
     }
 
     /// Takes what comes until nobody sends any more; what could not be written.
@@ -195,7 +189,7 @@ impl Journal {
                 self.make_room(WAITING);
             }
             if failed.is_none() && self.bytes > 2 * self.snapshot.max(GROWN) {
-                if let Err(error) = self.shorten() {
+                if let Err(error) = self.rewrite() {
                     say(&format!("cannot make {} shorter: {error}", self.path.display()));
                 }
                 // Where that fails it is tried again when the file has grown by as much again.
@@ -231,20 +225,31 @@ impl Journal {
             waiting.push(learned);
             rest = after;
         }
-        let kept = compact_tail(waiting, Timestamp::from(SystemTime::now()), self.held_us, MOST);
-        let mut bytes: usize = kept.iter().map(|one| HEAD + one.message.len()).sum();
-        let mut over = 0;
-        for one in &kept {
-            if bytes <= most / 2 {
-                break;
-            }
-            (over, bytes) = (over + 1, bytes - HEAD - one.message.len());
-        }
+        let mut kept = compact_tail(waiting);
+        let over = drop_oldest(&mut kept, most / 2);
         self.buffer.clear();
-        kept.iter().skip(over).for_each(|one| encode(&mut self.buffer, one));
-        self.lost += over as u64;
-        self.waiting = (kept.len() - over) as u64;
+        kept.iter().for_each(|one| encode(&mut self.buffer, one));
+        (self.lost, self.waiting) = (self.lost + over, kept.len() as u64);
     }
+}
+
+/// What a file is to hold of all that was learned, and how much more there would be.
+fn snapshot(learned: Vec<Learned>, held_us: i64) -> (Vec<Learned>, u64) {
+    let mut kept = compact(learned, Timestamp::from(SystemTime::now()), held_us, usize::MAX);
+    let over = drop_oldest(&mut kept, MOST);
+    (kept, over)
+}
+
+/// Drops the first entries until the others have so many bytes at most; how many.
+fn drop_oldest(learned: &mut Vec<Learned>, most: usize) -> u64 {
+    let mut bytes = 0;
+    let fit = learned.iter().rev().take_while(|one| {
+        bytes += HEAD + one.message.len();
+        bytes <= most
+    });
+    let over = learned.len() - fit.count();
+    learned.drain(..over);
+    over as u64
 }
 
 fn encode(to: &mut Vec<u8>, learned: &Learned) {
@@ -356,7 +361,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_journal_that_was_removed_is_written_whole_again() {
+    fn a_journal_that_was_removed_or_replaced_is_written_whole_again() {
         let folder = std::env::temp_dir().join(format!("flowlane-journal-gone-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         let one = |sequence: u8| Learned {
@@ -371,14 +376,21 @@ mod tests {
         while fs::metadata(folder.join("learned")).expect("there").len() == MAGIC.len() as u64 {
             std::thread::sleep(Duration::from_millis(10));
         }
+        // While it runs: a kill finds it there.
+        let has = |all: &[Learned]| {
+            let end = Instant::now() + Duration::from_secs(30);
+            while read(&folder.join("learned")).expect("a file").learned != all {
+                assert!(Instant::now() < end, "written again in time");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        };
         fs::remove_dir_all(&folder).expect("removed");
         to.send(one(2)).expect("sent");
-        let end = Instant::now() + Duration::from_secs(30);
-        // While it runs: a kill finds it there.
-        while read(&folder.join("learned")).expect("a file").learned != [one(1), one(2)] {
-            assert!(Instant::now() < end, "written again in time");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        has(&[one(1), one(2)]);
+        fs::write(folder.join("another"), MAGIC).expect("a file");
+        fs::rename(folder.join("another"), folder.join("learned")).expect("replaced");
+        to.send(one(3)).expect("sent");
+        has(&[one(1), one(2), one(3)]);
         assert_eq!(Journal::open(&folder, 1000).err().expect("held").kind(), io::ErrorKind::WouldBlock);
         drop(to);
         assert_eq!(running.join().expect("ended"), 0);
@@ -428,7 +440,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("flowlane-journal-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         let (mut journal, _) = Journal::open(&folder, 1000).expect("a journal");
-        journal.file = File::options().append(true).open("/dev/full").expect("a full disk");
+        journal.file = File::options().read(true).append(true).open("/dev/full").expect("a full disk");
         (folder, journal)
     }
 
@@ -468,6 +480,17 @@ mod tests {
         assert_eq!(said.len(), 2, "{said:?}");
         assert!(said[0].contains("cannot write") && said[1].contains("is written again"), "{said:?}");
         fs::remove_dir_all(&folder).expect("removed");
+    }
+
+    #[test]
+    fn what_a_file_has_no_room_for_is_counted() {
+        let all = || (256..266).map(template).collect::<Vec<_>>();
+        let entry = HEAD + template(256).message.len();
+        for (most, kept) in [(10 * entry, 10), (10 * entry - 1, 9), (0, 0)] {
+            let mut rest = all();
+            assert_eq!(drop_oldest(&mut rest, most), 10 - kept as u64);
+            assert_eq!(rest, all()[10 - kept..]);
+        }
     }
 
     #[test]

@@ -47,6 +47,9 @@ impl Watch {
         (ledger.has_sink, ledger.is_fresh) = (self.has_sink, is_fresh);
         ledger.keeping = self.keeping.as_deref().map(KeepingAccount::of);
         ledger.state.clone_from(&lock(&self.shared.journal));
+        if let Some(state) = &mut ledger.state {
+            state.lost += parts.iter().map(|part| part.learned_dropped).sum::<u64>();
+        }
         ledger.log_lines_dropped = self.shared.log.as_ref().map_or(0, |log| log.dropped());
         ledger.seconds = self.board.began.elapsed().as_secs_f64();
         ledger

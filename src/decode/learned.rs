@@ -213,16 +213,17 @@ fn last_forgotten(learned: &[Learned]) -> HashMap<IpAddr, usize> {
     void.map(|(at, one)| (one.exporter.ip().to_canonical(), at)).collect()
 }
 
-/// Of entries that go behind others: each address that was forgotten, once, and what [`compact`] leaves of the rest.
+/// Of entries that go behind others: each address that was forgotten, once, and what [`compact`] leaves of the rest. However old
+/// a set is, it stays: it may be of an options template that stands in the others.
 #[cfg(feature = "collect")]
-pub(crate) fn compact_tail(learned: Vec<Learned>, now: Timestamp, held_us: i64, bytes: usize) -> Vec<Learned> {
+pub(crate) fn compact_tail(learned: Vec<Learned>) -> Vec<Learned> {
     let forgotten = last_forgotten(&learned);
     let void = learned
         .iter()
         .enumerate()
         .filter(|(at, one)| one.is_void() && forgotten.get(&one.exporter.ip().to_canonical()) == Some(at));
     let mut kept: Vec<Learned> = void.map(|(_, one)| one.clone()).collect();
-    kept.extend(compact(learned, now, held_us, bytes));
+    kept.extend(compact(learned, Timestamp(0), i64::MAX, usize::MAX));
     kept
 }
 
@@ -274,6 +275,15 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "collect")]
+    fn a_tail_keeps_what_only_the_file_before_it_explains() {
+        // It came an hour before the disk had room, by an options template of long ago.
+        let late = learned(-3_600_000_000, ipfix(1, &[&[400, 3, 4]]));
+        let kept = compact_tail(vec![late.clone()]);
+        assert_eq!((kept.len(), &kept[1]), (2, &late));
+    }
+
+    #[test]
     fn exporters_that_were_forgotten_leave_nothing() {
         let from = |last: u8, message: &[u8]| Learned {
             exporter: SocketAddr::from(([192, 0, 2, last], 2055)),
@@ -291,7 +301,7 @@ mod tests {
         assert_eq!((compact(all.clone(), Timestamp(10), 100, 1 << 20), expected.len()), (expected.clone(), 4));
         #[cfg(feature = "collect")]
         {
-            let tail = compact_tail(all.clone(), Timestamp(10), 100, 1 << 20);
+            let tail = compact_tail(all.clone());
             assert_eq!(tail[..2], [from(1, &[]), from(3, &[])]);
             assert_eq!(tail[2..], expected);
         }
