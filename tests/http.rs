@@ -355,3 +355,31 @@ fn whoever_asks_nothing_makes_way() {
     assert!(began.elapsed() < Duration::from_secs(4), "before anybody's time was over: {:?}", began.elapsed());
     drop((idle, slow));
 }
+
+#[test]
+fn a_long_answer_that_nobody_reads_keeps_none_of_the_metrics_out() {
+    let site = site(10);
+    let (head, fields) = (Head::new(10), [spec(8, 4); 100]);
+    let sets = |n: u16| (0..50).map(|i| head.template(256 + 50 * n + i, &fields)).collect::<Vec<_>>();
+    for n in 0..40 {
+        site.send("127.0.0.1", &[head.message(&sets(n))]);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let ask = |path: &str| {
+        let mut stream = TcpStream::connect(site.address).expect("connected");
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).expect("asked");
+        stream
+    };
+    let mut long = ask("/templates");
+    long.read_exact(&mut [0; 4096]).expect("it has begun");
+    // Those wait for it.
+    let waiting: Vec<TcpStream> = (0..6).map(|_| ask("/exporters")).collect();
+    std::thread::sleep(Duration::from_millis(300));
+    let began = Instant::now();
+    assert!(samples(&site.ok("/metrics")).contains_key("flowlane_datagrams_total"));
+    assert!(began.elapsed() < Duration::from_secs(4), "before those gave up: {:?}", began.elapsed());
+    let mut answer = Vec::new();
+    drop(waiting);
+    long.read_to_end(&mut answer).expect("the rest");
+    assert!(answer.len() > 8 << 20, "more than what a connection takes: {}", answer.len());
+}

@@ -2,7 +2,7 @@
 //! `/ledger`.
 //!
 //! One thread serves at most sixteen connections at once, one request each, with a bound on their time and on the size of
-//! a request; another one or two make the answers. A receiving thread only leaves a copy of its counters at its next tick.
+//! a request; a few others make the answers. A receiving thread only leaves a copy of its counters at its next tick.
 //!
 //! Whoever connects and asks nothing makes way for who comes later, and long answers are made piece by piece, a few of them
 //! at once: `/healthz` and `/readyz` are answered whatever else goes on.
@@ -50,8 +50,8 @@ const LONGEST: usize = 1;
 const LARGE: usize = 1 << 20;
 /// How long a long answer waits for others.
 const TO_WAIT: Duration = Duration::from_secs(5);
-/// Threads that make answers.
-const ANSWERING: usize = LONG + 1;
+/// Threads that make answers: there is one for what is short, always.
+const ANSWERING: usize = LONG + LONGEST + 1;
 
 /// What there is, for whoever asks for something else.
 const PAGES: &str = "there are /metrics, /healthz, /readyz, /exporters, /templates, /connections and /ledger\n";
@@ -207,11 +207,11 @@ struct Site {
 }
 
 impl Site {
-    /// Where a long answer waits for its turns, and one that may be large.
+    /// Where a long answer waits for its turns: first one that may be large, as others need not wait for that one.
     fn queues(&self, path: &str) -> Vec<Arc<Semaphore>> {
         match path {
             "/templates" => vec![self.longest.clone()],
-            "/exporters" | "/ledger" => vec![self.long.clone(), self.longest.clone()],
+            "/exporters" | "/ledger" => vec![self.longest.clone(), self.long.clone()],
             "/metrics" | "/connections" => vec![self.long.clone()],
             _ => Vec::new(),
         }
@@ -221,7 +221,7 @@ impl Site {
     fn page(self: &Arc<Self>, path: &str, mut permits: Vec<OwnedSemaphorePermit>) -> Response<Answer> {
         let mut response = self.make(path);
         if permits.len() > 1 && response.body().memory() < LARGE {
-            permits.truncate(1);
+            drop(permits.remove(0));
         }
         response.body_mut().hold(permits);
         response

@@ -86,7 +86,8 @@ impl Packed {
 
 impl fmt::Write for Pieces {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if self.open.len() + text.len() > PIECE {
+        // An empty piece would end the answer.
+        if !self.open.is_empty() && self.open.len() + text.len() > PIECE {
             self.done.push_back(Packed::of(&self.open));
             self.open.clear();
         }
@@ -147,5 +148,26 @@ impl Body for Answer {
             }
             Some(_) => SizeHint::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Write;
+
+    #[test]
+    fn long_texts_are_handed_over_whole() {
+        let mut pieces = Pieces::default();
+        let texts = ["a".repeat(3 * PIECE), "b".repeat(PIECE), "c".into(), "d".repeat(PIECE), String::new()];
+        texts.iter().for_each(|text| pieces.write_str(text).expect("memory"));
+        let mut answer = Pin::new(Box::new(Answer::made(pieces)));
+        let (length, mut taken) = (answer.size_hint().exact(), Vec::new());
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        while let Poll::Ready(Some(Ok(frame))) = answer.as_mut().poll_frame(&mut context) {
+            taken.extend_from_slice(frame.data_ref().expect("bytes"));
+        }
+        assert!(answer.is_end_stream() && taken == texts.concat().as_bytes());
+        assert_eq!(length, Some(taken.len() as u64));
     }
 }
