@@ -90,9 +90,7 @@ impl Summary {
         self.rows_filtered += other.rows_filtered;
         self.rows_unknown += other.rows_unknown;
         self.fragments_lost += other.fragments_lost;
-        for exporter in other.exporters {
-            self.exporter(exporter.address, &exporter.stats, exporter.rows_dropped);
-        }
+        self.add_exporters(other.exporters.into_iter());
     }
 
     pub(super) fn add(&mut self, ended: &Ended) {
@@ -110,19 +108,25 @@ impl Summary {
         self.datagrams_refused += ended.refused;
         self.connections.merge(&ended.connections);
         let mut dropped: HashMap<IpAddr, u64> = ended.dropped.clone();
-        for (address, stats) in &ended.exporters {
-            let rows = dropped.remove(address).unwrap_or(0);
-            self.exporter(*address, stats, rows);
-        }
+        self.add_exporters(ended.exporters.iter().map(|(address, stats)| ExporterSummary {
+            address: *address,
+            stats: stats.clone(),
+            rows_dropped: dropped.remove(address).unwrap_or(0),
+        }));
     }
 
-    fn exporter(&mut self, address: IpAddr, stats: &Stats, rows_dropped: u64) {
-        match self.exporters.iter_mut().find(|e| e.address == address) {
-            Some(known) => {
-                known.stats.merge(stats);
-                known.rows_dropped += rows_dropped;
+    fn add_exporters(&mut self, more: impl Iterator<Item = ExporterSummary>) {
+        let mut at: HashMap<IpAddr, usize> =
+            self.exporters.iter().zip(0..).map(|(e, place)| (e.address, place)).collect();
+        for one in more {
+            let place = *at.entry(one.address).or_insert(self.exporters.len());
+            match self.exporters.get_mut(place) {
+                Some(known) => {
+                    known.stats.merge(&one.stats);
+                    known.rows_dropped += one.rows_dropped;
+                }
+                None => self.exporters.push(one),
             }
-            None => self.exporters.push(ExporterSummary { address, stats: stats.clone(), rows_dropped }),
         }
     }
 
