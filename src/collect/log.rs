@@ -247,48 +247,43 @@ struct Causes {
     swept: i64,
 }
 
+/// A look at the ledger, and who is told of it.
+struct Look<F> {
+    at: Timestamp,
+    // Whether all is to be said.
+    last: bool,
+    say: F,
+}
+
 impl Causes {
     /// Says what is new, and was not said within the last minute, or in any case at the `last` look.
-    fn look(&mut self, ledger: &Ledger, at: Timestamp, last: bool, mut say: impl FnMut(Entry) -> bool) {
+    fn look(&mut self, ledger: &Ledger, at: Timestamp, last: bool, say: impl FnMut(Entry) -> bool) {
+        let mut look = Look { at, last, say };
         let exporters = ledger.exporters.iter().map(|e| (Of::Exporter(e.address), &e.account));
         for (of, account) in exporters.chain([(Of::Others, &ledger.other)]) {
             for (cause, count) in causes(account) {
                 // Those who are no exporters have no line of their own.
                 let refusal = Refusal::ALL.into_iter().find(|refusal| of == Of::Others && refusal.cause() == cause);
-                let mut peer = refusal.and_then(|refusal| ledger.last_refused.of(refusal));
-                if cause == BEYOND_LIMIT {
-                    peer = ledger.last_beyond_limit.map(|last| last.1);
-                }
-                let broke = ledger.last_broken.as_ref().filter(|_| refusal == Some(Refusal::Failed));
-                self.cause(of, cause, count, at, last, &mut |entry| match entry {
-                    Entry::Cause { at, of, cause, count, .. } => {
-                        let why = broke.map(|last| last.1.clone());
-                        say(Entry::Cause { at, of, cause, count, last: peer, why })
-                    }
-                    other => say(other),
+                self.cause(&mut look, of, cause, count, || {
+                    let peer = match cause {
+                        BEYOND_LIMIT => ledger.last_beyond_limit.map(|last| last.1),
+                        _ => refusal.and_then(|refusal| ledger.last_refused.of(refusal)),
+                    };
+                    let broke = ledger.last_broken.as_ref().filter(|_| refusal == Some(Refusal::Failed));
+                    (peer, broke.map(|last| last.1.clone()))
                 });
             }
         }
         for mirror in &ledger.mirrors {
-            let why = || mirror.why.map(|why| why.to_string());
             let (of, cause) = (Of::Mirror(mirror.target), "datagrams that were not repeated");
-            self.cause(of, cause, mirror.unsent, at, last, &mut |entry| match entry {
-                Entry::Cause { at, of, cause, count, last, .. } => {
-                    say(Entry::Cause { at, of, cause, count, last, why: why() })
-                }
-                other => say(other),
-            });
+            let why = || (None, mirror.why.map(|why| why.to_string()));
+            self.cause(&mut look, of, cause, mirror.unsent, why);
         }
+        let nothing = || (None, None);
         for socket in &ledger.sockets {
             let of = Of::Socket(socket.address, socket.thread);
-            self.cause(
-                of,
-                "dropped by the kernel: the receive buffer is full",
-                socket.kernel_drops,
-                at,
-                last,
-                &mut say,
-            );
+            let cause = "dropped by the kernel: the receive buffer is full";
+            self.cause(&mut look, of, cause, socket.kernel_drops, nothing);
         }
         for (cause, count) in [
             ("datagrams longer than the buffer", ledger.datagrams_truncated),
@@ -300,7 +295,7 @@ impl Causes {
             ),
             ("files that should go could not be removed", ledger.keeping.as_ref().map_or(0, |k| k.files_stuck)),
         ] {
-            self.cause(Of::Collector, cause, count, at, last, &mut say);
+            self.cause(&mut look, Of::Collector, cause, count, nothing);
         }
         if at.0.saturating_sub(self.swept) > QUIET_US {
             self.swept = at.0;
@@ -309,28 +304,28 @@ impl Causes {
         }
     }
 
-    fn cause(
+    /// Says a cause, if that is due; `last` gives who was the last, and why.
+    fn cause<F: FnMut(Entry) -> bool>(
         &mut self,
+        look: &mut Look<F>,
         of: Of,
         cause: &'static str,
         count: u64,
-        at: Timestamp,
-        last: bool,
-        say: &mut impl FnMut(Entry) -> bool,
+        last: impl FnOnce() -> (Option<SocketAddr>, Option<String>),
     ) {
-        let key = (of, cause);
-        let Some(known) = self.said.get_mut(&key) else {
-            if count > 0 && say(Entry::Cause { at, of, cause, count, last: None, why: None }) {
-                self.said.insert(key, (count, at.0));
+        let (told, is_due) = match self.said.get_mut(&(of, cause)) {
+            Some(known) => {
+                // Units that came late after all, and an exporter that was forgotten.
+                known.0 = known.0.min(count);
+                (known.0, look.last || look.at.0.saturating_sub(known.1) >= QUIET_US)
             }
-            return;
+            None => (0, true),
         };
-        // Units that came late after all, and an exporter that was forgotten.
-        known.0 = known.0.min(count);
-        let due = last || at.0.saturating_sub(known.1) >= QUIET_US;
-        if due && count > known.0 && say(Entry::Cause { at, of, cause, count: count - known.0, last: None, why: None })
-        {
-            *known = (count, at.0);
+        if is_due && count > told {
+            let (last, why) = last();
+            if (look.say)(Entry::Cause { at: look.at, of, cause, count: count - told, last, why }) {
+                self.said.insert((of, cause), (count, look.at.0));
+            }
         }
     }
 }
