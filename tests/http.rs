@@ -209,20 +209,13 @@ fn of_all_that_there_is() -> BTreeMap<String, Vec<Sample>> {
     let out = scratch.path("flows");
     let args = ["--tcp", "127.0.0.1:0", "--mirror", "127.0.0.1:9", "--http", "127.0.0.1:0", "--out", &out];
     let collector = running::Collector::start(&args);
-    let said = |part: &str| loop {
-        let line = collector.said.recv_timeout(Duration::from_secs(20)).expect("it goes on");
-        if line.contains(part) {
-            return line;
-        }
-    };
-    let line = said("over TCP");
+    let line = running::wait_for(&collector.said, "over TCP");
     let to = line.split(' ').find(|word| word.starts_with("127.0.0.1:")).expect("an address");
     let _connection = TcpStream::connect(to).expect("it listens");
-    let line = said("answering on http://");
-    let url = line.split("answering on ").nth(1).and_then(|l| l.strip_suffix("/metrics")).expect("a URL");
+    let url = running::url(&collector.said);
     let end = Instant::now() + Duration::from_secs(20);
     loop {
-        let all = samples(&http::fetch(url, "/metrics").expect("an answer").1);
+        let all = samples(&http::fetch(&url, "/metrics").expect("an answer").1);
         if ["flowlane_connections", "flowlane_state_failing"].iter().all(|name| all.contains_key(*name)) {
             assert_eq!(collector.terminate(Duration::from_secs(20)).code(), Some(0));
             return all;

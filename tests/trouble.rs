@@ -117,8 +117,7 @@ fn wait(what: &str, mut holds: impl FnMut() -> bool) {
 fn its_folder_goes(out: &str, more: &[&str], lost: usize, lines: impl Fn() -> Option<usize>) {
     let more = [&["--out", out, "--http", "127.0.0.1:0", "--json"], more].concat();
     let collector = running::Collector::start(&more);
-    let line = wait_for(&collector.said, "answering on http://");
-    let url = line.split("answering on ").nth(1).and_then(|l| l.strip_suffix("/metrics")).expect("a URL").to_string();
+    let url = running::url(&collector.said);
     let ask = |path: &str| fetch(&url, path).expect("an answer");
     let rows = || {
         let ledger: Value = serde_json::from_str(&ask("/ledger").1).expect("JSON");
@@ -193,8 +192,7 @@ fn connections_leave_the_file_descriptors_that_datagrams_need() {
     assert!(line.contains("250 are allowed") && line.contains("connections are taken at once"), "{line}");
     let line = wait_for(&collector.said, "over TCP");
     let to = line.split(' ').find(|word| word.starts_with("127.0.0.1:")).expect("an address").to_string();
-    let line = wait_for(&collector.said, "answering on http://");
-    let url = line.split("answering on ").nth(1).and_then(|l| l.strip_suffix("/metrics")).expect("a URL").to_string();
+    let url = running::url(&collector.said);
     let streams: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(&to).expect("it listens")).collect();
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let ledger = || serde_json::from_str::<Value>(&fetch(&url, "/ledger").expect("an answer").1).expect("JSON");
@@ -217,8 +215,7 @@ fn connections_leave_the_file_descriptors_that_datagrams_need() {
 fn whoever_asks_for_all_exporters_takes_little_memory() {
     const EXPORTERS: u32 = 12_000;
     let collector = running::Collector::start(&["--format", "none", "--http", "127.0.0.1:0"]);
-    let line = wait_for(&collector.said, "answering on http://");
-    let url = line.split("answering on ").nth(1).and_then(|l| l.strip_suffix("/metrics")).expect("a URL").to_string();
+    let url = running::url(&collector.said);
     for n in 0..EXPORTERS {
         collector.send_from((u32::from(std::net::Ipv4Addr::new(127, 128, 0, 0)) + n).into(), &flow());
         if n % 64 == 0 {
@@ -302,8 +299,7 @@ fn copies_that_cannot_be_sent_are_told_of() {
     // Where a socket may not send to.
     let collector =
         running::Collector::start(&["--format", "none", "--http", "127.0.0.1:0", "--mirror", "255.255.255.255:9"]);
-    let line = wait_for(&collector.said, "answering on http://");
-    let url = line.split("answering on ").nth(1).and_then(|l| l.strip_suffix("/metrics")).expect("a URL").to_string();
+    let url = running::url(&collector.said);
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     (0..7).for_each(|_| collector.send(&socket, &flow()));
     let line = wait_for(&collector.said, "not repeated");

@@ -137,3 +137,10 @@ pub fn wait_for(lines: &Receiver<String>, what: &str) -> String {
         }
     }
 }
+
+/// Where it answers over HTTP, once it says so.
+pub fn url(lines: &Receiver<String>) -> String {
+    let line = wait_for(lines, "answering on http://");
+    let url = line.split("answering on ").nth(1).and_then(|url| url.strip_suffix("/metrics"));
+    url.expect("a URL").to_string()
+}
