@@ -289,13 +289,16 @@ impl Causes {
             ("datagrams longer than the buffer", ledger.datagrams_truncated),
             ("errors reported to a socket", ledger.socket_errors),
             ("options records dropped", ledger.options.dropped),
-            (
-                "sealing, compacting or retention failed, and is tried again",
-                ledger.keeping.as_ref().map_or(0, |k| k.failures),
-            ),
-            ("files that should go could not be removed", ledger.keeping.as_ref().map_or(0, |k| k.files_stuck)),
         ] {
             self.cause(&mut look, Of::Collector, cause, count, nothing);
+        }
+        if let Some(keeping) = &ledger.keeping {
+            for (cause, count) in [
+                ("sealing, compacting or retention failed, and is tried again", keeping.failures),
+                ("files that should go could not be removed", keeping.files_stuck),
+            ] {
+                self.cause(&mut look, Of::Collector, cause, count, || (None, keeping.last_failure.clone()));
+            }
         }
         if at.0.saturating_sub(self.swept) > QUIET_US {
             self.swept = at.0;

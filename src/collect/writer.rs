@@ -30,7 +30,7 @@ pub(super) fn write(
     let mut trouble = Trouble::default();
     let (lost, keeping) = (sink.lost(), sink.keeping());
     let say_of_files = || {
-        let lines = keeping.iter().flat_map(|keeping| keeping.take_said());
+        let lines = keeping.iter().flat_map(|keeping| keeping.take_damage());
         lines.for_each(|line| shared.say(&line));
     };
     loop {

@@ -18,7 +18,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -74,62 +74,38 @@ pub struct Progress {
     pub files_damaged: AtomicU64,
     /// Rows of such segments that could not be read, as far as that can be told.
     pub rows_damaged: AtomicU64,
-    // What is to be said of files.
-    said: Mutex<Said>,
+    // Lines that say which files are damaged, for a log.
+    damage: Mutex<Vec<String>>,
 }
 
-/// Lines for a log.
-#[derive(Debug, Default)]
-struct Said {
-    lines: VecDeque<String>,
-    // The last cause that something failed for, and when it was said.
-    cause: Option<(String, Instant)>,
-}
-
-/// Lines that wait for who says them, at most.
+/// Such lines that wait, at most.
 const LINES: usize = 100;
-/// How often it is said that something still fails.
-const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 impl Progress {
-    /// What is to be said of files since the last call: what is damaged, and what failed and is tried again.
-    pub fn take_said(&self) -> impl Iterator<Item = String> {
-        std::mem::take(&mut self.said().lines).into_iter()
+    /// Which files were found to be damaged since the last call.
+    pub fn take_damage(&self) -> Vec<String> {
+        std::mem::take(&mut self.damage.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn said(&self) -> MutexGuard<'_, Said> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Something failed with a file or a folder, and is tried again: said once a minute and cause.
+    /// Something failed with a file or a folder, and is tried again.
     fn failed(&self, what: &str, path: &Path, error: &io::Error) {
         self.failures.fetch_add(1, Relaxed);
-        let cause = error.to_string();
-        let text = format!("{what} {}: {cause}", path.display());
-        let mut said = self.said();
-        if said.cause.as_ref().is_none_or(|(last, at)| *last != cause || at.elapsed() >= SAY_AGAIN) {
-            said.cause = Some((cause, Instant::now()));
-            add(&mut said, format!("{text}; it is tried again"));
-        }
-        drop(said);
-        self.say(text);
+        self.say(format!("{what} {}: {error}", path.display()));
     }
 
     /// A file is damaged, which is found once.
     fn damaged(&self, text: String) {
         self.files_damaged.fetch_add(1, Relaxed);
-        add(&mut self.said(), text.clone());
+        let mut damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+        if damage.len() < LINES {
+            damage.push(text.clone());
+        }
+        drop(damage);
         self.say(text);
     }
 
     fn say(&self, what: String) {
         *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = what;
-    }
-}
-
-fn add(said: &mut Said, line: String) {
-    if said.lines.len() < LINES {
-        said.lines.push_back(line);
     }
 }
 

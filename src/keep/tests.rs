@@ -168,7 +168,7 @@ fn a_segment_with_damage_in_it_is_sealed_but_for_that() {
         assert_eq!(found, 90, "byte {at}");
         assert!(matches!(states[..], [State::Sealed, State::Damaged(_)]), "{states:?}");
         assert_eq!((progress.files_damaged.load(Relaxed), progress.failures.load(Relaxed)), (1, 0));
-        let said: Vec<String> = progress.take_said().collect();
+        let said = progress.take_damage();
         assert!(said.len() == 1 && said[0].contains(&format!("{id}.damaged")), "{said:?}");
         // And it is not tried again.
         Store::open(&root, options("a")).expect("a store").finish().expect("nothing to do");

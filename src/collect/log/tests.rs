@@ -1,8 +1,9 @@
 //! One line a cause, exporter and minute; nobody waits for a reader.
 
-use super::super::ledger::ExporterAccount;
+use super::super::ledger::{ExporterAccount, KeepingAccount};
 use super::super::tests::Said;
 use super::*;
+use crate::keep::Progress;
 use crate::template::OwnTotals;
 
 const AT: i64 = 1_767_225_600_000_000;
@@ -53,6 +54,22 @@ fn a_cause_is_said_once_a_minute_and_every_unit_once() {
     assert_eq!(said(&mut causes, &ledger(71, 10), 300, false), []);
     assert_eq!(said(&mut causes, &ledger(72, 10), 301, false), [(unknown, 1)]);
     assert_eq!(said(&mut causes, &ledger(75, 10), 302, true), [(unknown, 3)], "the rest at the end");
+}
+
+#[test]
+fn what_keeping_fails_for_is_said_with_it() {
+    let mut keeping = KeepingAccount::of(&Progress::default());
+    (keeping.failures, keeping.last_failure) = (2, Some("cannot seal 1.arrows: Input/output error".to_string()));
+    let mut said = Vec::new();
+    let ledger = Ledger { keeping: Some(keeping), ..Ledger::default() };
+    Causes::default().look(&ledger, Timestamp(AT), false, |entry| {
+        said.extend(match entry {
+            Entry::Cause { count, why, .. } => Some((count, why)),
+            _ => None,
+        });
+        true
+    });
+    assert_eq!(said, [(2, Some("cannot seal 1.arrows: Input/output error".to_string()))]);
 }
 
 #[test]
