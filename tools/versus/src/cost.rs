@@ -50,6 +50,12 @@ pub fn measure(
     Ok(trials)
 }
 
+/// flowlane's rate that a trial stands beside: slow collectors have rates of their own, and it is the next above.
+pub fn beside(trials: &[Trial], trial: &Trial) -> Option<f64> {
+    let ours = trials.iter().filter(|t| t.measure == "cost" && t.workload == trial.workload && t.peer == "flowlane");
+    ours.map(|t| t.rate).filter(|rate| *rate >= trial.rate).min_by(f64::total_cmp)
+}
+
 /// The medians of each workload and collector, in the order in which they come, and their ratio to flowlane's.
 pub fn table(trials: &[Trial]) -> Table {
     let head = [
@@ -78,9 +84,7 @@ pub fn table(trials: &[Trial]) -> Table {
             let is_of = |t: &&Trial| t.measure == "cost" && t.workload == key.0 && t.peer == peer && t.rate == rate;
             trials.iter().filter(is_of).collect()
         };
-        // Slow collectors have rates of their own: flowlane's next above.
-        let rates = trials.iter().filter(|t| t.measure == "cost" && t.workload == key.0 && t.peer == "flowlane");
-        let above = rates.map(|t| t.rate).filter(|rate| *rate >= trial.rate).min_by(f64::total_cmp);
+        let above = beside(trials, trial);
         let middle =
             |trials: &[&Trial], f: &dyn Fn(&Trial) -> f64| median(trials.iter().map(|t| f(t))).unwrap_or(f64::NAN);
         let total = |t: &Trial| t.cpu_ns_per_flow().0 + t.cpu_ns_per_flow().1;

@@ -119,10 +119,17 @@ impl Report {
         text
     }
 
-    /// A value of what each flow cost, by workload and collector: medians of the rounds.
+    /// A value of what each flow cost, by workload, flowlane's rate and collector: medians of the rounds. Where a workload has one
+    /// rate, it does not stand in the name.
     fn costs(&self, f: &dyn Fn(&Trial) -> f64) -> Points<String> {
-        let costs = self.trials.iter().filter(|t| t.measure == "cost");
-        grouped(costs.map(|t| (t.workload.clone(), &t.peer, f(t))))
+        let costs = || self.trials.iter().filter(|t| t.measure == "cost");
+        let rate = |t: &Trial| cost::beside(&self.trials, t).unwrap_or(t.rate);
+        grouped(costs().map(|t| {
+            let is_one = costs().filter(|other| other.workload == t.workload).all(|other| rate(other) == rate(t));
+            let name =
+                if is_one { t.workload.clone() } else { format!("{}, {}/s", t.workload, table::number(rate(t))) };
+            (name, &t.peer, f(t))
+        }))
     }
 
     /// Every chart that this raw data has.
@@ -295,6 +302,27 @@ mod tests {
         let page = report.markdown();
         assert!(page.contains("Missing: x, to be had by `y`."), "{page}");
         assert!(page.contains("| v5 | flowlane | plain | 5 min | 1000 | 30.0 k | 1.00 | 1 |"), "{page}");
+    }
+
+    #[test]
+    fn costs_of_two_rates_are_not_one() {
+        let of = |peer: &str, rate: u32, user_us: u32| {
+            format!(
+                r#"{{"kind":"trial","measure":"cost","workload":"v5","peer":"{peer}","sender":"plain","round":1,"rate":{rate},"seconds":1,"datagrams":10,"records":1000,"user_us":{user_us},"system_us":0,"peak_kib":2048,"sent_records":1000,"sent_octets":1,"sent_packets":1,"kept_records":1000,"kept_octets":1,"kept_packets":1,"disk_bytes":9000,"kernel_drops":0}}"#
+            )
+        };
+        let cpu = |lines: &[String]| {
+            Report::new(lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect())
+                .table("cpu")
+                .unwrap()
+                .markdown()
+        };
+        let (fast, slow) = (of("flowlane", 40_000, 100), of("flowlane", 2000, 400));
+        // A collector with a rate of its own stands beside flowlane's next above.
+        let text = cpu(&[fast.clone(), of("goflow2", 10_000, 2000), slow]);
+        assert!(text.ends_with("| v5, 40.0 k/s | 100 | 2000 (20.0) |\n| v5, 2000/s | 400 |  |\n"), "{text}");
+        let text = cpu(&[fast, of("goflow2", 10_000, 2000)]);
+        assert!(text.ends_with("| v5 | 100 | 2000 (20.0) |\n"), "{text}");
     }
 
     #[test]
