@@ -67,6 +67,7 @@ pub fn table(trials: &[Trial]) -> Table {
         "user",
         "system",
         "times flowlane's",
+        "in rounds",
         "peak MiB",
         "bytes/flow",
         "lost",
@@ -100,6 +101,7 @@ pub fn table(trials: &[Trial]) -> Table {
             number(middle(&its, &|t| t.cpu_ns_per_flow().0)),
             number(middle(&its, &|t| t.cpu_ns_per_flow().1)),
             number(cost / middle(&ours, &total)),
+            spread(trials, trial, above, &total),
             number(middle(&its, &|t| t.peak_kib as f64 / 1024.0)),
             number(middle(&its, &Trial::bytes_per_flow)),
             format!("{:.2} %", 100.0 * middle(&its, &Trial::loss)),
@@ -107,6 +109,22 @@ pub fn table(trials: &[Trial]) -> Table {
         ]);
     }
     table
+}
+
+/// The least and the greatest ratio of a round to flowlane's in the same round: what of the medians' ratio is noise.
+fn spread(trials: &[Trial], of: &Trial, above: Option<f64>, cost: &dyn Fn(&Trial) -> f64) -> String {
+    let (mut ours, mut ratios) = (None::<&Trial>, Vec::new());
+    // flowlane is the first of each round.
+    for trial in trials.iter().filter(|t| t.measure == "cost" && t.workload == of.workload) {
+        if trial.peer == "flowlane" && Some(trial.rate) == above {
+            ours = Some(trial);
+        } else if trial.peer == of.peer && trial.rate == of.rate {
+            ratios.extend(ours.filter(|ours| ours.round == trial.round).map(|ours| cost(trial) / cost(ours)));
+        }
+    }
+    let least = ratios.iter().copied().min_by(f64::total_cmp);
+    let most = ratios.iter().copied().max_by(f64::total_cmp);
+    least.zip(most).map(|(least, most)| format!("{}..{}", number(least), number(most))).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -136,6 +154,22 @@ mod tests {
             disk_bytes: 40_000,
             kernel_drops: 0,
         }
+    }
+
+    #[test]
+    fn ratios_are_of_the_same_round() {
+        let of = |round, peer: &str, user_us| Trial { round, ..trial(peer, 2000.0, user_us) };
+        let trials = [
+            of(1, "flowlane", 100),
+            of(1, "nfcapd", 150),
+            of(2, "flowlane", 400),
+            of(2, "nfcapd", 400),
+            // flowlane gave no result.
+            of(3, "nfcapd", 4000),
+        ];
+        let text = table(&trials).markdown();
+        assert!(text.contains("| nfcapd | 2000 | 4000 | 400 | 400 | 0.00 | 1.60 | 1.00..1.50 |"), "{text}");
+        assert!(text.contains("| flowlane | 2000 | 2500 | 250 | 250 | 0.00 | 1.00 |  |"), "{text}");
     }
 
     #[test]
