@@ -124,9 +124,13 @@ fn cost(way: Way, column: &ArrayRef, name: &str, budget: Duration) -> Option<Cos
     })
 }
 
-/// The columns of flows that some row has a value in, by the names they have in a file.
+/// The columns that flows have values of their own in, by the names they have in a file. What a message's rows share is written by
+/// the message, and costs a row next to nothing.
 fn columns(plan: &Plan, rows: usize) -> Vec<(String, ArrayRef)> {
-    let (datagrams, _) = flowgen::memory(plan, (rows / 10) as u64).expect("a plan");
+    // How many records a message has is the plan's to say.
+    let (some, sent) = flowgen::memory(plan, 100).expect("a plan");
+    let messages = (rows * some.len()).div_ceil(sent.records as usize);
+    let (datagrams, _) = flowgen::memory(plan, messages as u64).expect("a plan");
     let mut decoder = Decoder::new(Config { batch_rows: rows, ..Config::default() });
     for (exporter, datagram) in &datagrams {
         decoder.decode(datagram, *exporter, Timestamp(1_700_000_000_000_000));
@@ -136,7 +140,9 @@ fn columns(plan: &Plan, rows: usize) -> Vec<(String, ArrayRef)> {
     let schema = FileSchema::new([&*batch], true);
     let all = schema.expand(&batch, batch.runs()).expect("Arrow").slice(0, rows.min(batch.rows()));
     let names = all.schema();
-    let there = names.fields().iter().zip(all.columns()).filter(|(_, column)| column.null_count() < column.len());
+    let is_own = |name: &String| batch.columns().any(|c| &*c.def.name == name);
+    let has_any = |column: &ArrayRef| column.null_count() < column.len();
+    let there = names.fields().iter().zip(all.columns()).filter(|(field, c)| is_own(field.name()) && has_any(c));
     there.map(|(field, column)| (field.name().clone(), column.clone())).collect()
 }
 
