@@ -47,7 +47,7 @@ def free_port():
 
 
 def write(flowlane, flowgen, folder, flows):
-    """A folder of two collectors: v5 and IPv6 over IPFIX to the one, v9 of another template to the other."""
+    """A folder of two collectors: v5 to the one, IPFIX of IPv6 and of IPv4 to the other."""
     sent = []
     for node, kinds in [("a", ["--protocol", "v5"]), ("b", ["--protocol", "ipfix", "--template", "ipv6,basic14"])]:
         port = free_port()
@@ -204,7 +204,7 @@ def main():
             asks[name] = ENGINES[name](flowlane, folder, want)
         export(flowlane, folder, want, scratch)
         if a.times:
-            asks["flowlane"] = lambda _: run([flowlane, "top", "src_addr", "--in", folder, "--format", "csv"])
+            asks["flowlane"] = lambda _: run([flowlane, "top", "src_addr", "-n", "20", "--in", folder, "--format", "csv"])
             for name, ask in asks.items():
                 took = []
                 for _ in range(3):
