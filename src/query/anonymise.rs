@@ -35,7 +35,7 @@ struct Known {
 const KNOWN: usize = 1 << 18;
 
 /// Columns of a flow that name who or where it was without being an address; whoever shares flows leaves them out. The numbers
-/// of autonomous systems stay, and so do their names and countries.
+/// of autonomous systems stay, and so do the names of those, of countries and of applications, which many have in common.
 const IDENTITIES: [&str; 16] = [
     "src_mac",
     "dst_mac",
@@ -306,7 +306,12 @@ mod tests {
             ("src_as", Arc::new(ports)),
             ("exporter", Arc::new(exporter)),
             ("next_hop6", Arc::new(v6)),
+            ("app_name", Arc::new(StringArray::from(vec!["dns", "dns"]))),
+            ("src_country", Arc::new(StringArray::from(vec!["CH", "CH"]))),
+            ("src_as_name", Arc::new(StringArray::from(vec!["SWITCH", "SWITCH"]))),
             ("user_name", Arc::new(StringArray::from(vec!["alice", "bob"]))),
+            ("exporter_name", Arc::new(StringArray::from(vec!["edge-1", "edge-1"]))),
+            ("in_if_name", Arc::new(StringArray::from(vec!["eth0", "eth0"]))),
             ("src_site", Arc::new(StringArray::from(vec!["Basel", "Genf"]))),
             ("dst_city", Arc::new(StringArray::from(vec!["Basel", "Genf"]))),
             ("x_some", Arc::new(StringArray::from(vec!["alice", "bob"]))),
@@ -316,7 +321,7 @@ mod tests {
         let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).expect("columns");
         let turned = anonymiser.batch(&batch);
         let names: Vec<String> = turned.schema().fields().iter().map(|f| f.name().clone()).collect();
-        assert_eq!(names, ["src_ip4", "src_as", "exporter", "next_hop6"]);
+        assert_eq!(names, ["src_ip4", "src_as", "exporter", "next_hop6", "app_name", "src_country", "src_as_name"]);
         let text = |name: &str, row| crate::query::text(&turned, name, row);
         assert_eq!(text("src_addr", 0).as_deref(), Some("135.242.180.132"));
         assert_eq!((text("src_addr", 1), text("src_as", 1).as_deref()), (None, Some("2")));

@@ -8,7 +8,9 @@ use flowlane::query::Anonymiser;
 #[derive(clap::Args)]
 pub struct Anonymous {
     /// Other addresses in place of the real ones, by this key: 32 characters, 0x and 64 hexadecimal digits, or @FILE that
-    /// holds one. Equal prefixes stay equal (Crypto-PAn); filters see the real ones
+    /// holds one. Equal prefixes stay equal (Crypto-PAn); filters see the real ones. MAC addresses, fields that have no column of the
+    /// schema, and names of users, exporters, interfaces, VRFs, samplers, networks, sites and cities are not shown; those of
+    /// applications, autonomous systems and countries are
     #[arg(long, value_name = "KEY")]
     anonymise: Option<String>,
 }

@@ -18,7 +18,7 @@ Examples:
   flowlane export 'last 1h and host 192.0.2.7' --out case.parquet      every column, as collectors write them
   flowlane export --format ndjson 'proto udp' | gzip > udp.ndjson.gz   a flow a line, without what it lacks
   flowlane export --format table 'port 22'                             lines like nfdump's
-  flowlane export --out share.parquet --anonymise @key                 for others: other addresses, no MACs, no names but of AS
+  flowlane export --out share.parquet --anonymise @key                 for others: other addresses, no MACs and names
 
 Fields that have no column of the schema are columns x_... here, in every format; NDJSON and CSV of collect and decode have them in
 the object extras.
