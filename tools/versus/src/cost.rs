@@ -144,6 +144,8 @@ mod tests {
             records: 1000,
             user_us,
             system_us: 0,
+            end_user_us: 0,
+            end_system_us: 0,
             peak_kib: 1024,
             sent_records: 1000,
             sent_octets: 1,
@@ -154,6 +156,13 @@ mod tests {
             disk_bytes: 40_000,
             kernel_drops: 0,
         }
+    }
+
+    #[test]
+    fn the_end_is_of_warming_up_as_well() {
+        // A hundred us to receive a thousand flows, and as much to seal them and another thousand.
+        let warm = Trial { end_user_us: 100, sent_records: 2000, kept_records: 2000, ..trial("flowlane", 1.0, 200) };
+        assert_eq!(warm.cpu_ns_per_flow(), (150.0, 0.0));
     }
 
     #[test]

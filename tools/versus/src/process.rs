@@ -34,6 +34,13 @@ impl Cpu {
     pub fn total_us(self) -> u64 {
         self.user_us + self.system_us
     }
+
+    /// What is more than at an earlier time; their sum is exact, their shares are not.
+    fn since(self, earlier: Self) -> Self {
+        let total_us = self.total_us().saturating_sub(earlier.total_us());
+        let user_us = self.user_us.saturating_sub(earlier.user_us).min(total_us);
+        Self { user_us, system_us: total_us - user_us }
+    }
 }
 
 /// What a process has used when it has ended.
@@ -41,6 +48,8 @@ impl Cpu {
 pub struct Ended {
     /// Processor time since [`Running::mark`], its way to the end included.
     pub cpu: Cpu,
+    /// Of that, what it took from when it was told to end.
+    pub ending: Cpu,
     /// Resident memory at its peak.
     pub peak_kib: u64,
 }
@@ -60,9 +69,7 @@ impl std::error::Error for NeverListened {}
 /// A process and those that it starts; none outlives this one.
 pub struct Running {
     child: Child,
-    /// At the mark: all of it by the processes' own clocks, and the user's part to a clock tick.
-    marked_us: u64,
-    marked_user_us: u64,
+    marked: Cpu,
     folder: PathBuf,
 }
 
@@ -87,7 +94,7 @@ impl Running {
             started.join().map_err(|_| anyhow!("the starting thread failed"))?
         })?;
         note(&GROUPS, child.id(), true);
-        Ok(Self { child, marked_us: 0, marked_user_us: 0, folder: folder.to_owned() })
+        Ok(Self { child, marked: Cpu::default(), folder: folder.to_owned() })
     }
 
     fn pid(&self) -> Pid {
@@ -159,11 +166,18 @@ impl Running {
     /// # Errors
     /// It ended.
     pub fn mark(&mut self) -> anyhow::Result<()> {
-        self.marked_us = self.cpu_us()?;
+        self.marked = self.used()?;
+        Ok(())
+    }
+
+    /// Processor time so far: all of it by the processes' own clocks, and the user's part to a clock tick.
+    fn used(&self) -> anyhow::Result<Cpu> {
+        let total_us = self.cpu_us()?;
         // Behind the name utime is the 12th field, in clock ticks.
         let user_ticks = |fields: &Vec<u64>| fields.get(11).copied().unwrap_or(0);
-        self.marked_user_us = self.members().iter().map(|(_, fields)| user_ticks(fields) * 10_000).sum();
-        Ok(())
+        let user_us: u64 = self.members().iter().map(|(_, fields)| user_ticks(fields) * 10_000).sum();
+        let user_us = user_us.min(total_us);
+        Ok(Cpu { user_us, system_us: total_us - user_us })
     }
 
     /// Resident memory now, in KiB: at present, and at the peak of each process.
@@ -212,7 +226,7 @@ impl Running {
     /// # Errors
     /// It does not end in time, or not well.
     pub fn stop(mut self, signal: Signal, patience: Duration) -> anyhow::Result<Ended> {
-        let before = children()?;
+        let (before, told) = (children()?, self.used()?);
         let mut peak_kib = self.resident_kib().1;
         kill(self.pid(), signal)?;
         let end = Instant::now() + patience;
@@ -235,10 +249,8 @@ impl Running {
         if !status.success() && status.signal().is_none() {
             bail!("it failed ({status}): {}", self.complaint());
         }
-        let user_us = (after.user_us - before.user_us).saturating_sub(self.marked_user_us);
-        let total_us = (after.total_us() - before.total_us()).saturating_sub(self.marked_us);
-        let user_us = user_us.min(total_us);
-        Ok(Ended { cpu: Cpu { user_us, system_us: total_us - user_us }, peak_kib })
+        let all = after.since(before);
+        Ok(Ended { cpu: all.since(self.marked), ending: all.since(told), peak_kib })
     }
 
     /// Waits for processes of the group that came to us; whether none is left. For after the first has ended.

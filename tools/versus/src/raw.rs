@@ -43,7 +43,7 @@ pub enum Entry {
 }
 
 /// Columns of the CSV, by their names in JSON; what a measure does not have is empty.
-const COLUMNS: [&str; 31] = [
+const COLUMNS: [&str; 33] = [
     "measure",
     "workload",
     "peer",
@@ -75,6 +75,8 @@ const COLUMNS: [&str; 31] = [
     "threads",
     "wall_us",
     "is_right",
+    "end_user_us",
+    "end_system_us",
 ];
 
 /// A line of CSV, of what is about one collector and one workload.
@@ -196,8 +198,8 @@ mod tests {
     fn a_line_of_csv_has_what_the_measure_has() {
         let of = |text: &str| line(&serde_json::from_str(text).unwrap()).unwrap().unwrap().join(",");
         let rate = r#"{"kind":"loss_free","workload":"v5","peer":"x","sender":"plain","round":2,"datagrams_per_second":1000.0,"flows_per_second":30000.0,"is_sender_limit":true,"trials":3}"#;
-        assert_eq!(of(rate), "loss_free,v5,x,plain,2,1000.0,,,,,,,,,,,,,,,30000.0,true,,,,,,,,,");
+        assert_eq!(of(rate), "loss_free,v5,x,plain,2,1000.0,,,,,,,,,,,,,,,30000.0,true,,,,,,,,,,,");
         let latency = r#"{"kind":"latency","workload":"v5","peer":"x","round":1,"rate":1.0,"sent":2,"lost":1,"from_due_us":[[0.5,1.5],[1.0,3.0]],"from_sent_us":[]}"#;
-        assert_eq!(of(latency), "latency,v5,x,,1,1.0,,2,,,,,,,,,,,,,,,1,1.5,,,,3.0,,,");
+        assert_eq!(of(latency), "latency,v5,x,,1,1.0,,2,,,,,,,,,,,,,,,1,1.5,,,,3.0,,,,,");
     }
 }

@@ -37,7 +37,8 @@ pub const MANY: u32 = 32_768;
 pub const FEW: u32 = 1024;
 
 /// What came of it: a row of the raw data. Everything counts from after the warming up to the end of the process,
-/// but for the totals, the memory and the bytes on disk, which are of all that was sent.
+/// but for the totals, the memory and the bytes on disk, which are of all that was sent, and the time from when it was told to
+/// end, which is of all that is kept.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Trial {
     /// `cost`, `rate` or `loss`.
@@ -62,6 +63,13 @@ pub struct Trial {
     pub user_us: u64,
     /// And in the kernel.
     pub system_us: u64,
+    /// Of the former, what it took from when it was told to end: it writes or seals what it holds then, that of the warming up
+    /// included.
+    #[serde(default)]
+    pub end_user_us: u64,
+    /// Of the latter.
+    #[serde(default)]
+    pub end_system_us: u64,
     /// Resident memory at its peak, KiB.
     pub peak_kib: u64,
     /// Flow records sent, the warming up included.
@@ -99,10 +107,14 @@ impl Trial {
         (self.records as f64 * (1.0 - self.loss())).max(1.0)
     }
 
-    /// Processor time a flow that was received, in nanoseconds: user and system.
+    /// Processor time a flow, in nanoseconds: user and system. What it took until all was received, a flow that was received after
+    /// the warming up; what its end took, a flow that is kept.
     pub fn cpu_ns_per_flow(&self) -> (f64, f64) {
-        let each = |us: u64| us as f64 * 1000.0 / self.received();
-        (each(self.user_us), each(self.system_us))
+        let each = |us: u64, end_us: u64| {
+            let (ns, end_ns) = (us as f64 * 1000.0, end_us as f64 * 1000.0);
+            (ns - end_ns) / self.received() + end_ns / self.kept_records.max(1) as f64
+        };
+        (each(self.user_us, self.end_user_us), each(self.system_us, self.end_system_us))
     }
 
     /// Flows in a datagram.
@@ -158,6 +170,8 @@ impl Arena {
             records: all.records - warm.records,
             user_us: ended.cpu.user_us,
             system_us: ended.cpu.system_us,
+            end_user_us: ended.ending.user_us,
+            end_system_us: ended.ending.system_us,
             peak_kib: ended.peak_kib,
             sent_records: all.records,
             sent_octets: all.octets,
