@@ -122,12 +122,13 @@ const WARM: usize = 20;
 /// How long they take at most, if one of each exporter takes no longer.
 const WARM_SECONDS: f64 = 10.0;
 
-/// How it is warmed up: messages in all, and of them in each hundredth of a second. Slowly, for a receiver that starts has pages to
-/// touch, and no faster than the load will be.
-fn warming(exporters: usize, rate: f64) -> (usize, usize) {
+/// How it is warmed up: messages in all, how many of them at once, and how long from those to the next. Slowly, for a receiver that
+/// starts has pages to touch, and no faster than the load will be.
+fn warming(exporters: usize, rate: f64) -> (usize, usize, Duration) {
     let each = exporters.max(10);
     let times = (WARM_SECONDS * rate / each as f64).clamp(1.0, WARM as f64);
-    (each * times as usize, ((rate / 100.0) as usize).clamp(1, each))
+    let step = ((rate / 100.0) as usize).clamp(1, each);
+    (each * times as usize, step, Duration::from_secs_f64((step as f64 / rate).max(0.01)))
 }
 
 impl Workload {
@@ -200,11 +201,11 @@ fn made(
     between: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<(Sent, Sent)> {
     let mut sender = Sender::open(plan, delivery)?;
-    let (mut left, step) = warming(plan.exporters as usize, rate);
+    let (mut left, step, pause) = warming(plan.exporters as usize, rate);
     while left > 0 {
         sender.send(step.min(left))?;
         left = left.saturating_sub(step);
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(pause);
     }
     let warm = sender.sent();
     between()?;
@@ -249,10 +250,13 @@ mod tests {
 
     #[test]
     fn warming_up_is_no_faster_than_the_load_and_meets_every_exporter() {
-        assert_eq!(warming(1, 40_000.0), (200, 10));
-        assert_eq!(warming(1000, 40_000.0), (20_000, 400));
-        assert_eq!(warming(1000, 2000.0), (20_000, 20));
+        let pause = Duration::from_millis(10);
+        assert_eq!(warming(1, 40_000.0), (200, 10, pause));
+        assert_eq!(warming(1000, 40_000.0), (20_000, 400, pause));
+        assert_eq!(warming(1000, 2000.0), (20_000, 20, pause));
         // Python's: one of each, a hundred a second.
-        assert_eq!(warming(1000, 100.0), (1000, 1));
+        assert_eq!(warming(1000, 100.0), (1000, 1, pause));
+        assert_eq!(warming(1, 50.0), (200, 1, 2 * pause));
+        assert_eq!(warming(1, 2.0), (20, 1, 50 * pause));
     }
 }
