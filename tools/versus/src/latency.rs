@@ -113,8 +113,8 @@ pub fn measure(arena: &Arena, peer: &dyn Peer, workload: &Workload, asked: Asked
     let plan = plan(workload).with_context(|| format!("{} is not of one exporter", workload.name))?.clone();
     let Asked { round, rate, seconds } = asked;
     let scratch = Scratch::new(&arena.base, peer.name())?;
-    let (port, buffer) = (free_port()?, buffer());
-    let place = Place { port, folder: scratch.path().to_owned(), rotate: None, buffer, keep_bytes: None };
+    let (port, folder) = (free_port()?, scratch.path().to_owned());
+    let place = Place { port, folder, buffer: Some(buffer()), ..Place::default() };
     std::fs::create_dir_all(place.kept())?;
     let echo = UdpSocket::bind("127.0.0.1:0")?;
     echo.set_nonblocking(true)?;

@@ -50,8 +50,6 @@ const ROTATE: u32 = 10;
 pub const SEARCH_ROTATE: u32 = 2;
 /// And the oldest are removed beyond so many bytes: a long run at a high rate would fill any disk.
 const KEEP: u64 = 1 << 30;
-/// The receive buffer that flowlane asks for by itself: nothing is compared here, and an operator has no less.
-const BUFFER: u32 = 16 << 20;
 
 impl Soak {
     /// Whether all that was sent was kept.
@@ -86,9 +84,10 @@ pub fn run(arena: &Arena, peer: &dyn Peer, workload: &Workload, asked: Asked) ->
     let mut resident_kib = Vec::new();
     let time = Duration::from_secs_f64(asked.seconds);
     let load = Load { rate: asked.rate, time, trains: false, core: arena.cores.sender, distinct: FEW };
+    // Nothing is compared here: it has the receive buffer that an operator has.
     let held = arena.hold(
         peer,
-        Files { rotate: Some(ROTATE), keep_bytes: Some(KEEP), buffer: Some(BUFFER) },
+        Files { rotate: Some(ROTATE), keep_bytes: Some(KEEP), own_buffer: true },
         |place, running| {
             let to = SocketAddr::from(([127, 0, 0, 1], place.port));
             let ended = AtomicBool::new(false);

@@ -196,8 +196,8 @@ impl Arena {
         send: impl FnOnce(&Place, &mut Running) -> anyhow::Result<(Sent, Sent)>,
     ) -> anyhow::Result<Held> {
         let scratch = Scratch::new(&self.base, peer.name())?;
-        let Files { rotate, keep_bytes, buffer: own } = files;
-        let (port, buffer) = (free_port()?, own.unwrap_or_else(buffer));
+        let Files { rotate, keep_bytes, own_buffer } = files;
+        let (port, buffer) = (free_port()?, (!own_buffer).then(buffer));
         let place = Place { port, folder: scratch.path().to_owned(), rotate, buffer, keep_bytes };
         std::fs::create_dir_all(place.kept())?;
         let mut running = Running::start(peer.command(&place), &self.cores.receivers, &place.folder)?;
@@ -218,8 +218,8 @@ pub struct Files {
     pub rotate: Option<u32>,
     /// Bytes beyond which it removes the oldest.
     pub keep_bytes: Option<u64>,
-    /// Its receive buffer, bytes; without a number, what all have that are compared.
-    pub buffer: Option<u32>,
+    /// Whether its receive buffer is the one that it asks for by itself, and not what all have that are compared.
+    pub own_buffer: bool,
 }
 
 /// What a collector made of what was sent to it.

@@ -25,8 +25,10 @@ impl Peer for Flowlane {
         let mut command = Command::new(program("flowlane").unwrap_or_default());
         command.args(["collect", "--listen", &format!("127.0.0.1:{}", place.port), "--json"]);
         command.args(["--threads", &self.threads.to_string()]);
-        command.args(["--receive-buffer", &(place.buffer >> 20).to_string(), "--format", "parquet", "--out"]);
-        command.arg(place.kept());
+        command.args(["--format", "parquet", "--out"]).arg(place.kept());
+        if let Some(bytes) = place.buffer {
+            command.args(["--receive-buffer", &(bytes >> 20).to_string()]);
+        }
         if let Some(seconds) = place.rotate {
             command.args(["--rotate", &format!("{seconds}s")]);
         }

@@ -27,8 +27,8 @@ pub trait Peer: Sync {
     /// How to install it.
     fn version(&self) -> Result<String, String>;
 
-    /// The command that listens on a port of 127.0.0.1 and writes into a folder, as its users would run it, with a
-    /// receive buffer of [`buffer`] bytes. It prints into `stdout` and `stderr` of the folder above.
+    /// The command that listens on a port of 127.0.0.1 and writes into a folder, as its users would run it, with the place's
+    /// receive buffer. It prints into `stdout` and `stderr` of the folder above.
     fn command(&self, place: &Place) -> Command;
 
     /// What it says it has got, read from what it wrote, after it has ended.
@@ -66,7 +66,7 @@ pub fn buffer() -> u32 {
 }
 
 /// Where a collector runs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Place {
     /// The port of 127.0.0.1.
     pub port: u16,
@@ -74,8 +74,8 @@ pub struct Place {
     pub folder: PathBuf,
     /// Seconds after which it begins a new file; without a number, its own default.
     pub rotate: Option<u32>,
-    /// Its receive buffer, bytes, where it has such a setting: [`buffer`], unless it is alone.
-    pub buffer: u32,
+    /// Its receive buffer, bytes, where it has such a setting: [`buffer`] where some are compared; without a number, its own default.
+    pub buffer: Option<u32>,
     /// Bytes of files beyond which it removes the oldest, if it can; without a number, it keeps all. What it has kept then is
     /// known by its own count alone, of records.
     pub keep_bytes: Option<u64>,

@@ -25,13 +25,13 @@ impl Peer for Nfacctd {
     fn command(&self, place: &Place) -> Command {
         let config = place.folder.join("nfacctd.conf");
         // The sizes between its processes are those that its documentation asks for at high rates.
+        let buffer = place.buffer.map(|bytes| format!("nfacctd_pipe_size: {bytes}\n")).unwrap_or_default();
         let text = format!(
-            "daemonize: false\nnfacctd_ip: 127.0.0.1\nnfacctd_port: {}\nnfacctd_pipe_size: {}\nnfacctd_time_new: true\n\
+            "daemonize: false\nnfacctd_ip: 127.0.0.1\nnfacctd_port: {}\n{buffer}nfacctd_time_new: true\n\
              plugin_pipe_size: 104857600\nplugin_buffer_size: 102400\nplugins: print[p]\naggregate[p]: {KEY}\n\
              print_output[p]: csv\nprint_output_file[p]: {}/flows.csv\nprint_output_file_append[p]: true\n\
              print_refresh_time[p]: 5\n",
             place.port,
-            place.buffer,
             place.kept().display()
         );
         // Where this cannot be written, nfacctd says so.

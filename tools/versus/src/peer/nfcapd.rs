@@ -22,7 +22,10 @@ impl Peer for Nfcapd {
 
     fn command(&self, place: &Place) -> Command {
         let mut command = Command::new(program("nfcapd").unwrap_or_default());
-        command.args(["-b", "127.0.0.1", "-p", &place.port.to_string(), "-B", &place.buffer.to_string()]);
+        command.args(["-b", "127.0.0.1", "-p", &place.port.to_string()]);
+        if let Some(bytes) = place.buffer {
+            command.args(["-B", &bytes.to_string()]);
+        }
         command.args(self.compressed.then_some("-y")).arg("-w").arg(place.kept());
         if let Some(seconds) = place.rotate {
             command.args(["-t", &seconds.to_string()]);

@@ -1,6 +1,6 @@
 //! A collector that is named on the command line: its command, and one that counts what it kept.
 
-use super::{Peer, Place, Totals};
+use super::{Peer, Place, Totals, buffer};
 use anyhow::{Context, bail};
 use std::process::Command;
 
@@ -29,7 +29,7 @@ fn shell(command: &str, place: &Place) -> Command {
     let values = [
         ("{port}", place.port.to_string()),
         ("{folder}", place.kept().display().to_string()),
-        ("{buffer}", place.buffer.to_string()),
+        ("{buffer}", place.buffer.unwrap_or_else(buffer).to_string()),
     ];
     let text = values.iter().fold(command.to_owned(), |text, (name, value)| text.replace(name, value));
     let mut shell = Command::new("sh");
@@ -70,13 +70,7 @@ mod tests {
 
     #[test]
     fn a_command_gets_its_place_and_three_numbers_are_its_sums() {
-        let place = Place {
-            port: 9995,
-            folder: PathBuf::from("/tmp/x"),
-            rotate: None,
-            buffer: crate::peer::buffer(),
-            keep_bytes: None,
-        };
+        let place = Place { port: 9995, folder: PathBuf::from("/tmp/x"), ..Place::default() };
         let own = Own::new("mine=collector --port {port} --out {folder}", "echo 1 2 3").unwrap();
         let words: Vec<_> = own.command(&place).get_args().map(|a| a.to_str().unwrap().to_owned()).collect();
         assert_eq!(
