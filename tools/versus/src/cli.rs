@@ -1,6 +1,6 @@
 //! The command line.
 //!
-//! 0: measured. 1: it could not be. 2: the command line is wrong.
+//! 0: measured. 1: it could not be. 2: the command line is wrong. 3: what soak and hostile look for does not hold.
 
 mod common;
 mod everything;
@@ -20,6 +20,7 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use common::{Common, positive};
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -48,7 +49,9 @@ Examples:
 
 A collector gets one core for all of its threads, the sender another; each asks for the same receive buffer and writes to the
 same disk. Processor time counts from after a short warming up to the end of the process, what it still has to write
-included. Build with cargo build --release -p flowlane -p flowgen -p versus."
+included. Build with cargo build --release -p flowlane -p flowgen -p versus.
+
+Exit codes: 0 measured, 1 it could not be or is not right, 2 the command line is wrong, 3 what soak and hostile look for does not hold."
 )]
 struct Args {
     #[command(subcommand)]
@@ -67,9 +70,9 @@ enum What {
     Loss(LossArgs),
     /// Time from when a datagram is due to when it comes back repeated
     Latency(LatencyArgs),
-    /// A long run at half the rate that a collector sustains without loss; exit code 1 unless nothing is lost and memory is flat within 5 %
+    /// A long run at half the rate that a collector sustains without loss; exit code 3 unless nothing is lost and memory is flat within 5 %
     Soak(SoakArgs),
-    /// Honest exporters among hostile templates and spoofed senders; exit code 1 unless the honest ones lose nothing and memory
+    /// Honest exporters among hostile templates and spoofed senders; exit code 3 unless the honest ones lose nothing and memory
     /// stays under 512 MiB
     Hostile(HostileArgs),
     /// What each stage of flowlane costs, and the rate that follows for 1 to 64 cores, checked on one and two
@@ -267,10 +270,22 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("versus: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<DoesNotHold>() { ExitCode::from(3) } else { ExitCode::FAILURE }
         }
     }
 }
+
+/// It was measured, and is not as it should be.
+#[derive(Debug)]
+struct DoesNotHold(&'static str);
+
+impl fmt::Display for DoesNotHold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for DoesNotHold {}
 
 impl Args {
     /// Before a command only `--dir` may stand: the others are those of a measurement of all.
@@ -463,7 +478,7 @@ fn soaks(args: &SoakArgs) -> anyhow::Result<()> {
     set.turns.verdict()?;
     match all_hold {
         true => Ok(()),
-        false => bail!("flows were lost, or memory grew"),
+        false => Err(DoesNotHold("flows were lost, or memory grew").into()),
     }
 }
 
@@ -499,7 +514,7 @@ fn attacks(args: &HostileArgs) -> anyhow::Result<()> {
     set.turns.verdict()?;
     match all_hold {
         true => Ok(()),
-        false => bail!("honest flows were lost, or memory went beyond 512 MiB"),
+        false => Err(DoesNotHold("honest flows were lost, or memory went beyond 512 MiB").into()),
     }
 }
 
