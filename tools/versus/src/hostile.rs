@@ -2,7 +2,7 @@
 //! ones lose anything.
 //!
 //! No hostile datagram holds a flow that could be decoded, so what a collector keeps has to be what the honest exporters
-//! sent, to the unit.
+//! sent, to the unit. While it knows all of these senders it is asked for the pages that show them.
 
 use crate::peer::Peer;
 use crate::process::pin;
@@ -12,8 +12,8 @@ use crate::workload::{Load, Workload};
 use anyhow::{Context, anyhow};
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg};
 use serde::{Deserialize, Serialize};
-use std::io::IoSlice;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::io::{IoSlice, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -49,15 +49,31 @@ pub struct Hostile {
     pub peak_kib: u64,
     /// Datagrams that found the receive buffer full.
     pub kernel_drops: u64,
+    /// Answers to questions over HTTP.
+    #[serde(default)]
+    pub pages: Vec<Page>,
+}
+
+/// A page that was asked for behind the last hostile datagram.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Page {
+    /// Its path.
+    pub path: String,
+    /// How long it took until all of it was there, or until that was given up.
+    pub seconds: f64,
+    /// Its bytes; none where there was no answer.
+    pub bytes: u64,
 }
 
 /// More than this is too much.
 pub const MEMORY_KIB: u64 = 512 << 10;
+/// An answer that takes longer is none.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Hostile {
-    /// Whether the honest exporters lost nothing and memory stayed below [`MEMORY_KIB`].
+    /// Whether the honest exporters lost nothing, memory stayed below [`MEMORY_KIB`], and every page came.
     pub fn holds(&self) -> bool {
-        self.sent == self.kept && self.peak_kib < MEMORY_KIB
+        self.sent == self.kept && self.peak_kib < MEMORY_KIB && self.pages.iter().all(|page| page.bytes > 0)
     }
 }
 
@@ -66,22 +82,24 @@ impl Hostile {
 /// # Errors
 /// It does not run, or sending fails.
 pub fn run(arena: &Arena, peer: &dyn Peer, workload: &Workload, asked: Asked) -> anyhow::Result<Hostile> {
-    let mut datagrams = 0;
+    let (mut datagrams, mut pages) = (0, Vec::new());
     let hostile = u64::from(asked.templates) + 2 * u64::from(asked.spoofed);
-    // The honest ones begin before and end after.
-    let seconds = 2.0 + hostile as f64 / asked.hostile_rate;
+    // The honest ones begin before and end after, a second or more for each page.
+    let seconds = 2.0 + hostile as f64 / asked.hostile_rate + peer.pages().len() as f64;
     let time = Duration::from_secs_f64(seconds);
     let load = Load { rate: asked.rate, time, trains: false, core: arena.cores.sender, distinct: FEW };
-    let held = arena.hold(peer, Files::default(), |place, _| {
+    let held = arena.hold(peer, Files { is_asked: true, ..Files::default() }, |place, _| {
         let to = SocketAddrV4::new(Ipv4Addr::LOCALHOST, place.port);
         std::thread::scope(|scope| {
             let honest = scope.spawn(|| workload.send(to.into(), load, || Ok(())));
             let harm = scope.spawn(|| {
                 pin(&[arena.cores.sender])?;
                 std::thread::sleep(Duration::from_secs(1));
-                attack(to, asked)
+                let datagrams = attack(to, asked)?;
+                let page = |path: &&str| Some(page(SocketAddr::from((Ipv4Addr::LOCALHOST, place.http?)), path));
+                anyhow::Ok((datagrams, peer.pages().iter().filter_map(page).collect()))
             });
-            datagrams = harm.join().map_err(|_| anyhow!("the hostile thread failed"))??;
+            (datagrams, pages) = harm.join().map_err(|_| anyhow!("the hostile thread failed"))??;
             honest.join().map_err(|_| anyhow!("the sending thread failed"))?
         })
     })?;
@@ -95,7 +113,35 @@ pub fn run(arena: &Arena, peer: &dyn Peer, workload: &Workload, asked: Asked) ->
         kept: [kept.records, kept.octets, kept.packets],
         peak_kib: ended.peak_kib,
         kernel_drops,
+        pages,
     })
+}
+
+/// Asks for a page.
+fn page(at: SocketAddr, path: &str) -> Page {
+    let begun = Instant::now();
+    let bytes = body(at, path, begun + PATIENCE).unwrap_or(0);
+    Page { path: path.to_owned(), seconds: begun.elapsed().as_secs_f64(), bytes }
+}
+
+/// Bytes of a page that is whole before an end.
+fn body(at: SocketAddr, path: &str, end: Instant) -> anyhow::Result<u64> {
+    let mut stream = TcpStream::connect_timeout(&at, PATIENCE)?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {at}\r\n\r\n").as_bytes())?;
+    let (mut answer, mut some) = (Vec::new(), [0; 1 << 16]);
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        // No time left is an error, too.
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut some)? {
+            0 => break,
+            n => answer.extend_from_slice(&some[..n]),
+        }
+    }
+    let head = answer.windows(4).position(|w| w == b"\r\n\r\n").context("no answer")?;
+    let is_ok = answer.get(8..13) == Some(b" 200 ") && answer.ends_with(b"\n");
+    anyhow::ensure!(is_ok, "not all of a page");
+    Ok((answer.len() - head - 4) as u64)
 }
 
 /// Sends all of it at its rate; gives how many datagrams that were.
@@ -194,9 +240,15 @@ fn template(n: u32) -> Vec<u8> {
     ipfix(n, 2, &content)
 }
 
-/// A row for each collector.
+/// A row for each collector, and a column for each page that was asked for.
 pub fn table(found: &[Hostile]) -> Table {
-    let head = [
+    let mut paths: Vec<&str> = Vec::new();
+    for page in found.iter().flat_map(|one| &one.pages) {
+        if !paths.contains(&page.path.as_str()) {
+            paths.push(&page.path);
+        }
+    }
+    let mut head = vec![
         "collector",
         "hostile templates",
         "hostile senders",
@@ -205,11 +257,19 @@ pub fn table(found: &[Hostile]) -> Table {
         "flows too many",
         "dropped by the kernel",
         "peak MiB",
-        "holds",
     ];
+    head.extend(&paths);
+    head.push("holds");
     let mut table = Table::new(1, &head);
     for one in found {
-        table.row([
+        let cell = |path: &&str| match one.pages.iter().find(|page| page.path == *path) {
+            Some(Page { bytes: 0, seconds, .. }) => format!("none in {} s", number(*seconds)),
+            Some(Page { bytes, seconds, .. }) => {
+                format!("{} s, {} MiB", number(*seconds), number(*bytes as f64 / 1048576.0))
+            }
+            None => String::new(),
+        };
+        let mut row = vec![
             one.peer.clone(),
             one.templates.to_string(),
             one.spoofed.to_string(),
@@ -218,8 +278,10 @@ pub fn table(found: &[Hostile]) -> Table {
             one.kept[0].saturating_sub(one.sent[0]).to_string(),
             one.kernel_drops.to_string(),
             number(one.peak_kib as f64 / 1024.0),
-            if one.holds() { "yes" } else { "no" }.to_owned(),
-        ]);
+        ];
+        row.extend(paths.iter().map(cell));
+        row.push(if one.holds() { "yes" } else { "no" }.to_owned());
+        table.row(row);
     }
     table
 }
@@ -236,6 +298,24 @@ mod tests {
             assert_eq!(usize::from(u16::from_be_bytes([message[2], message[3]])), message.len());
             assert_eq!(usize::from(u16::from_be_bytes([message[18], message[19]])), message.len() - 16);
         }
+    }
+
+    #[test]
+    fn a_page_counts_where_all_of_it_came() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let answers = ["200 OK\r\nx: y\r\n\r\n{}\n", "200 OK\r\n\r\n{", "503 Service Unavailable\r\n\r\nbusy\n", ""];
+        let answering = std::thread::spawn(move || {
+            for answer in answers {
+                let mut stream = listener.accept().unwrap().0;
+                let mut asked = [0; 1024];
+                let n = stream.read(&mut asked).unwrap();
+                assert!(asked[..n].starts_with(b"GET /ledger HTTP/1.0\r\n"));
+                stream.write_all(format!("HTTP/1.0 {answer}").as_bytes()).unwrap();
+            }
+        });
+        assert_eq!(answers.map(|_| page(at, "/ledger").bytes), [3, 0, 0, 0]);
+        answering.join().unwrap();
     }
 
     #[test]

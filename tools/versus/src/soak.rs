@@ -87,7 +87,7 @@ pub fn run(arena: &Arena, peer: &dyn Peer, workload: &Workload, asked: Asked) ->
     // Nothing is compared here: it has the receive buffer that an operator has.
     let held = arena.hold(
         peer,
-        Files { rotate: Some(ROTATE), keep_bytes: Some(KEEP), own_buffer: true },
+        Files { rotate: Some(ROTATE), keep_bytes: Some(KEEP), own_buffer: true, is_asked: false },
         |place, running| {
             let to = SocketAddr::from(([127, 0, 0, 1], place.port));
             let ended = AtomicBool::new(false);

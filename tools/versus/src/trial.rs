@@ -7,7 +7,7 @@ use crate::workload::{Load, Workload};
 use anyhow::Context;
 use flowgen::Sent;
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -196,9 +196,11 @@ impl Arena {
         send: impl FnOnce(&Place, &mut Running) -> anyhow::Result<(Sent, Sent)>,
     ) -> anyhow::Result<Held> {
         let scratch = Scratch::new(&self.base, peer.name())?;
-        let Files { rotate, keep_bytes, own_buffer } = files;
+        let Files { rotate, keep_bytes, own_buffer, is_asked } = files;
         let (port, buffer) = (free_port()?, (!own_buffer).then(buffer));
-        let place = Place { port, folder: scratch.path().to_owned(), rotate, buffer, keep_bytes };
+        let free = || TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let http = is_asked.then(free).transpose()?.map(|at| at.port());
+        let place = Place { port, folder: scratch.path().to_owned(), rotate, buffer, keep_bytes, http };
         std::fs::create_dir_all(place.kept())?;
         let mut running = Running::start(peer.command(&place), &self.cores.receivers, &place.folder)?;
         running.wait_for(place.port)?;
@@ -220,6 +222,8 @@ pub struct Files {
     pub keep_bytes: Option<u64>,
     /// Whether its receive buffer is the one that it asks for by itself, and not what all have that are compared.
     pub own_buffer: bool,
+    /// Whether it answers over HTTP, if it can.
+    pub is_asked: bool,
 }
 
 /// What a collector made of what was sent to it.

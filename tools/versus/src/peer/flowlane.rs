@@ -35,6 +35,9 @@ impl Peer for Flowlane {
         if let Some(bytes) = place.keep_bytes {
             command.args(["--keep-bytes", &bytes.to_string()]);
         }
+        if let Some(port) = place.http {
+            command.args(["--http", &port.to_string()]);
+        }
         command
     }
 
@@ -61,6 +64,10 @@ impl Peer for Flowlane {
             Some(decoded) if decoded == totals.records + summary["rows_dropped"].as_u64().unwrap_or(0) => Ok(totals),
             decoded => bail!("{} flows in the files, {decoded:?} decoded", totals.records),
         }
+    }
+
+    fn pages(&self) -> &'static [&'static str] {
+        &["/metrics", "/exporters", "/ledger"]
     }
 
     fn echo(&self, command: &mut Command, port: u16) -> bool {

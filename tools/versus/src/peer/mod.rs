@@ -53,6 +53,11 @@ pub trait Peer: Sync {
         false
     }
 
+    /// Pages that show its exporters, where it answers over HTTP ([`Place::http`]).
+    fn pages(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// What ends it, with all that it has got written.
     fn signal(&self) -> Signal {
         Signal::SIGTERM
@@ -79,6 +84,8 @@ pub struct Place {
     /// Bytes of files beyond which it removes the oldest, if it can; without a number, it keeps all. What it has kept then is
     /// known by its own count alone, of records.
     pub keep_bytes: Option<u64>,
+    /// The port of 127.0.0.1 at which it answers over HTTP, if it can.
+    pub http: Option<u16>,
 }
 
 impl Place {
