@@ -5,7 +5,7 @@
 //! sent, to the unit. While it knows all of these senders it is asked for the pages that show them.
 
 use crate::peer::Peer;
-use crate::process::pin;
+use crate::process::{Queue, pin};
 use crate::table::{Table, number};
 use crate::trial::{Arena, FEW, Files, Held};
 use crate::workload::{Load, Workload};
@@ -49,6 +49,9 @@ pub struct Hostile {
     pub peak_kib: u64,
     /// Datagrams that found the receive buffer full.
     pub kernel_drops: u64,
+    /// Of those, after the last hostile one, while pages were asked for.
+    #[serde(default)]
+    pub asked_drops: u64,
     /// Answers to questions over HTTP.
     #[serde(default)]
     pub pages: Vec<Page>,
@@ -82,7 +85,7 @@ impl Hostile {
 /// # Errors
 /// It does not run, or sending fails.
 pub fn run(arena: &Arena, peer: &dyn Peer, workload: &Workload, asked: Asked) -> anyhow::Result<Hostile> {
-    let (mut datagrams, mut pages) = (0, Vec::new());
+    let (mut datagrams, mut drops, mut pages) = (0, 0, Vec::new());
     let hostile = u64::from(asked.templates) + 2 * u64::from(asked.spoofed);
     // The honest ones begin before and end after, a second or more for each page.
     let seconds = 2.0 + hostile as f64 / asked.hostile_rate + peer.pages().len() as f64;
@@ -96,10 +99,11 @@ pub fn run(arena: &Arena, peer: &dyn Peer, workload: &Workload, asked: Asked) ->
                 pin(&[arena.cores.sender])?;
                 std::thread::sleep(Duration::from_secs(1));
                 let datagrams = attack(to, asked)?;
+                let drops = Queue::of(place.port).map_or(0, |q| q.drops);
                 let page = |path: &&str| Some(page(SocketAddr::from((Ipv4Addr::LOCALHOST, place.http?)), path));
-                anyhow::Ok((datagrams, peer.pages().iter().filter_map(page).collect()))
+                anyhow::Ok((datagrams, drops, peer.pages().iter().filter_map(page).collect()))
             });
-            (datagrams, pages) = harm.join().map_err(|_| anyhow!("the hostile thread failed"))??;
+            (datagrams, drops, pages) = harm.join().map_err(|_| anyhow!("the hostile thread failed"))??;
             honest.join().map_err(|_| anyhow!("the sending thread failed"))?
         })
     })?;
@@ -113,6 +117,7 @@ pub fn run(arena: &Arena, peer: &dyn Peer, workload: &Workload, asked: Asked) ->
         kept: [kept.records, kept.octets, kept.packets],
         peak_kib: ended.peak_kib,
         kernel_drops,
+        asked_drops: kernel_drops - drops,
         pages,
     })
 }
@@ -258,6 +263,9 @@ pub fn table(found: &[Hostile]) -> Table {
         "dropped by the kernel",
         "peak MiB",
     ];
+    if !paths.is_empty() {
+        head.push("dropped while asked");
+    }
     head.extend(&paths);
     head.push("holds");
     let mut table = Table::new(1, &head);
@@ -279,6 +287,9 @@ pub fn table(found: &[Hostile]) -> Table {
             one.kernel_drops.to_string(),
             number(one.peak_kib as f64 / 1024.0),
         ];
+        if !paths.is_empty() {
+            row.push(one.asked_drops.to_string());
+        }
         row.extend(paths.iter().map(cell));
         row.push(if one.holds() { "yes" } else { "no" }.to_owned());
         table.row(row);
