@@ -200,7 +200,6 @@ pub fn series(scan: &Scan, options: &Options, metric: Metric, n: usize, groups: 
             scale: options.scale,
             both: options.both,
             totals: options.totals,
-            only: false,
             groups,
         });
         // All groups have the same time: the greatest rates over it are the greatest sums.

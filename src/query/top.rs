@@ -30,8 +30,6 @@ pub struct Options {
     pub both: bool,
     /// Whether running totals count as a flow's counters, which they are where an exporter sends one record a flow.
     pub totals: bool,
-    /// Whether nothing is summed but the measure that groups are ranked by, if it adds up: half the reading.
-    pub only: bool,
     /// Groups in memory at most, about 120 bytes each; further ones go to a file.
     pub groups: usize,
 }
@@ -39,7 +37,7 @@ pub struct Options {
 impl Default for Options {
     /// No keys, counters as they are, a million groups in memory.
     fn default() -> Self {
-        Self { keys: Vec::new(), scale: false, both: false, totals: false, only: false, groups: 1_000_000 }
+        Self { keys: Vec::new(), scale: false, both: false, totals: false, groups: 1_000_000 }
     }
 }
 
@@ -97,17 +95,6 @@ impl Top {
         let mut top = Self::new(self.options.clone());
         top.held = Held::Ranks(metric, Tables::new(&top.key_columns()));
         top
-    }
-
-    /// Ranks as the answer: the one sum as what it is of.
-    pub(super) fn of_ranks(mut self) -> Self {
-        if let Held::Ranks(metric, _) = self.held {
-            for row in [&mut self.total, &mut self.beyond] {
-                *row = Row::of_measure(metric, row.bytes);
-            }
-            self.running = self.running.only(metric);
-        }
-        self
     }
 
     /// Of ranks the `n` greatest groups, to be read again for their other sums; `None` where that cannot be.
@@ -364,14 +351,14 @@ impl Top {
     }
 
     /// All rows, each once whatever its keys.
-    pub fn total(&self) -> &Row {
-        &self.total
+    pub fn total(&self) -> Row {
+        self.sums(self.total)
     }
 
     /// Rows of groups that neither memory nor a file had room for, see [`failed`](Self::failed); `None` where there are
     /// none.
-    pub fn beyond(&self) -> Option<&Row> {
-        (self.beyond != Row::NONE).then_some(&self.beyond)
+    pub fn beyond(&self) -> Option<Row> {
+        (self.beyond != Row::NONE).then(|| self.sums(self.beyond))
     }
 
     /// Why groups are missing, which is because their file could not be written or read.
@@ -394,8 +381,8 @@ impl Top {
     }
 
     /// The sums of those records, each as if it were a flow of its own.
-    pub fn running(&self) -> &Row {
-        &self.running
+    pub fn running(&self) -> Row {
+        if let Held::Ranks(metric, _) = self.held { self.running.only(metric) } else { self.running }
     }
 
     /// Of rows that are summed, how many there are, and how many have no sampling rate to be scaled by.
@@ -422,9 +409,13 @@ impl Top {
     /// The greatest `n` groups by a metric, each with the text of its keys, and the sum of the others.
     pub fn finish(&mut self, metric: Metric, n: usize) -> (Vec<(Vec<String>, Row)>, Option<Row>) {
         let (first, others) = self.ranked(metric, n);
-        let measure = if let Held::Ranks(measure, _) = self.held { Some(measure) } else { None };
-        let sums = |row: Row| measure.map_or(row, |measure| Row::of_measure(measure, row.bytes));
-        (first.into_iter().map(|(key, row)| (key::texts(&key.bytes), sums(row))).collect(), others.map(sums))
+        let first = first.into_iter().map(|(key, row)| (key::texts(&key.bytes), self.sums(row)));
+        (first.collect(), others.map(|row| self.sums(row)))
+    }
+
+    /// A row as it is told: the one sum that ranks have as what it is of.
+    fn sums(&self, row: Row) -> Row {
+        if let Held::Ranks(metric, _) = self.held { Row::of_measure(metric, row.bytes) } else { row }
     }
 
     /// The keys of the greatest groups, as [`key`] has them.

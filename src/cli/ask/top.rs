@@ -88,11 +88,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         scale: args.scale,
         both: args.both,
         totals: args.totals,
-        only: args.only,
         groups: groups(args.groups),
     };
     let scan = args.from.scan(&args.filter, Vec::new())?;
-    let (mut all, stats) = watched(&scan.watch, || query::top(&scan, &options, by, args.n));
+    let (mut all, stats) = watched(&scan.watch, || query::top(&scan, &options, by, args.n, args.only));
     let (mut first, others) = all.finish(by, args.n);
     if let Some(anonymiser) = &anonymiser {
         first.iter_mut().for_each(|(texts, _)| anonymiser.texts(&keys, texts));
@@ -153,14 +152,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         answer.row(line(named(&name), &others, "others", Some(n)))?;
     }
     if let Some(beyond) = all.beyond() {
-        answer.row(line(named("(not kept by group)"), beyond, "not kept", None))?;
+        answer.row(line(named("(not kept by group)"), &beyond, "not kept", None))?;
     }
     if stats.matched > 0 {
         let groups = all.len();
-        answer.row(line(named("(total)"), all.total(), "total", Some(groups)))?;
+        answer.row(line(named("(total)"), &all.total(), "total", Some(groups)))?;
     }
     if all.totals() > 0 {
-        let mut row = line(named("(running totals)"), all.running(), "running totals", None);
+        let mut row = line(named("(running totals)"), &all.running(), "running totals", None);
         // No share of sums that it is not in.
         row.get_mut(share).into_iter().for_each(String::clear);
         answer.row(row)?;

@@ -41,7 +41,6 @@ impl Sums {
                 scale: options.scale,
                 both: false,
                 totals: options.totals,
-                only: false,
                 groups: options.groups,
             })
         };
@@ -110,7 +109,7 @@ impl Ranked {
             view,
             by: by.collect(),
             groups: top.len(),
-            beyond: top.beyond().copied(),
+            beyond: top.beyond(),
             failed: top.failed().map(str::to_string),
         }
     }
@@ -287,11 +286,11 @@ pub(super) fn step(us: i64) -> i64 {
 }
 
 fn total_of(top: &Top) -> Map<String, Value> {
-    let mut total = sums_of(top.total());
+    let mut total = sums_of(&top.total());
     let (rows, unscaled) = top.unscaled();
     total.insert("seconds".into(), json!(top.total().seconds()));
     total.insert("running_totals".into(), json!(top.totals()));
-    total.insert("running".into(), sums_of(top.running()).into());
+    total.insert("running".into(), sums_of(&top.running()).into());
     total.insert("rows".into(), json!(rows));
     total.insert("unscaled".into(), json!(unscaled));
     total
