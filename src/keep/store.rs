@@ -121,8 +121,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 const MAKE_ROOM: Duration = Duration::from_secs(1);
 /// How nice sealing is to those that receive and write: what waits to be sealed is safe on the disk, however long that takes.
 const NICE: i32 = 19;
-/// Segments that wait to be sealed when a second thread helps: one that writes can be faster than one that seals.
-const BEHIND: usize = 2;
+/// Segments that wait to be sealed when a second thread helps: one that writes can be faster than one that seals. Fewer come of a moment
+/// in which another process had the core, and a thread more takes memory of its own.
+const BEHIND: usize = 4;
 
 /// A segment that is to be sealed.
 #[derive(Clone)]
