@@ -65,7 +65,8 @@ pub enum MessageLines {
 }
 
 impl MessageLines {
-    /// With the bounds that a decoder beside it has, but for exporters, of whom it forgets many at once, told what that one was told of before a restart.
+    /// With the bounds that a decoder beside it has, but for exporters, of whom it forgets many at once, told what that one was told of
+    /// before a restart.
     pub(super) fn session(self, config: &decode::Config, learned: &[Learned]) -> NetflowJson {
         let session = Session::with_registry(config.registry.clone())
             .with_limits(config.templates, config.held)

@@ -5,9 +5,9 @@
 //!       -> date=YYYY-MM-DD/hour=HH/<node>-<segment>-<part>.parquet      on rotation, by another thread
 //! ```
 //!
-//! A stream is the batch's own memory, its numbers in as few bytes as they fit, and once a message what its rows share; that stays so until the Parquet file has
-//! it as runs of places in a dictionary. Rows are kept in the order in which they were handed over, which is that of the
-//! time received but for the moment that a batch waits: sorting them would cut every column of every layout at each message.
+//! A stream is the batch's own memory, its numbers in as few bytes as they fit, and once a message what its rows share; that stays so until
+//! the Parquet file has it as runs of places in a dictionary. Rows are kept in the order in which they were handed over, which is that of
+//! the time received but for the moment that a batch waits: sorting them would cut every column of every layout at each message.
 //!
 //! Small files of an hour that is over become one, `<node>-<first segment>-<last>-0.parquet`: from the moment it has that name
 //! the files it has the rows of no longer count. They stay for a while, for those who read them.

@@ -26,8 +26,6 @@ pub(super) struct Sealed {
     pub(super) rows: u64,
     pub(super) bytes: u64,
     pub(super) files: u64,
-    /// Whether the segment's end was cut.
-    pub(super) torn: bool,
     /// Where it is put aside because it is damaged, and what is wrong with it.
     pub(super) damaged: Option<(PathBuf, String)>,
     /// Rows in it that could not be read, as far as that can be told.
@@ -74,7 +72,7 @@ pub(super) fn seal(root: &Path, node: &str, id: i64, path: &Path, memory: &mut M
         _ => None,
     };
     let damage = damage.or(strange).or(misnamed);
-    let mut sealed = Sealed { rows: written, torn: end.torn, ..Sealed::default() };
+    let mut sealed = Sealed { rows: written, ..Sealed::default() };
     if damage.is_some() {
         sealed.rows_damaged = contents.rows().saturating_sub(written);
     }

@@ -1,10 +1,11 @@
 //! A hot segment: Arrow IPC streams one after the other, one for each batch that was handed over.
 //!
-//! A stream has the columns of its batch as they stand in memory (numbers in fewer bytes where all of them fit), and a column `run`: what the rows of a message share,
-//! once a message (run-end encoded). A checksum stands in the padding of its message (`sum`). What was written outlives the process, and
-//! is there as a whole or not at all: its first bytes come last, and until then a mark of the end (`spare::END`) stands there, behind which may be rows of the
-//! segment that had the file before. Those name another segment in their schema, should the mark be lost with the machine. A file that is cut ends there,
-//! and so does one whose last batch has older bytes in it: that is its end, not damage.
+//! A stream has the columns of its batch as they stand in memory (numbers in fewer bytes where all of them fit), and a column `run`: what
+//! the rows of a message share, once a message (run-end encoded). A checksum stands in the padding of its message (`sum`). What was written
+//! outlives the process, and is there as a whole or not at all: its first bytes come last, and until then a mark of the end (`spare::END`)
+//! stands there, behind which may be rows of the segment that had the file before. Those name another segment in their schema, should the
+//! mark be lost with the machine. A file that is cut ends there, and so does one whose last batch has older bytes in it: that is its end,
+//! not damage.
 
 use super::growing::Growing;
 use super::runs::{RUN, TOTAL, runs_of};

@@ -22,7 +22,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// What is summed, and how.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Columns; `addr`, `port`, `as`, `if` and the like stand for both directions ([`directions`](super::directions)), and a flow counts with each of its two values.
+    /// Columns; `addr`, `port`, `as`, `if` and the like stand for both directions ([`directions`](super::directions)), and a flow counts
+    /// with each of its two values.
     pub keys: Vec<String>,
     /// Whether counters are multiplied by the sampling rate, where it is known.
     pub scale: bool,
