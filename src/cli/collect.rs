@@ -292,6 +292,7 @@ fn no_folder(path: &Path, error: io::Error) -> anyhow::Error {
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    flowlane::net::return_batches();
     if let Some(wrong) = checks::settings(&args).into_iter().next() {
         return Err(usage(wrong.what));
     }

@@ -12,9 +12,10 @@ const MAX_PLANS: usize = 4096;
 const MAX_PLAN_BYTES: usize = 64 << 20;
 /// Batches kept for their memory.
 const MAX_SPARE: usize = 64;
-/// How long one is kept that nobody fills, microseconds: those that waited for a writer are more than are filled at once later. A disk that
-/// is late once is late again, and memory that is new costs time just then.
-const SPARE_US: u64 = 60_000_000;
+/// How long one is kept that nobody fills, microseconds: those that waited for a writer are more than are filled at once later.
+const SPARE_US: u64 = 3_000_000;
+/// And how many of those go at once at most, since whoever receives has no time for more.
+const FREED: usize = 4;
 
 /// What a column takes in an open batch beside its values: its place, what is noted of its field, and the first bytes
 /// of what varies in length.
@@ -217,11 +218,12 @@ impl Output {
         }
     }
 
-    /// Gives a batch back that waited too long: one at a time, since whoever receives has no time for more.
+    /// Gives batches back that waited too long.
     #[cold]
     pub(super) fn free_idle(&mut self, now_us: i64) {
         self.now_us = now_us;
-        if self.spare.first().is_some_and(|s| now_us.abs_diff(s.0) > SPARE_US) {
+        let idle = self.spare.iter().take_while(|s| now_us.abs_diff(s.0) > SPARE_US).count();
+        for _ in 0..idle.min(FREED) {
             self.take_spare(0);
         }
     }

@@ -284,6 +284,18 @@ pub(super) fn short_slices(nanoseconds: u64) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Makes memory of so many bytes or more a mapping of its own, which goes back to the system when it is freed.
+#[cfg(target_env = "gnu")]
+pub(super) fn map_large(bytes: usize) {
+    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    // SAFETY: it sets a number of the allocator, under its lock.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, bytes) };
+}
+
+/// Other allocators than glibc's give back by themselves.
+#[cfg(not(target_env = "gnu"))]
+pub(super) fn map_large(_: usize) {}
+
 /// Sockets to wait on together.
 pub(super) struct Poll(Vec<libc::pollfd>);
 

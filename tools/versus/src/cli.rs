@@ -18,7 +18,7 @@ use anyhow::bail;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use common::{Common, positive};
+use common::{Common, positive, share};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -111,7 +111,7 @@ struct RateArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = positive)]
     seconds: f64,
     /// How close to the edge, as a share
-    #[arg(long, value_name = "SHARE", default_value_t = 0.05, value_parser = positive)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05, value_parser = share)]
     within: f64,
     /// Where to begin, datagrams a second
     #[arg(long, value_name = "N", default_value_t = 40_000.0, value_parser = positive)]
@@ -270,7 +270,11 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("versus: {error:#}");
-            if error.is::<DoesNotHold>() { ExitCode::from(3) } else { ExitCode::FAILURE }
+            match error {
+                error if error.is::<DoesNotHold>() => ExitCode::from(3),
+                error if error.is::<WrongUse>() => ExitCode::from(2),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -286,6 +290,18 @@ impl fmt::Display for DoesNotHold {
 }
 
 impl std::error::Error for DoesNotHold {}
+
+/// The command line asks for what there is not.
+#[derive(Debug)]
+struct WrongUse(String);
+
+impl fmt::Display for WrongUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for WrongUse {}
 
 impl Args {
     /// Before a command only `--dir` may stand: the others are those of a measurement of all.
@@ -323,6 +339,11 @@ fn run(what: What) -> anyhow::Result<()> {
         What::Soak(args) => soaks(&args),
         What::Hostile(args) => attacks(&args),
         What::Scale(args) => {
+            if args.common.names() {
+                return Err(
+                    WrongUse("scale is of flowlane and v5 alone: leave out -w, -p and --command".to_owned()).into()
+                );
+            }
             let mut set = args.common.prepare()?;
             let scale = scale::measure(&set.arena, args.seconds, &mut set.raw)?;
             set.raw.write(&Entry::Scale(scale.clone()))?;
@@ -446,6 +467,10 @@ fn reports(args: &ReportArgs) -> anyhow::Result<()> {
 }
 
 fn soaks(args: &SoakArgs) -> anyhow::Result<()> {
+    if args.seconds <= args.warm {
+        let text = format!("--seconds {} is over before the {} s of --warm are", args.seconds, args.warm);
+        return Err(WrongUse(text).into());
+    }
     let mut set = args.common.prepare()?;
     let (mut found, mut all_hold) = (Vec::new(), true);
     for workload in &set.workloads {

@@ -41,7 +41,7 @@ pub struct Machine {
     pub cores: usize,
     /// The kernel.
     pub kernel: String,
-    /// The commit of the checkout that this was built in.
+    /// The commit of the checkout that this was built in, as that stands when it runs: build before you measure.
     pub commit: String,
     /// Seconds since 1970.
     pub time: u64,

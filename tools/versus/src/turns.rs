@@ -73,6 +73,9 @@ impl Turns {
     /// # Errors
     /// A collector that was named gave no result: of a workload that it was tried on, or at all.
     pub fn verdict(&self) -> anyhow::Result<()> {
+        if !self.results.is_empty() && !self.results.values().any(|has| *has) {
+            bail!("no collector gave a result");
+        }
         let mut missing = Vec::new();
         for name in &self.named {
             let of: Vec<_> = self.results.iter().filter(|((_, peer), _)| peer == name).collect();

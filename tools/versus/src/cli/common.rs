@@ -1,5 +1,6 @@
 //! What every measurement asks: whom, what, where, and where the raw data goes.
 
+use super::WrongUse;
 use crate::machine::{Cores, Machine};
 use crate::peer::{self, Own, Peer as _};
 use crate::process::{end_together, pin};
@@ -72,6 +73,11 @@ impl Common {
         !self.workload.is_empty()
     }
 
+    /// Whether workloads or collectors were named.
+    pub fn names(&self) -> bool {
+        self.names_workloads() || !self.peer.is_empty() || self.command.is_some()
+    }
+
     /// Finds what was asked for.
     ///
     /// # Errors
@@ -79,7 +85,7 @@ impl Common {
     pub fn prepare(&self) -> anyhow::Result<Set> {
         let mut workloads = workload::all();
         if let Some(unknown) = self.workload.iter().find(|w| workloads.iter().all(|known| known.name != *w)) {
-            bail!("there is no workload {unknown}; versus list names them");
+            return Err(WrongUse(format!("there is no workload {unknown}; versus list names them")).into());
         }
         workloads.retain(|w| self.workload.is_empty() || self.workload.iter().any(|name| name == w.name));
         let (mut peers, mut named) = (peer::all(), self.peer.clone());
@@ -92,7 +98,7 @@ impl Common {
             peers.push(Box::new(own));
         }
         if let Some(unknown) = self.peer.iter().find(|p| peers.iter().all(|known| known.name() != *p)) {
-            bail!("there is no collector {unknown}; versus list names them");
+            return Err(WrongUse(format!("there is no collector {unknown}; versus list names them")).into());
         }
         peers.retain(|p| self.peer.is_empty() || self.peer.iter().any(|name| name == p.name()));
         let mut machine = Machine::here();
@@ -117,6 +123,14 @@ impl Common {
         pin(&[cores.sender])?;
         Ok(Set { arena: Arena { cores, base }, turns: Turns::new(peers, named), workloads, raw })
     }
+}
+
+/// A number above zero and below one.
+///
+/// # Errors
+/// What is expected.
+pub fn share(text: &str) -> Result<f64, String> {
+    positive(text).ok().filter(|share| *share < 1.0).ok_or_else(|| "a number above 0 and below 1".to_owned())
 }
 
 /// A number above zero.
