@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_sawtooth_is_flat_and_a_slope_is_not() {
-        assert!(soak(&[100, 200, 150, 100, 200, 160]).holds());
+        assert!(soak(&[100, 200, 150, 100, 200, 160, 100, 200]).holds());
         assert!(!soak(&[100, 102, 104, 106, 108, 110]).holds());
         // More for a moment, and for good.
         assert!(soak(&[100, 100, 140, 140, 100, 100]).holds());
