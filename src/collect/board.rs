@@ -8,7 +8,7 @@ use super::ledger::{ConnectionCounts, ExporterAccount, LastRefused};
 use super::prepare::LeftOut;
 use crate::columns::{Layout, Timestamp};
 use crate::decode::{Decoder, Stats};
-use crate::net::{self, Receiver};
+use crate::net::{self, Local, Receiver};
 use crate::template::{OwnTotals, Template};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -43,7 +43,7 @@ pub(super) struct Part {
     pub options_dropped: u64,
     /// What was learned and could not be handed to the journal.
     pub learned_dropped: u64,
-    pub sockets: Vec<(SocketAddr, u64)>,
+    pub sockets: Vec<(Local, u64)>,
     pub net: net::Stats,
     pub mirrors: Vec<net::MirrorStats>,
     /// What became of connections, by the address they came from.
@@ -220,6 +220,8 @@ impl Part {
 pub(super) struct Kept {
     pub written: u64,
     pub dropped: u64,
+    // Part of those: they had been written.
+    pub lost: u64,
     pub left_out: LeftOut,
 }
 
@@ -232,6 +234,7 @@ impl Kept {
     fn merge(&mut self, other: Self) {
         self.written += other.written;
         self.dropped += other.dropped;
+        self.lost += other.lost;
         self.leave_out(other.left_out);
     }
 }
@@ -260,6 +263,7 @@ impl Written {
     pub fn lose(&mut self, exporter: IpAddr, rows: u64) {
         let kept = self.rows.entry(exporter).or_default();
         kept.dropped += rows;
+        kept.lost += rows;
         let forgotten = rows.saturating_sub(kept.written);
         kept.written = kept.written.saturating_sub(rows);
         if forgotten > 0 {

@@ -25,7 +25,7 @@ use crate::columns::Timestamp;
 use crate::decode::Stats;
 use crate::error::ErrorKind;
 use crate::keep::Progress;
-use crate::net::MirrorStats;
+use crate::net::{Local, MirrorStats};
 use crate::template::OwnTotals;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -51,6 +51,8 @@ pub struct Account {
     pub rows_unknown: u64,
     /// Rows that the sink had no room for, or could not write.
     pub rows_dropped: u64,
+    /// Those of them that had been written: somebody removed what they were in.
+    pub rows_lost: u64,
     /// Its connections.
     pub connections: ConnectionCounts,
 }
@@ -98,6 +100,7 @@ impl Account {
         self.rows_filtered += other.rows_filtered;
         self.rows_unknown += other.rows_unknown;
         self.rows_dropped += other.rows_dropped;
+        self.rows_lost += other.rows_lost;
         self.connections.merge(&other.connections);
     }
 
@@ -110,6 +113,7 @@ impl Account {
             rows["filtered"] = json!(self.rows_filtered);
             rows["filtered_unknown"] = json!(self.rows_unknown);
             rows["dropped"] = json!(self.rows_dropped);
+            rows["dropped_after_written"] = json!(self.rows_lost);
             rows["pending"] = json!(self.rows_pending());
         }
         let errors = ErrorKind::ALL.iter().zip(s.errors).filter(|e| e.1 > 0);
@@ -200,11 +204,11 @@ impl ExporterAccount {
 }
 
 /// What the kernel threw away at one socket, because its receive buffer was full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SocketAccount {
-    /// The address that it listens on.
-    pub address: SocketAddr,
+    /// Where it listens.
+    pub local: Local,
     /// The receiving thread that has it.
     pub thread: usize,
     /// Messages thrown away; a train of joined datagrams counts once, so at least so many.
@@ -397,7 +401,7 @@ impl Ledger {
                 }
             }
             ledger.sockets.extend(part.sockets.iter().map(|s| SocketAccount {
-                address: s.0,
+                local: s.0.clone(),
                 thread,
                 kernel_drops: s.1,
             }));
@@ -449,11 +453,13 @@ impl Ledger {
         if let Some(known) = place.and_then(|place| self.exporters.get_mut(place)) {
             let account = &mut known.account;
             account.rows_dropped = kept.dropped.min(account.stats.records);
+            account.rows_lost = kept.lost.min(account.rows_dropped);
             let left = account.stats.records - account.rows_dropped;
             account.rows_filtered = kept.left_out.rows.min(left);
             account.rows_unknown = kept.left_out.unknown.min(account.rows_filtered);
             account.rows_written = kept.written.min(left - account.rows_filtered);
             kept.dropped -= account.rows_dropped;
+            kept.lost -= account.rows_lost;
             kept.left_out.rows -= account.rows_filtered;
             kept.left_out.unknown -= account.rows_unknown;
             kept.written -= account.rows_written;
@@ -461,6 +467,7 @@ impl Ledger {
         self.other.rows_filtered += kept.left_out.rows;
         self.other.rows_unknown += kept.left_out.unknown;
         self.other.rows_dropped += kept.dropped;
+        self.other.rows_lost += kept.lost;
         self.other.rows_written += kept.written;
     }
 
@@ -492,7 +499,7 @@ impl Ledger {
         let sockets = self
             .sockets
             .iter()
-            .map(|s| json!({ "address": s.address.to_string(), "thread": s.thread, "kernel_drops": s.kernel_drops }));
+            .map(|s| json!({ "address": s.local.to_string(), "thread": s.thread, "kernel_drops": s.kernel_drops }));
         let mut all = json!({
             "seconds": self.seconds,
             "sink": self.has_sink,

@@ -11,7 +11,7 @@ use super::shared::TELLING;
 use super::watch::Watch;
 use crate::columns::Timestamp;
 use crate::error::ErrorKind;
-use crate::net;
+use crate::net::{self, Local};
 use crate::sink::text;
 use crossbeam_channel::{Receiver as Inbox, RecvTimeoutError, Sender, bounded};
 use serde_json::{Map, Value, json};
@@ -74,13 +74,13 @@ enum Entry {
 }
 
 /// Whom a cause is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Of {
     Exporter(IpAddr),
     /// Exporters that are not known any more, or never were.
     Others,
     /// And the thread that has it.
-    Socket(SocketAddr, usize),
+    Socket(Local, usize),
     /// Another collector that gets copies.
     Mirror(SocketAddr),
     Collector,
@@ -264,7 +264,7 @@ impl Causes {
             for (cause, count) in causes(account) {
                 // Those who are no exporters have no line of their own.
                 let refusal = Refusal::ALL.into_iter().find(|refusal| of == Of::Others && refusal.cause() == cause);
-                self.cause(&mut look, of, cause, count, || {
+                self.cause(&mut look, of.clone(), cause, count, || {
                     let peer = match cause {
                         BEYOND_LIMIT => ledger.last_beyond_limit.map(|last| last.1),
                         _ => refusal.and_then(|refusal| ledger.last_refused.of(refusal)),
@@ -281,7 +281,7 @@ impl Causes {
         }
         let nothing = || (None, None);
         for socket in &ledger.sockets {
-            let of = Of::Socket(socket.address, socket.thread);
+            let of = Of::Socket(socket.local.clone(), socket.thread);
             let cause = "dropped by the kernel: the receive buffer is full";
             self.cause(&mut look, of, cause, socket.kernel_drops, nothing);
         }
@@ -316,7 +316,8 @@ impl Causes {
         count: u64,
         last: impl FnOnce() -> (Option<SocketAddr>, Option<String>),
     ) {
-        let (told, is_due) = match self.said.get_mut(&(of, cause)) {
+        let key = (of, cause);
+        let (told, is_due) = match self.said.get_mut(&key) {
             Some(known) => {
                 // Units that came late after all, and an exporter that was forgotten.
                 known.0 = known.0.min(count);
@@ -326,8 +327,9 @@ impl Causes {
         };
         if is_due && count > told {
             let (last, why) = last();
+            let of = key.0.clone();
             if (look.say)(Entry::Cause { at: look.at, of, cause, count: count - told, last, why }) {
-                self.said.insert((of, cause), (count, look.at.0));
+                self.said.insert(key, (count, look.at.0));
             }
         }
     }

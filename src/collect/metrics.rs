@@ -136,9 +136,15 @@ impl Text {
                 (
                     "flowlane_rows_total",
                     "class",
-                    "Rows that are done with: written, left out by the filter, or dropped.",
+                    "Rows that are done with: written, left out by the filter, or dropped; lost are those of the written that somebody removed before they were sealed.",
                 ),
-                &[("written", |a| a.rows_written), ("filtered", |a| a.rows_filtered), ("dropped", |a| a.rows_dropped)],
+                &[
+                    // A counter does not go down.
+                    ("written", |a| a.rows_written + a.rows_lost),
+                    ("filtered", |a| a.rows_filtered),
+                    ("dropped", |a| a.rows_dropped - a.rows_lost),
+                    ("lost", |a| a.rows_lost),
+                ],
             );
             let unknown = "Rows left out because they lack a column that the filter looks at; part of filtered.";
             self.plain(rows, ("flowlane_rows_unknown_total", "counter", unknown), |a| a.rows_unknown);
@@ -218,9 +224,9 @@ impl Text {
 
     fn of_collector(&mut self, ledger: &Ledger) {
         let name = "flowlane_kernel_drops_total";
-        self.family(name, "counter", "Messages that the kernel dropped at a socket whose buffer was full, at least.");
+        self.family(name, "counter", "Messages that the kernel dropped at a socket whose buffer was full; a train of joined datagrams (GRO) counts once, so at least so many.");
         for s in &ledger.sockets {
-            self.sample(name, &[("socket", &s.address), ("thread", &s.thread)], s.kernel_drops);
+            self.sample(name, &[("socket", &s.local), ("thread", &s.thread)], s.kernel_drops);
         }
         let o = &ledger.options;
         if ledger.has_sink {

@@ -5,7 +5,7 @@ use super::{
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
-    io,
+    fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::AsFd,
     sync::Arc,
@@ -32,6 +32,26 @@ pub(super) struct Sockets {
     /// What each socket refused before the group was whole, which the kernel counts as dropped.
     pub refused: Vec<u32>,
     pub local: SocketAddr,
+    pub interface: Option<Arc<str>>,
+}
+
+/// Where a socket listens; on one interface alone, where that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Local {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The name of its interface.
+    pub interface: Option<Arc<str>>,
+}
+
+impl fmt::Display for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.interface {
+            Some(interface) => write!(f, "{}@{interface}", self.address),
+            None => self.address.fmt(f),
+        }
+    }
 }
 
 impl Group {
@@ -70,7 +90,7 @@ impl Group {
         let sockets = vec![socket];
         // What came before counts as dropped already.
         let refused = sockets.iter().map(|socket| sys::drops(socket.as_fd()).unwrap_or(0)).collect();
-        Ok(Self { sockets: Arc::new(Sockets { sockets, refused, local }), warnings })
+        Ok(Self { sockets: Arc::new(Sockets { sockets, refused, local, interface: None }), warnings })
     }
 
     /// The address and port that the sockets are bound to.
@@ -138,7 +158,8 @@ impl Group {
             socket.detach_filter().map_err(at("setsockopt SO_DETACH_FILTER"))?;
         }
         let refused = sockets.iter().map(|socket| sys::drops(socket.as_fd()).unwrap_or(0)).collect();
-        Ok(Self { sockets: Arc::new(Sockets { sockets, refused, local }), warnings })
+        let interface = interface.map(Arc::from);
+        Ok(Self { sockets: Arc::new(Sockets { sockets, refused, local, interface }), warnings })
     }
 }
 

@@ -25,7 +25,7 @@ mod sys;
 mod tests;
 
 pub use error::{OpenError, OpenErrorKind, Transport, Warning};
-pub use group::{Group, any, receivers};
+pub use group::{Group, Local, any, receivers};
 pub use listen::{Listeners, allow_descriptors, open_descriptors, prepare};
 pub use mirror::{Copies, Mirror, MirrorOptions, MirrorStats, Unsent};
 pub use receiver::{Burst, Packet, Receiver, Stats};

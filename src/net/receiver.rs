@@ -2,6 +2,7 @@
 
 use super::{
     BURST,
+    group::Local,
     group::Sockets,
     sys::{Message, Poll, Ring},
 };
@@ -151,10 +152,11 @@ impl Receiver {
         self.stats.kernel_drops
     }
 
-    /// The address of each socket and the messages that the kernel threw away at it, as of the last
+    /// Where each socket listens and the messages that the kernel threw away at it, as of the last
     /// [`kernel_drops`](Self::kernel_drops), in the order of the groups.
-    pub fn drops_by_socket(&self) -> impl Iterator<Item = (SocketAddr, u64)> + '_ {
-        self.slots.iter().map(|slot| (slot.group.local, slot.dropped))
+    pub fn drops_by_socket(&self) -> impl Iterator<Item = (Local, u64)> + '_ {
+        let local = |slot: &Slot| Local { address: slot.group.local, interface: slot.group.interface.clone() };
+        self.slots.iter().map(move |slot| (local(slot), slot.dropped))
     }
 
     /// The address of each socket, in the order of the groups.

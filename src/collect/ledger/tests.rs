@@ -1,6 +1,7 @@
 //! What takes an hour of waiting, by hand.
 
 use super::super::board::{OTHERS, Written};
+use super::super::metrics::Named;
 use super::*;
 use crate::decode::{Config, Decoder};
 use crate::template::HeldLimits;
@@ -61,6 +62,30 @@ fn what_was_forgotten_stays_in_the_total() {
         (1, 1, 1)
     );
     assert_eq!((ledger.total.stats.datagrams, ledger.total.stats.records, ledger.total.rows_pending()), (3, 2, 0));
+}
+
+#[test]
+fn a_counter_of_rows_does_not_go_down_when_some_are_lost() {
+    let (mut decoder, of) = (Decoder::new(Config::default()), IpAddr::from([192, 0, 2, 1]));
+    let mut v5 = vec![0, 5, 0, 1, 0, 0, 39, 16, 101, 83, 241, 0];
+    v5.resize(24 + 48, 0);
+    decoder.decode(&v5, (of, 1).into(), Timestamp(0));
+    let mut written = Written::default();
+    written.rows.insert(of, Kept { written: 1, ..Kept::default() });
+    let look = |written: &Written| {
+        let parts = [Arc::new(Part::of(&decoder, None, false))];
+        let ledger = Ledger { has_sink: true, ..Ledger::of(&parts, written.rows.clone(), Vec::new()).0 };
+        assert_eq!(ledger.imbalances(), []);
+        let text = Named::new(10).text(&ledger);
+        let of = |class: &str| {
+            let sample = format!("flowlane_rows_total{{exporter=\"192.0.2.1\",class=\"{class}\"}} ");
+            text.lines().find_map(|line| line.strip_prefix(&sample)?.parse::<u64>().ok())
+        };
+        (ledger.total.rows_written, ["written", "dropped", "lost"].map(of))
+    };
+    assert_eq!(look(&written), (1, [Some(1), Some(0), Some(0)]));
+    written.lose(of, 1);
+    assert_eq!(look(&written), (0, [Some(1), Some(0), Some(1)]));
 }
 
 #[test]

@@ -119,6 +119,9 @@ fn lines_are_text_or_json() {
         json,
         json!({ "time": "2026-01-01T00:00:00.000000Z", "level": "warn", "exporter": "192.0.2.1", "cause": "rows dropped", "count": 7 })
     );
-    let socket = line(LogFormat::Text, &cause(Of::Socket("[::]:2055".parse().expect("an address"), 1)));
-    assert!(socket.ends_with("socket [::]:2055 of thread 1: rows dropped (7)\n"), "{socket}");
+    for (interface, name) in [(None, "[::]:2055"), (Some("eth0".into()), "[::]:2055@eth0")] {
+        let local = Local { address: "[::]:2055".parse().expect("an address"), interface };
+        let socket = line(LogFormat::Text, &cause(Of::Socket(local, 1)));
+        assert!(socket.ends_with(&format!("socket {name} of thread 1: rows dropped (7)\n")), "{socket}");
+    }
 }
