@@ -213,7 +213,7 @@ impl Output {
         // Its lock is that of the node's options files, too.
         let flows = Box::new(Store::open(path, options)?);
         let options = Folder::open(&path.join("options"), Some(&node), Format::Ndjson, stretch_us)?;
-        let left = options.keep_left()?;
+        let left = [options.keep_left()?, keep::left_by_others(path, &node)?].concat();
         Ok(Self { kind: Kind::Store { flows, options }, registry, left })
     }
 

@@ -1,8 +1,10 @@
 //! Names of files and folders.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Microseconds of an hour.
 pub(super) const HOUR_US: i64 = 3_600_000_000;
@@ -173,6 +175,29 @@ pub fn found(root: &Path) -> io::Result<Found> {
     let passed_over = unfinished.into_iter().chain(others).chain(gone.into_iter().map(|h| h.path)).collect();
     Ok(Found { sealed, hot, passed_over })
 }
+
+/// What other nodes left in a folder, to be said: segments that nobody has written to for a minute. No other seals them, and a machine or a
+/// container that got a new name is another node.
+pub(crate) fn left_by_others(root: &Path, node: &str) -> io::Result<Vec<String>> {
+    let mut others: BTreeMap<String, (u64, Duration)> = BTreeMap::new();
+    for segment in hot_segments(root)?.into_iter().filter(|segment| segment.node != node) {
+        let written = fs::metadata(&segment.path).and_then(|about| about.modified());
+        let since = written.ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
+        let (segments, quiet) = others.entry(segment.node).or_insert((0, since));
+        (*segments, *quiet) = (*segments + 1, since.min(*quiet));
+    }
+    others.retain(|_, (_, quiet)| *quiet >= QUIET);
+    let said = |(other, (segments, quiet)): (String, (u64, Duration))| {
+        format!(
+            "{segments} segments of the node {other} were last written {} s ago: only a collector with --node {other} seals them",
+            quiet.as_secs()
+        )
+    };
+    Ok(others.into_iter().map(said).collect())
+}
+
+/// How long ago a segment was written that is said to be left.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// The sealed files of all nodes in a folder, by the hour received; and files that do not count, because they were not
 /// finished or their rows stand in one that has those of several.

@@ -35,6 +35,7 @@ mod store;
 mod sum;
 mod verify;
 
+pub(crate) use layout::left_by_others;
 pub use layout::{Found, HotSegment, SealedFile, default_node, files_of_segment, found, node, sealed_files};
 pub use retention::{Retention, Retired};
 pub use store::{Options, Progress, Store};

@@ -406,6 +406,26 @@ fn rows_of_a_segment_that_is_removed_before_it_is_sealed_are_counted() {
 }
 
 #[test]
+fn segments_of_a_node_that_is_gone_are_named() {
+    let scratch = Scratch::new("others");
+    let hot = hot_folder(&scratch.0, "old");
+    fs::create_dir_all(&hot).expect("a folder");
+    let file = fs::File::create(hot.join("1700000000000000.arrows")).expect("a segment");
+    assert_eq!(
+        super::left_by_others(&scratch.0, "new").expect("read"),
+        Vec::<String>::new(),
+        "it may be written still"
+    );
+    file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(90)).expect("older");
+    let said = super::left_by_others(&scratch.0, "new").expect("read").concat();
+    assert!(
+        said.starts_with("1 segments of the node old were last written 9") && said.contains("--node old"),
+        "{said}"
+    );
+    assert_eq!(super::left_by_others(&scratch.0, "old").expect("read"), Vec::<String>::new());
+}
+
+#[test]
 fn damage_is_named() {
     let scratch = Scratch::new("damage");
     let mut store = Store::open(&scratch.0, options("a")).expect("a store");
