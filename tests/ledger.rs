@@ -296,7 +296,7 @@ fn a_socket_that_overflows_says_so() {
         assert_eq!(ledger.imbalances(), []);
         if ledger.kernel_drops() > 0 {
             assert_eq!(ledger.sockets.len(), 1);
-            assert_eq!((ledger.sockets[0].address, ledger.sockets[0].thread), (to, 0));
+            assert_eq!((ledger.sockets[0].local.address, ledger.sockets[0].thread), (to, 0));
             let all = *sent;
             drop(sent);
             // The sender alone knows the whole sum: what came, and what the kernel threw away.

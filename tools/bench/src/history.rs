@@ -41,6 +41,19 @@ impl Run {
         Self { ratios: names.filter_map(ratio).collect(), quick }
     }
 
+    /// Whether files are there to be compared with, and to be appended to: asked before minutes of measuring.
+    ///
+    /// # Errors
+    /// One is not.
+    pub fn check(compare: Option<&Path>, keep: Option<&Path>) -> Result<(), String> {
+        let open = |file: Option<&Path>, options: &OpenOptions| match file {
+            Some(file) => options.open(file).map(drop).map_err(|e| format!("{}: {e}", file.display())),
+            None => Ok(()),
+        };
+        open(compare, OpenOptions::new().read(true))?;
+        open(keep, OpenOptions::new().create(true).append(true))
+    }
+
     /// Appends this run to a file.
     ///
     /// # Errors
@@ -75,17 +88,17 @@ impl Run {
         let like = self.like(&runs, &processor, &kernel);
         let Some(last) = like.last() else {
             let length = if self.quick { "--quick run" } else { "run without --quick" };
-            println!("\nNothing is compared: {} holds no {length} of {processor} ({kernel})", file.display());
+            eprintln!("\nNothing is compared: {} holds no {length} of {processor} ({kernel})", file.display());
             return Ok(());
         };
-        println!("\nAgainst {} on {processor} ({kernel}):", last["commit"].as_str().unwrap_or("?"));
+        eprintln!("\nAgainst {} on {processor} ({kernel}):", last["commit"].as_str().unwrap_or("?"));
         let changes = self.changes(&like);
         for Change { name, then, now, limit } in &changes {
             let change = 100.0 * (now / then - 1.0);
-            println!("{name}: {then:.3} then, {now:.3} now, {change:+.1} % (limit {:.1} %)", 100.0 * limit);
+            eprintln!("{name}: {then:.3} then, {now:.3} now, {change:+.1} % (limit {:.1} %)", 100.0 * limit);
         }
         if changes.is_empty() {
-            println!("no ratio changed beyond the noise");
+            eprintln!("no ratio changed beyond the noise");
         }
         Ok(())
     }

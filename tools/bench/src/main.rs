@@ -71,6 +71,9 @@ fn main() -> ExitCode {
         pass(&options);
         return ExitCode::SUCCESS;
     }
+    if let Err(why) = history::Run::check(options.compare.as_deref(), options.keep.as_deref()) {
+        return refuse(why);
+    }
     let run = history::Run::of((0..3).map(|_| pass(&options)).collect(), options.quick);
     let compared = options.compare.as_deref().map_or(Ok(()), |file| run.compare(file));
     let kept = options.keep.as_deref().map_or(Ok(()), |file| run.keep(file));
