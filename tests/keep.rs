@@ -290,6 +290,27 @@ fn a_disk_that_is_full_or_read_only_costs_the_rows_of_that_time_and_not_the_serv
     assert_eq!(whys.iter().filter_map(|w| w["rows"].as_u64()).sum::<u64>(), count("rows_dropped"), "{summary}");
 }
 
+#[test]
+fn a_collector_starts_on_a_full_disk_and_writes_when_there_is_room() {
+    let Some(disk) = Disk::new("start") else { return };
+    let (folder, filler) = (disk.0.join("flows"), fill(&disk.0));
+    let (child, port) = collect(&folder, &["--json"]);
+    let mut next = 1;
+    send(port, &mut next, Duration::from_millis(300));
+    std::thread::sleep(LAST);
+    std::fs::remove_file(&filler).expect("removed");
+    std::thread::sleep(Duration::from_millis(300));
+    let after = send(port, &mut next, Duration::from_millis(300));
+    std::thread::sleep(LAST);
+    let summary = stop(child);
+    let found = found(&folder);
+    assert_eq!(after.filter(|id| !found.contains_key(id)).count(), 0, "flows that came when there was room");
+    let count = |what: &str| summary[what].as_u64().expect("a count");
+    assert!(count("rows_dropped") > 0, "{summary}");
+    assert_eq!((count("rows_written"), count("records")), (found.len() as u64, u64::from(next - 1)));
+    assert_eq!(count("rows_written") + count("rows_dropped"), count("records"), "every row is accounted for");
+}
+
 /// Rows in the files of a folder whose names end so.
 fn rows_in(folder: &Path, format: &str) -> u64 {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
