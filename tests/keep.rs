@@ -293,7 +293,16 @@ fn a_disk_that_is_full_or_read_only_costs_the_rows_of_that_time_and_not_the_serv
 #[test]
 fn a_collector_starts_on_a_full_disk_and_writes_when_there_is_room() {
     let Some(disk) = Disk::new("start") else { return };
-    let (folder, filler) = (disk.0.join("flows"), fill(&disk.0));
+    let folder = disk.0.join("flows");
+    // A v9 template, of which the journal knows.
+    let (child, port) = collect(&folder, &["--json"]);
+    let template = [1, 0, 0, 1, 0, 8, 0, 4];
+    let set = [&[0, 0, 0, 12][..], &template].concat();
+    let v9 = [&[0, 9, 0, 1][..], &[0; 16], &set].concat();
+    UdpSocket::bind("127.0.0.1:0").expect("a socket").send_to(&v9, ("127.0.0.1", port)).expect("sent");
+    std::thread::sleep(LAST);
+    stop(child);
+    let filler = fill(&disk.0);
     let (child, port) = collect(&folder, &["--json"]);
     let mut next = 1;
     send(port, &mut next, Duration::from_millis(300));
@@ -303,6 +312,11 @@ fn a_collector_starts_on_a_full_disk_and_writes_when_there_is_room() {
     let after = send(port, &mut next, Duration::from_millis(300));
     std::thread::sleep(LAST);
     let summary = stop(child);
+    let learned = std::fs::read(folder.join(".state/test/learned")).expect("the journal");
+    assert!(
+        learned.windows(template.len()).any(|w| w == template),
+        "what was known before is known still: {learned:?}"
+    );
     let found = found(&folder);
     assert_eq!(after.filter(|id| !found.contains_key(id)).count(), 0, "flows that came when there was room");
     let count = |what: &str| summary[what].as_u64().expect("a count");

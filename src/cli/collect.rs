@@ -442,17 +442,8 @@ fn collect(
     sink.left().iter().for_each(|left| tell(Level::Warn, left));
     let sink: Box<dyn Sink> = Box::new(sink);
     // After the folder: the lock of a node's folder is that of its state, too.
-    let known = match collector.load_state() {
-        // What comes is more than what a restart would need, and room may come again.
-        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
-            let text = format!(
-                "{error}: until it is started anew templates are not kept for a restart, nor those of the last run used"
-            );
-            tell(Level::Warn, &text);
-            0
-        }
-        known => known.context("cannot keep templates for a restart; give --state another folder, or none")?,
-    };
+    let known =
+        collector.load_state().context("cannot keep templates for a restart; give --state another folder, or none")?;
     if let Some(damage) = collector.damage() {
         tell(
             Level::Warn,

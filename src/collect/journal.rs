@@ -12,7 +12,7 @@ use super::ledger::StateAccount;
 use super::outage::{Outage, Word};
 use crate::columns::Timestamp;
 use crate::decode::{Learned, compact, compact_tail};
-use crate::sink::{Lock, is_at};
+use crate::sink::{Lock, is_at, is_full};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -67,10 +67,13 @@ pub(super) struct Journal {
     is_torn: bool,
     // Whether what is in the file may not be on the disk: it is written anew.
     is_doubtful: bool,
+    // Whether it is still that of the process before, for which there was no room: it is written anew before anything is appended.
+    is_old: bool,
 }
 
 impl Journal {
-    /// Opens the journal of a folder, and gives what is in it. What cannot be read is put aside.
+    /// Opens the journal of a folder, and gives what is in it. What cannot be read is put aside. Where the disk is full, it stays as it is
+    /// until there is room.
     pub(super) fn open(folder: &Path, held_us: i64) -> io::Result<(Self, Found)> {
         let path = folder.join("learned");
         let taken = format!("another process keeps its state in {}", folder.display());
@@ -81,7 +84,10 @@ impl Journal {
             fs::copy(&path, folder.join("learned.damaged"))?;
         }
         let (learned, lost) = snapshot(read.learned, held_us);
-        let (file, bytes) = write_new(&path, &learned)?;
+        let (file, bytes, is_old) = match write_new(&path, &learned) {
+            Err(error) if is_full(&error) => (open_or_new(&path)?, 0, true),
+            written => written.map(|(file, bytes)| (file, bytes, false))?,
+        };
         let journal = Self {
             lock,
             path,
@@ -91,15 +97,20 @@ impl Journal {
             held_us,
             buffer: Vec::new(),
             waiting: 0,
-            lost,
+            // What there is too much of in the one before counts when that is written anew.
+            lost: if is_old { 0 } else { lost },
             is_torn: false,
             is_doubtful: false,
+            is_old,
         };
         Ok((journal, Found { learned, damage: read.damage }))
     }
 
     /// Appends what the buffer holds, all or nothing: where it fails it stays there.
     fn append(&mut self) -> io::Result<()> {
+        if self.is_old {
+            self.rewrite()?;
+        }
         if self.is_torn {
             self.file.set_len(self.bytes)?;
             self.is_torn = false;
@@ -123,7 +134,8 @@ impl Journal {
         self.file.seek(SeekFrom::Start(0))?;
         let (learned, over) = snapshot(read_from(&self.file)?.learned, self.held_us);
         (self.file, self.bytes) = write_new(&self.path, &learned)?;
-        (self.snapshot, self.is_torn, self.lost) = (self.bytes, false, self.lost + over);
+        (self.snapshot, self.lost) = (self.bytes, self.lost + over);
+        (self.is_torn, self.is_old) = (false, false);
         Ok(())
     }
 
@@ -164,7 +176,7 @@ impl Journal {
                 looked = Instant::now();
                 result = self.come_again();
             }
-            if result.is_ok() && is_due && (self.waiting > 0 || self.is_doubtful) {
+            if result.is_ok() && is_due && (self.waiting > 0 || self.is_doubtful || self.is_old) {
                 result = self.append();
                 dirty |= result.is_ok();
             }
@@ -179,7 +191,7 @@ impl Journal {
                     outage.begin(&error.to_string());
                     account.failing = Some(error.to_string());
                 }
-                Ok(()) if is_due && !dirty && self.waiting == 0 && !self.is_doubtful => {
+                Ok(()) if is_due && !dirty && self.waiting == 0 && !self.is_doubtful && !self.is_old => {
                     (failed, account.failing) = (None, None);
                     outage.end();
                 }
@@ -288,7 +300,11 @@ fn write_new(path: &Path, learned: &[Learned]) -> io::Result<(File, u64)> {
     if let Some(folder) = path.parent() {
         File::open(folder)?.sync_all()?;
     }
-    Ok((OpenOptions::new().read(true).append(true).open(path)?, bytes))
+    Ok((open_or_new(path)?, bytes))
+}
+
+fn open_or_new(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).append(true).create(true).open(path)
 }
 
 fn read(path: &Path) -> io::Result<Found> {

@@ -136,7 +136,8 @@ impl Text {
                 (
                     "flowlane_rows_total",
                     "class",
-                    "Rows that are done with: written, left out by the filter, or dropped; lost are those of the written that somebody removed before they were sealed.",
+                    "Rows that are done with: written, left out by the filter, or dropped; lost are those of the written \
+                     that somebody removed before they were sealed.",
                 ),
                 &[
                     // A counter does not go down.
@@ -224,7 +225,9 @@ impl Text {
 
     fn of_collector(&mut self, ledger: &Ledger) {
         let name = "flowlane_kernel_drops_total";
-        self.family(name, "counter", "Messages that the kernel dropped at a socket whose buffer was full; a train of joined datagrams (GRO) counts once, so at least so many.");
+        let help = "Messages that the kernel dropped at a socket whose buffer was full, at least: a train of joined datagrams \
+                    (GRO) counts once.";
+        self.family(name, "counter", help);
         for s in &ledger.sockets {
             self.sample(name, &[("socket", &s.local), ("thread", &s.thread)], s.kernel_drops);
         }

@@ -76,6 +76,11 @@ pub struct HotSegment {
     pub path: PathBuf,
 }
 
+/// Whether a file is a segment by its name.
+pub(super) fn is_segment(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "arrows")
+}
+
 /// The hot segments of all nodes in a folder, the oldest first.
 fn hot_segments(root: &Path) -> io::Result<Vec<HotSegment>> {
     let mut found = Vec::new();

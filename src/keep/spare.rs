@@ -77,10 +77,8 @@ pub(super) fn take(folder: &Path, path: &Path) -> Option<(File, u64)> {
 }
 
 /// Gives the room back.
-pub(super) fn remove(folder: &Path) {
-    for path in paths(folder) {
-        let _ = fs::remove_file(path);
-    }
+pub(super) fn remove(folder: &Path) -> usize {
+    paths(folder).filter(|path| fs::remove_file(path).is_ok()).count()
 }
 
 /// Bytes that wait.

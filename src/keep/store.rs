@@ -2,7 +2,7 @@
 
 use super::compact::{Compacted, compact, remove_covered};
 use super::fault;
-use super::layout::{HOUR_US, SealedFile, hot_folder, listing, node, segments};
+use super::layout::{HOUR_US, SealedFile, hot_folder, is_segment, listing, node, segments};
 use super::retention::Retention;
 use super::seal::seal;
 use super::segment::Segment;
@@ -10,7 +10,7 @@ use super::spare;
 use crate::columns::Batch;
 use crate::net;
 use crate::sink::parquet::Memory;
-use crate::sink::{Lock, LostRows, PROBE, probe};
+use crate::sink::{Lock, LostRows, PROBE, is_full, probe};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::{self, File};
@@ -261,16 +261,11 @@ impl Store {
         let written = self.append(batch);
         // Where the disk is full what should go goes now, not when it is looked for next.
         match &written {
-            Err(error) if is_full(error) && (self.free_spares() | (self.help.make_room() > 0)) => self.append(batch),
+            Err(error) if is_full(error) && spare::remove(&self.folder) + self.help.make_room() > 0 => {
+                self.append(batch)
+            }
             _ => written,
         }
-    }
-
-    /// Gives back the room of files that wait to be written over; whether there was any.
-    fn free_spares(&self) -> bool {
-        let is_any = spare::bytes(&self.folder) > 0;
-        spare::remove(&self.folder);
-        is_any
     }
 
     fn append(&mut self, batch: &Arc<Batch>) -> io::Result<()> {
@@ -478,9 +473,7 @@ impl Sealer {
         let mut segments = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         match self.retention.apply(&self.root, &self.node, now, false) {
             Ok(retired) => {
-                segments.extend(
-                    retired.files.iter().filter(|path| path.extension().is_some_and(|e| e == "arrows")).cloned(),
-                );
+                segments.extend(retired.files.iter().filter(|path| is_segment(path)).cloned());
                 self.progress.files_retired.fetch_add(retired.files.len() as u64, Relaxed);
                 self.progress.files_stuck.store(retired.stuck.len() as u64, Relaxed);
                 if let Some((path, why)) = retired.stuck.first() {
@@ -560,10 +553,6 @@ impl Sealer {
             self.progress.segments_waiting.fetch_sub(1, Relaxed);
         }
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn now_us() -> i64 {

@@ -1,7 +1,7 @@
 //! Whether what is on the disk can be read, to the last row.
 
 use super::contents;
-use super::layout::{Found, damaged_segments, found};
+use super::layout::{Found, damaged_segments, found, is_segment};
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use std::fs::{self, File};
 use std::io;
@@ -43,9 +43,8 @@ pub struct Checked {
 pub fn verify(root: &Path, mut report: impl FnMut(&Checked)) -> io::Result<()> {
     let about = fs::metadata(root)?;
     if about.is_file() {
-        let is_hot = root.extension().is_some_and(|e| e == "arrows");
         let path = root.to_path_buf();
-        report(&if is_hot { hot_file(path) } else { sealed_file(path, about.len()) });
+        report(&if is_segment(root) { hot_file(path) } else { sealed_file(path, about.len()) });
         return Ok(());
     }
     fs::read_dir(root)?;

@@ -83,10 +83,10 @@ pub fn cores() -> Vec<usize> {
     if ids.is_empty() { vec![0] } else { ids }
 }
 
-/// Lets batches that are freed go back to the system at once: of itself glibc keeps what it once needed, and a collector that was kept from its
-/// core for a moment would be twice as large from then on. For a whole process.
+/// Lets batches that are freed go back to the system at once: of itself glibc keeps what it once needed, and a collector that was kept
+/// from its core for a moment would be larger from then on. For a whole process.
 pub fn return_batches() {
-    // Less than a batch of any layout that is full takes; what is smaller comes and goes too often.
+    // Less than a full batch of most layouts takes; what is smaller comes and goes too often.
     sys::map_large(400_000);
 }
 

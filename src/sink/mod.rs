@@ -39,7 +39,7 @@ pub use lines::{Lines, csv_header, header};
 pub(crate) use lock::{Lock, is_at};
 pub use parquet::ParquetFile;
 pub use place::Place;
-pub(crate) use place::{PROBE, free, probe};
+pub(crate) use place::{PROBE, free, is_full, probe};
 
 #[cfg(test)]
 mod tests;

@@ -194,6 +194,11 @@ pub(crate) fn probe(path: &Path, bytes: usize) -> io::Result<()> {
     written.and(fs::remove_file(path))
 }
 
+/// Whether there is no room on the disk, or none for this user.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// The names of standard output, and of standard error.
 const OWN: [[&str; 3]; 2] =
     [["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"], ["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"]];
