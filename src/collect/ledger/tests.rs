@@ -1,6 +1,7 @@
 //! What takes an hour of waiting, by hand.
 
 use super::super::board::{OTHERS, Written};
+#[cfg(feature = "http")]
 use super::super::metrics::Named;
 use super::*;
 use crate::decode::{Config, Decoder};
@@ -65,6 +66,7 @@ fn what_was_forgotten_stays_in_the_total() {
 }
 
 #[test]
+#[cfg(feature = "http")]
 fn a_counter_of_rows_does_not_go_down_when_some_are_lost() {
     let (mut decoder, of) = (Decoder::new(Config::default()), IpAddr::from([192, 0, 2, 1]));
     let mut v5 = vec![0, 5, 0, 1, 0, 0, 39, 16, 101, 83, 241, 0];
